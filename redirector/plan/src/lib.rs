@@ -1,0 +1,1 @@
+//! State to snapshot to table image: pure, no IO.

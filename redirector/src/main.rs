@@ -1,0 +1,2 @@
+//! The redirector command.
+fn main() {}

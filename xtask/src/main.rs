@@ -1,0 +1,2 @@
+//! Project habits as commands.
+fn main() {}
