@@ -1,0 +1,288 @@
+//! What the operator wrote, validated and resolved to indices: the planner's input.
+//!
+//! Every list is sorted by name by whoever builds it, and references are indices into these lists, so that two
+//! boxes with the same configuration build the same tables whatever the order in their files (invariant 8).
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Where a statement stands, for errors and for `explain`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Origin {
+    /// File as the operator named it.
+    pub file: String,
+    /// 1-based line.
+    pub line: u32,
+    /// 1-based column.
+    pub column: u32,
+}
+
+/// Everything decisions are made from, except the facts that change by themselves (health, load).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Network {
+    /// Secret for hash and choice keys, the same on all boxes of the fleet (invariant 8).
+    pub key: [u8; 16],
+    /// Content networks that own VIPs; the index is the CDN's number in tables.
+    pub cdns: Vec<String>,
+    /// Anycast addresses, grouped as the operator grouped them.
+    pub vips: Vec<Vip>,
+    /// Client regions. Prefixes of different regions may nest (longest match wins) but never repeat.
+    pub regions: Vec<Region>,
+    /// Region used for clients that no prefix covers; `None` leaves such clients without region (default region).
+    pub default_region: Option<usize>,
+    /// Servers that clients can be sent to.
+    pub targets: Vec<Target>,
+    /// Named sets of targets.
+    pub pools: Vec<Pool>,
+    /// Tiers and shares per region, shared by services.
+    pub coverages: Vec<Coverage>,
+    /// What clients ask for.
+    pub services: Vec<Service>,
+    /// DNS suffixes and their name grammars.
+    pub zones: Vec<Zone>,
+    /// URL rules, from the services' `urls`.
+    pub urls: Vec<UrlRule>,
+}
+
+/// An anycast service address group of one CDN (P-1).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Vip {
+    /// Operator's name.
+    pub name: String,
+    /// Index into [`Network::cdns`].
+    pub cdn: usize,
+    /// IPv4 addresses.
+    pub ipv4: Vec<Ipv4Addr>,
+    /// IPv6 addresses.
+    pub ipv6: Vec<Ipv6Addr>,
+    /// Protocols answered here.
+    pub speaks: Speaks,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// Protocols of a VIP (P-25).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Speaks {
+    /// UDP and TCP 53.
+    pub dns: bool,
+    /// UDP 2554.
+    pub cdsr: bool,
+    /// TCP 80.
+    pub http: bool,
+    /// TCP 554.
+    pub rtsp: bool,
+}
+
+/// A set of client prefixes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Region {
+    /// Operator's name.
+    pub name: String,
+    /// Client prefixes with host bits zero.
+    pub prefixes: Vec<IpNet>,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// A server, at most one address of each family.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Target {
+    /// Operator's name.
+    pub name: String,
+    /// Site the server stands at; free text for reports.
+    pub site: String,
+    /// IPv4 address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// IPv6 address.
+    pub ipv6: Option<Ipv6Addr>,
+    /// Host name for redirects; without one the address is used.
+    pub host: Option<String>,
+    /// Port for http URLs; 80 unless written.
+    pub http_port: u16,
+    /// Port for https URLs; 443 unless written.
+    pub https_port: u16,
+    /// Port for rtsp URLs; 554 unless written.
+    pub rtsp_port: u16,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+impl Target {
+    /// Its address of the family of `like`.
+    pub fn address(&self, v6: bool) -> Option<IpAddr> {
+        if v6 { self.ipv6.map(IpAddr::V6) } else { self.ipv4.map(IpAddr::V4) }
+    }
+}
+
+/// Targets that serve the same things.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pool {
+    /// Operator's name.
+    pub name: String,
+    /// Members: index into [`Network::targets`] and weight (1..=65535) within the pool.
+    pub members: Vec<(usize, u32)>,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// Who serves which region, tier by tier (P-12).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Coverage {
+    /// Operator's name.
+    pub name: String,
+    /// In the order written. For a region, the tiers that name it or `*` apply in this order.
+    pub tiers: Vec<Tier>,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// One step of a coverage: used when every earlier one that applies to the region has no usable target.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tier {
+    /// Index into [`Network::regions`]; `None` is every region and clients without one (`*`).
+    pub region: Option<usize>,
+    /// Pools (index) and their relative shares (1..=65535).
+    pub pools: Vec<(usize, u32)>,
+    /// TTL of answers from this tier in seconds (P-7); `None` takes the service's.
+    pub ttl: Option<u32>,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// What the choice of a target depends on beside the shares: equal keys get equal targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChooseBy {
+    /// The client's /24 or /48.
+    ClientPrefix,
+    /// The client's whole address.
+    Client,
+    /// What is asked for.
+    Content,
+    /// Query ID and source port, too: a resolver's clients are spread.
+    Spread,
+}
+
+/// What an address query for a name of the service gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DnsAnswer {
+    /// The address of the chosen server.
+    Server,
+    /// The VIP itself: clients redirect by HTTP, RTSP or CDSR then (P-25).
+    Vip,
+}
+
+/// A named thing that clients ask for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    /// Operator's name; counters follow it across generations.
+    pub name: String,
+    /// Index into [`Network::cdns`].
+    pub cdn: usize,
+    /// Index into [`Network::coverages`].
+    pub coverage: usize,
+    /// Seconds; 0 unless written (P-7).
+    pub ttl: u32,
+    /// Seconds a CDSR client may use the answer (P-17).
+    pub hint_lifetime: u32,
+    /// Answer choice key.
+    pub choose_by: ChooseBy,
+    /// Form of DNS answers.
+    pub dns: DnsAnswer,
+    /// Addresses in one DNS answer, 1..=4 (P-7).
+    pub answers: u8,
+    /// Targets used when no tier has a usable one; empty means SERVFAIL or "retry later".
+    pub fallback: Vec<usize>,
+    /// `Location` template: `{scheme}`, `{target}`, `{port}`, `{host}`, `{path}`; `None` is `{scheme}://{target}{path}`.
+    pub location: Option<String>,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// A DNS suffix answered with authority (P-5).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Zone {
+    /// Lower-case labels, leftmost first: `["cdn", "acme", "net"]`.
+    pub suffix: Vec<String>,
+    /// Index into [`Network::cdns`]; only that CDN's VIPs answer for it.
+    pub cdn: usize,
+    /// SOA serial.
+    pub serial: u32,
+    /// Seconds resolvers may keep negative answers (SOA minimum and TTL).
+    pub negative_ttl: u32,
+    /// TTL of NS records, of the addresses of generated name-server names and of VIP answers.
+    pub ns_ttl: u32,
+    /// Name grammars in order; the first that matches wins (P-6).
+    pub grammars: Vec<Grammar>,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// A pattern for the labels before a suffix, and what a matching name means.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Grammar {
+    /// Leftmost first; empty is the suffix itself.
+    pub labels: Vec<LabelRule>,
+    /// Index into [`Network::services`].
+    pub service: usize,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// What one label may be (P-6).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum LabelRule {
+    /// Exactly this, lower-case.
+    Fixed(String),
+    /// Anything; the name is what operators call it (`object`).
+    Free(String),
+    /// One of these lower-case values; the first field is what operators call it (`customer`).
+    OneOf(String, Vec<String>),
+}
+
+/// A URL pattern of a service (P-17, P-26): `http://{customer}.cdn.acme.net/live/*`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UrlRule {
+    /// Schemes it holds for.
+    pub schemes: Schemes,
+    /// Labels before `suffix`, leftmost first.
+    pub host: Vec<LabelRule>,
+    /// The host's fixed rightmost labels, lower-case, leftmost first; a literal address is its dotted labels, an IPv6
+    /// literal is the single label `[2001:db8::1]`.
+    pub suffix: Vec<String>,
+    /// Leading path segments that must match exactly (case-sensitive), at most 4; empty is every path. The longest wins.
+    pub path: Vec<String>,
+    /// Index into [`Network::services`].
+    pub service: usize,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// URL schemes a rule covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Schemes {
+    /// `http`
+    pub http: bool,
+    /// `https`
+    pub https: bool,
+    /// `rtsp`
+    pub rtsp: bool,
+}
+
+/// What changes by itself between reloads: one entry per target, in the order of [`Network::targets`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TargetState {
+    /// Passing its health checks, or not checked.
+    pub up: bool,
+    /// Load factor applied to its weight in 1/256: 256 is the full share, 0 takes no new clients (overloaded).
+    pub factor: u16,
+}
+
+impl Default for TargetState {
+    fn default() -> Self {
+        Self { up: true, factor: 256 }
+    }
+}
