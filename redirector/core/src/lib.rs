@@ -1,2 +1,15 @@
-//! The decision: wire views, tables, `decide`, verdicts. Shared by kernel and userspace.
+//! The decision: wire views, tables, `decide`, verdicts. Shared by kernel and userspace: no_std, no alloc, no IO.
+//!
+//! A packet or message is read by `wire`, its name becomes a service by [`lookup`], [`decide`] chooses targets from the
+//! [`table`]s, and `wire` writes the reply in place. The XDP program and the slow path call the same functions over
+//! the same tables, so they cannot disagree.
 #![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod decide;
+pub mod hash;
+pub mod lookup;
+pub mod table;
+pub mod verdict;

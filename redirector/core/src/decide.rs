@@ -1,0 +1,367 @@
+//! The decision: which targets a client gets for a service. Both paths run this and nothing else.
+
+use crate::hash::Keys;
+use crate::table::{
+    CHOOSE_CLIENT, CHOOSE_CLIENT_PREFIX, CHOOSE_CONTENT, GroupPointer, IPV6_ROOT_BITS, NONE, REGION_LINK,
+    SHARE_ENTRIES, SHARE_LEVELS, Service, ShareRecord, TIER_FALLBACK, Tables,
+};
+use crate::verdict::{MAX_ENDPOINTS, Reason, Verdict};
+
+/// Endpoints the fast path chooses at most; requests for more are punted.
+pub const FAST_ENDPOINTS: u32 = 4;
+/// Failed servers the fast path compares; longer lists are punted.
+pub const FAST_EXCLUDED: u32 = 4;
+/// Failed and preferred servers a request can name.
+pub const MAX_EXCLUDED: usize = 8;
+
+/// A client's address, in host order so that shifts find its prefixes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client {
+    /// Upper 64 bits of an IPv6 address; 0 for IPv4.
+    pub high: u64,
+    /// Lower 64 bits, or the IPv4 address.
+    pub low: u64,
+    /// IPv6.
+    pub v6: bool,
+}
+
+impl Client {
+    /// From an address; IPv4-mapped IPv6 counts as IPv4.
+    pub fn new(address: core::net::IpAddr) -> Self {
+        match address.to_canonical() {
+            core::net::IpAddr::V4(v4) => Self { high: 0, low: v4.to_bits() as u64, v6: false },
+            core::net::IpAddr::V6(v6) => {
+                let bits = v6.to_bits();
+                Self { high: (bits >> 64) as u64, low: bits as u64, v6: true }
+            }
+        }
+    }
+}
+
+/// Everything a choice depends on beside the tables (P-22).
+#[derive(Debug, Clone, Copy)]
+pub struct Query {
+    /// Who the answer is for.
+    pub client: Client,
+    /// Service number.
+    pub service: u32,
+    /// Hash of what is asked for.
+    pub content: u64,
+    /// Query ID and source port, for services that spread.
+    pub spread: u64,
+    /// Family of the addresses wanted.
+    pub want_v6: bool,
+    /// Endpoints wanted, 1..=8.
+    pub want: u32,
+    /// Digests ([`Keys::address`]) of servers the client reports as failed; 0 is unused.
+    pub excluded: [u64; MAX_EXCLUDED],
+    /// Digest of the server the client would like to keep; 0 is none.
+    pub preferred: u64,
+}
+
+/// Region number of a client: longest match, 0 if no prefix covers it. `None` means the tables are inconsistent.
+#[inline(always)]
+pub fn region<T: Tables>(client: &Client, tables: &T) -> Option<u32> {
+    let entry = if client.v6 { region_v6(client, tables)? } else { region_v4(client.low as u32, tables)? };
+    Some(entry & 0xffff)
+}
+
+#[inline(always)]
+fn region_v4<T: Tables>(address: u32, tables: &T) -> Option<u32> {
+    let root = tables.ipv4_root(address >> 20)?;
+    let mut entry = root.words[(address >> 16 & 15) as usize];
+    if entry & REGION_LINK != 0 {
+        entry = tables.ipv4_page(entry & !REGION_LINK)?.words[(address >> 8 & 255) as usize];
+        if entry & REGION_LINK != 0 {
+            entry = tables.ipv4_page(entry & !REGION_LINK)?.words[(address & 255) as usize];
+        }
+    }
+    Some(entry)
+}
+
+#[inline(always)]
+fn region_v6<T: Tables>(client: &Client, tables: &T) -> Option<u32> {
+    let top = (client.high >> (64 - IPV6_ROOT_BITS)) as u32;
+    let mut entry = tables.ipv6_root(top >> 4)?.words[(top & 15) as usize];
+    let mut rest =
+        [client.high << IPV6_ROOT_BITS | client.low >> (64 - IPV6_ROOT_BITS), client.low << IPV6_ROOT_BITS];
+    for _ in 0..(128 - IPV6_ROOT_BITS) / 6 {
+        if entry & REGION_LINK == 0 {
+            break;
+        }
+        entry = tables.ipv6_node(entry & !REGION_LINK)?.words[(rest[0] >> 58) as usize];
+        rest = [rest[0] << 6 | rest[1] >> 58, rest[1] << 6];
+    }
+    Some(entry)
+}
+
+/// Chooses targets. `FULL` is the slow path; without it, choices that need unbounded work come back as
+/// [`Reason::PuntChoice`]. Both give the same verdict otherwise.
+#[inline(always)]
+pub fn decide<T: Tables, const FULL: bool>(query: &Query, service: &Service, tables: &T) -> Verdict {
+    let mut verdict = Verdict {
+        reason: Reason::PuntTable,
+        region: 0,
+        group: NONE,
+        epoch: 0,
+        ttl: service.ttl,
+        count: 0,
+        targets: [NONE; MAX_ENDPOINTS],
+        shares: [0; MAX_ENDPOINTS],
+    };
+    if !FULL && (query.want > FAST_ENDPOINTS || query.preferred != 0) {
+        verdict.reason = Reason::PuntChoice;
+        return verdict;
+    }
+    if choose::<T, FULL>(query, service, tables, &mut verdict).is_none() {
+        verdict.reason = Reason::PuntTable;
+        verdict.count = 0;
+    }
+    verdict
+}
+
+#[inline(always)]
+fn choose<T: Tables, const FULL: bool>(
+    query: &Query,
+    service: &Service,
+    tables: &T,
+    verdict: &mut Verdict,
+) -> Option<()> {
+    let meta = tables.meta()?;
+    verdict.region = region(&query.client, tables)?;
+    let row = service.coverage.wrapping_mul(2).wrapping_add(query.want_v6 as u32);
+    let cell = row.wrapping_mul(meta.regions).wrapping_add(verdict.region);
+    let mut group = tables.cells(cell >> 4)?.words[(cell & 15) as usize];
+    let mut pointer = if group == NONE { GroupPointer::new(NONE, 0) } else { tables.group(group)? };
+    if pointer.record() == NONE {
+        let fallback = service.fallback[query.want_v6 as usize];
+        if fallback != NONE {
+            group = fallback;
+            pointer = tables.group(fallback)?;
+        }
+    }
+    verdict.group = group;
+    verdict.epoch = pointer.epoch();
+    if pointer.record() == NONE {
+        verdict.reason = Reason::NothingUsable;
+        return Some(());
+    }
+    let root = tables.record(pointer.record())?;
+    if root.ttl != NONE {
+        verdict.ttl = root.ttl;
+    }
+    verdict.reason = match root.tier {
+        0 => Reason::FirstTier,
+        TIER_FALLBACK => Reason::Fallback,
+        _ => Reason::LaterTier,
+    };
+    let hash = choice_key(query, service, &meta.keys);
+    if root.branch == 0 {
+        pick_leaf::<T, FULL>(root, hash, query, &meta.keys, tables, verdict)?;
+    } else if FULL {
+        pick_tree(root, hash, query, &meta.keys, tables, verdict, 1)?;
+    } else {
+        pick_one_branch(root, hash, query, &meta.keys, tables, verdict)?;
+    }
+    if verdict.count == 0 && verdict.reason as u16 <= Reason::Fallback as u16 {
+        verdict.reason = Reason::AllExcluded;
+    }
+    Some(())
+}
+
+/// Equal keys get equal targets; see `ChooseBy` in the planner for what each kind depends on.
+#[inline(always)]
+fn choice_key(query: &Query, service: &Service, keys: &Keys) -> u64 {
+    let (mut high, mut low) = (query.client.high, query.client.low);
+    match service.choose_by {
+        CHOOSE_CLIENT => {}
+        CHOOSE_CLIENT_PREFIX if query.client.v6 => (high, low) = (high & !0xffff, 0),
+        CHOOSE_CLIENT_PREFIX => low &= !0xff,
+        CHOOSE_CONTENT => (high, low) = (0, query.content),
+        _ => high ^= query.spread,
+    }
+    keys.step(keys.step(keys.step(keys.seed, service.salt), high), low)
+}
+
+/// Weight of entry `index`: the width of its interval of hashes.
+#[inline(always)]
+fn weight(record: &ShareRecord, index: usize) -> u64 {
+    let below = if index == 0 { 0 } else { record.thresholds[index - 1] };
+    record.thresholds[index].saturating_sub(below) as u64
+}
+
+/// Entry whose interval holds `hash`, if it is free; else the same hash, mixed anew, over the free ones alone: when
+/// an entry goes down only its own clients move. `None` if no free entry has any weight.
+#[inline(always)]
+fn pick_entry(record: &ShareRecord, hash: u64, free: u32, keys: &Keys) -> Option<usize> {
+    let point = (hash >> 32) as u32;
+    let mut index = 0usize;
+    for threshold in &record.thresholds[..SHARE_ENTRIES - 1] {
+        index += (point >= *threshold) as usize;
+    }
+    if free >> index & 1 == 1 {
+        return Some(index);
+    }
+    let mut sums = [0u64; SHARE_ENTRIES];
+    let mut total = 0u64;
+    for entry in 0..SHARE_ENTRIES {
+        total += if free >> entry & 1 == 1 { weight(record, entry) } else { 0 };
+        sums[entry] = total;
+    }
+    let point = ((keys.step(keys.seed_fp, hash) >> 32) * total) >> 32;
+    let mut index = 0usize;
+    for sum in &sums[..SHARE_ENTRIES - 1] {
+        index += (point >= *sum) as usize;
+    }
+    (free >> index & 1 == 1).then_some(index)
+}
+
+/// Entries that take clients.
+#[inline(always)]
+fn usable(record: &ShareRecord) -> u32 {
+    let used = (1u32 << (record.count as u32 & 15)) - 1;
+    used & !(record.down as u32)
+}
+
+/// Whether the client asked not to be sent to a target: either of its addresses is on the failed list.
+#[inline(always)]
+fn is_excluded<const FULL: bool>(query: &Query, digests: [u64; 2]) -> bool {
+    let listed = if FULL { MAX_EXCLUDED } else { FAST_EXCLUDED as usize };
+    let mut found = false;
+    for digest in &query.excluded[..listed] {
+        found |= *digest != 0 && (*digest == digests[0] || *digest == digests[1]);
+    }
+    found
+}
+
+/// Takes targets from a leaf record, best first, until enough are found or none is left.
+#[inline(always)]
+fn pick_leaf<T: Tables, const FULL: bool>(
+    record: &ShareRecord,
+    mut hash: u64,
+    query: &Query,
+    keys: &Keys,
+    tables: &T,
+    verdict: &mut Verdict,
+) -> Option<()> {
+    let mut free = usable(record);
+    if FULL && query.preferred != 0 {
+        for entry in 0..SHARE_ENTRIES {
+            if free >> entry & 1 == 1 && is_preferred(query, record.refs[entry], tables)? {
+                push(verdict, record, entry);
+                free &= !(1 << entry);
+            }
+        }
+    }
+    for _ in 0..SHARE_ENTRIES {
+        if free == 0 || verdict.count >= query.want {
+            break;
+        }
+        let Some(entry) = pick_entry(record, hash, free, keys) else { break };
+        let entry = entry & (SHARE_ENTRIES - 1);
+        free &= !(1 << entry);
+        hash = keys.step(hash, entry as u64 + 1);
+        let target = tables.target(record.refs[entry] as u32)?;
+        if query.excluded[0] != 0 && is_excluded::<FULL>(query, target.digests) {
+            continue;
+        }
+        push(verdict, record, entry);
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn push(verdict: &mut Verdict, record: &ShareRecord, entry: usize) {
+    let place = verdict.count as usize & (MAX_ENDPOINTS - 1);
+    verdict.targets[place] = record.refs[entry] as u32;
+    verdict.shares[place] = (weight(record, entry) >> 24).max(1) as u8;
+    verdict.count += 1;
+}
+
+fn is_preferred<T: Tables>(query: &Query, target: u16, tables: &T) -> Option<bool> {
+    let digests = tables.target(target as u32)?.digests;
+    Some(digests.contains(&query.preferred) && !is_excluded::<true>(query, digests))
+}
+
+/// Start hash within a child record: independent of the choice among its siblings.
+#[inline(always)]
+fn child_hash(hash: u64, keys: &Keys) -> u64 {
+    keys.step(keys.seed_fp ^ keys.seed, hash)
+}
+
+/// The fast path's way through a branch: one child, which must be a leaf with somebody left in it.
+#[inline(always)]
+fn pick_one_branch<T: Tables>(
+    root: &ShareRecord,
+    hash: u64,
+    query: &Query,
+    keys: &Keys,
+    tables: &T,
+    verdict: &mut Verdict,
+) -> Option<()> {
+    if let Some(entry) = pick_entry(root, hash, usable(root), keys) {
+        let child = tables.record(root.base.wrapping_add(root.refs[entry & (SHARE_ENTRIES - 1)] as u32))?;
+        if child.branch == 0 {
+            pick_leaf::<T, false>(child, child_hash(hash, keys), query, keys, tables, verdict)?;
+        }
+    }
+    if verdict.count == 0 {
+        verdict.reason = Reason::PuntChoice;
+    }
+    Some(())
+}
+
+/// Children in order of preference until one has somebody left.
+fn pick_tree<T: Tables>(
+    record: &ShareRecord,
+    hash: u64,
+    query: &Query,
+    keys: &Keys,
+    tables: &T,
+    verdict: &mut Verdict,
+    level: usize,
+) -> Option<()> {
+    let mut free = usable(record);
+    let mut turn = hash;
+    let mut preferred = preferred_child(record, query, tables, level);
+    while free != 0 && verdict.count == 0 {
+        let picked = preferred.take().filter(|entry| free >> entry & 1 == 1);
+        let Some(entry) = picked.or_else(|| pick_entry(record, turn, free, keys)) else { break };
+        free &= !(1 << entry);
+        let child = tables.record(record.base.wrapping_add(record.refs[entry] as u32))?;
+        let below = child_hash(turn, keys);
+        turn = keys.step(turn, entry as u64 + 1);
+        if child.branch == 0 {
+            pick_leaf::<T, true>(child, below, query, keys, tables, verdict)?;
+        } else if level < SHARE_LEVELS {
+            pick_tree(child, below, query, keys, tables, verdict, level + 1)?;
+        }
+    }
+    Some(())
+}
+
+/// Entry of a branch beneath which the client's preferred server stands.
+fn preferred_child<T: Tables>(
+    record: &ShareRecord,
+    query: &Query,
+    tables: &T,
+    level: usize,
+) -> Option<usize> {
+    if query.preferred == 0 {
+        return None;
+    }
+    (0..SHARE_ENTRIES).find(|entry| {
+        if usable(record) >> entry & 1 == 0 {
+            return false;
+        }
+        let Some(child) = tables.record(record.base.wrapping_add(record.refs[*entry] as u32)) else {
+            return false;
+        };
+        if child.branch == 1 {
+            return level < SHARE_LEVELS && preferred_child(child, query, tables, level + 1).is_some();
+        }
+        (0..SHARE_ENTRIES).any(|leaf| {
+            usable(child) >> leaf & 1 == 1 && is_preferred(query, child.refs[leaf], tables) == Some(true)
+        })
+    })
+}

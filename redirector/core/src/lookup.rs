@@ -1,0 +1,226 @@
+//! From a name or URL to its service: suffix, then the rules of that suffix (P-6).
+
+use crate::hash::{Keys, Slot};
+use crate::table::{
+    MAX_CODEPOINT_LABELS, MAX_PATH_SEGMENTS, MAX_SHAPES, NAME_PARTIAL, NameEntry, SPACE_DNS, SPACE_PATH,
+    Tables, VipEntry, Zone,
+};
+
+/// Most labels a DNS name has (RFC 1035 section 2.3.4: 255 octets).
+pub const MAX_LABELS: usize = 128;
+/// Most labels the fast path takes.
+pub const FAST_LABELS: usize = 16;
+
+/// Label hashes of the name at hand. Lives outside the stack, which is 512 bytes in the kernel.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Labels {
+    /// Hash of each label, leftmost first.
+    pub hashes: [u64; MAX_LABELS],
+    /// Where each label begins in the message (its length byte).
+    pub offsets: [u16; MAX_LABELS],
+    /// Hashes of leading path segments of a URL.
+    pub segments: [u64; MAX_PATH_SEGMENTS],
+}
+
+impl Default for Labels {
+    fn default() -> Self {
+        Self { hashes: [0; MAX_LABELS], offsets: [0; MAX_LABELS], segments: [0; MAX_PATH_SEGMENTS] }
+    }
+}
+
+impl Labels {
+    /// Hash of label `index`; indices wrap at the array's end.
+    #[inline(always)]
+    pub fn hash(&self, index: usize) -> u64 {
+        self.hashes[index & (MAX_LABELS - 1)]
+    }
+}
+
+/// VIP of an address (network order, IPv4-mapped), or `None`: not ours.
+#[inline(always)]
+pub fn vip<'t, T: Tables>(tables: &'t T, keys: &Keys, address: [u64; 2]) -> Option<&'t VipEntry> {
+    let hash = keys.address(address);
+    for index in [hash as u32, (hash >> 32) as u32] {
+        let bucket = tables.vip_bucket(index & (crate::table::VIP_BUCKETS - 1))?;
+        for entry in &bucket.entries {
+            if entry.address[0] == address[0] && entry.address[1] == address[1] {
+                return Some(entry);
+            }
+        }
+    }
+    None
+}
+
+/// IPv4 address (network order) as IPv4-mapped IPv6 address (network order).
+#[inline(always)]
+pub fn mapped(ipv4: u32) -> [u64; 2] {
+    #[cfg(target_endian = "little")]
+    return [0, (ipv4 as u64) << 32 | 0xffff_0000];
+    #[cfg(target_endian = "big")]
+    return [0, 0xffff_0000_0000 | ipv4 as u64];
+}
+
+/// Longest suffix of a name of `count` labels that is a zone of the CDN: its number. `space` is [`SPACE_DNS`] or a
+/// URL kind; `depths` is the VIP's bit set for it.
+#[inline(always)]
+pub fn suffix<T: Tables, const MAX: usize>(
+    tables: &T,
+    labels: &Labels,
+    count: usize,
+    space: u32,
+    cdn: u16,
+    depths: u32,
+) -> Option<u32> {
+    let meta = tables.meta()?;
+    let mut slot = Slot::start(&meta.keys, space, cdn as u32);
+    let mut found = None;
+    for depth in 1..=MAX {
+        // No suffix is longer than 31 labels: `depths` has no bit for it.
+        if depth > count || depth > 31 || depths >> depth == 0 {
+            break;
+        }
+        slot = slot.push(&meta.keys, labels.hash(count - depth));
+        if depths >> depth & 1 == 1 {
+            if let Some(entry) = find(slot, meta.suffix_mask, |index| tables.suffix_bucket(index)) {
+                found = Some(entry.value);
+            }
+        }
+    }
+    found
+}
+
+#[inline(always)]
+fn find<'t>(
+    slot: Slot,
+    mask: u32,
+    bucket: impl Fn(u32) -> Option<&'t crate::table::NameBucket>,
+) -> Option<NameEntry> {
+    for index in slot.buckets(mask) {
+        let bucket = bucket(index)?;
+        for entry in &bucket.entries {
+            if entry.fingerprint == slot.fingerprint {
+                return Some(*entry);
+            }
+        }
+    }
+    None
+}
+
+/// Key of a codepoint (the leftmost labels of the name) under one shape.
+#[inline(always)]
+pub fn codepoint_slot(
+    keys: &Keys,
+    space: u32,
+    zone: u32,
+    shape: (u16, u16),
+    hash: impl Fn(usize) -> u64,
+) -> Slot {
+    let (labels, keyed) = shape;
+    let start = Slot::start(keys, space, zone);
+    let mut slot = start.push(keys, (labels as u64) << 16 | keyed as u64);
+    for index in 0..MAX_CODEPOINT_LABELS {
+        if keyed >> index & 1 == 1 {
+            slot = slot.push(keys, hash(index));
+        }
+    }
+    slot
+}
+
+/// The rule for the first `count` labels beneath a zone: the lowest order of all that match; partial names (which only
+/// say that longer ones exist) come after every full rule.
+#[inline(always)]
+pub fn rule<T: Tables>(
+    tables: &T,
+    labels: &Labels,
+    count: usize,
+    space: u32,
+    number: u32,
+    zone: &Zone,
+) -> Option<NameEntry> {
+    let meta = tables.meta()?;
+    let mut best: Option<NameEntry> = None;
+    for shape in &zone.shapes[..MAX_SHAPES] {
+        if shape.labels as usize != count {
+            continue;
+        }
+        let slot = codepoint_slot(&meta.keys, space, number, (shape.labels, shape.keyed), |i| labels.hash(i));
+        if let Some(entry) = find(slot, meta.name_mask, |index| tables.name_bucket(index)) {
+            if best.is_none_or(|held| entry.order < held.order) {
+                best = Some(entry);
+            }
+        }
+    }
+    best
+}
+
+/// Service of a URL whose host's rule is `host` and whose path begins with the first `segments` of `labels.segments`:
+/// the longest rule wins. `None`: the host has rules, but none for this path.
+#[inline(always)]
+pub fn path<T: Tables>(tables: &T, labels: &Labels, segments: usize, host: &NameEntry) -> Option<u32> {
+    let meta = tables.meta()?;
+    // Bit 0: the host alone. The entry's value names the service then, and the host rule for path keys otherwise.
+    let mut found = if host.flags & 1 == 1 { Some(host.value) } else { None };
+    if host.flags >> 1 == 0 {
+        return found;
+    }
+    let mut slot =
+        Slot { find: host.fingerprint, fingerprint: host.fingerprint }.push(&meta.keys, SPACE_PATH as u64);
+    for depth in 1..=MAX_PATH_SEGMENTS {
+        if depth > segments || host.flags >> depth == 0 {
+            break;
+        }
+        slot = slot.push(&meta.keys, labels.segments[depth - 1]);
+        if host.flags >> depth & 1 == 1 {
+            if let Some(entry) = find(slot, meta.name_mask, |index| tables.name_bucket(index)) {
+                found = Some(entry.value);
+            }
+        }
+    }
+    found
+}
+
+/// Whether an entry of the name table only says that names beneath it exist.
+#[inline(always)]
+pub fn is_partial(entry: &NameEntry) -> bool {
+    entry.flags & NAME_PARTIAL != 0
+}
+
+/// URL schemes by their number in key spaces (`SPACE_URL` + scheme).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Scheme {
+    /// `http`
+    Http = 0,
+    /// `https`
+    Https = 1,
+    /// `rtsp`
+    Rtsp = 2,
+}
+
+impl Scheme {
+    /// Its key space.
+    #[inline(always)]
+    pub fn space(self) -> u32 {
+        crate::table::SPACE_URL + self as u32
+    }
+    /// As written in URLs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Rtsp => "rtsp",
+        }
+    }
+    /// Port when a URL names none.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+            Self::Rtsp => 554,
+        }
+    }
+}
+
+/// The DNS key space, for symmetry with [`Scheme::space`].
+pub const DNS: u32 = SPACE_DNS;

@@ -1,0 +1,395 @@
+//! The flat tables that decisions read: `repr(C)` values, their sizes, and the trait through which they are read.
+//!
+//! `redirector-plan` writes them, BPF array maps or plain memory hold them, and both paths read them through
+//! [`Tables`]. Integers are in host byte order unless a field says otherwise; addresses are in network order.
+
+use crate::hash::Keys;
+
+/// Changes with every change to a type in this file; a program refuses tables of another version.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// Most VIP addresses of one box: 64 VIPs, both families.
+pub const VIP_BUCKETS: u32 = 256;
+/// Most labels before a suffix that a grammar can have.
+pub const MAX_CODEPOINT_LABELS: usize = 12;
+/// Most leading path segments that URL rules can have.
+pub const MAX_PATH_SEGMENTS: usize = 4;
+/// Most distinct shapes of a zone.
+pub const MAX_SHAPES: usize = 16;
+/// Entries of a share record.
+pub const SHARE_ENTRIES: usize = 8;
+/// Levels of share records: 8³ targets in one tier at most.
+pub const SHARE_LEVELS: usize = 3;
+/// No such index.
+pub const NONE: u32 = u32::MAX;
+
+/// A type that any bit pattern of its size is a value of, without padding: can live in a map.
+///
+/// # Safety
+/// Implementers are `repr(C)`, have no padding, no pointers and no invalid bit patterns.
+pub unsafe trait Pod: Copy + 'static {}
+
+/// What is true of the whole generation.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Meta {
+    /// [`LAYOUT_VERSION`] of the writer.
+    pub layout: u32,
+    /// Regions including number 0, which stands for clients without region.
+    pub regions: u32,
+    /// Number of this generation.
+    pub generation: u64,
+    /// Hash keys.
+    pub keys: Keys,
+    /// Hash of the label `ns1` (generated name-server names).
+    pub ns_label: u64,
+    /// Hash of the label `_cdsr` (discovery, P-19).
+    pub cdsr_label: u64,
+    /// Buckets of the suffix table less one.
+    pub suffix_mask: u32,
+    /// Buckets of the name table less one.
+    pub name_mask: u32,
+}
+
+/// A VIP address (P-1).
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VipEntry {
+    /// Network order; IPv4 as `::ffff:a.b.c.d`. All zero: empty.
+    pub address: [u64; 2],
+    /// Bit n set: a DNS suffix of n labels exists in this CDN.
+    pub dns_depths: u32,
+    /// The same for URL hosts.
+    pub url_depths: u32,
+    /// Index into the VIP list.
+    pub vip: u16,
+    /// CDN number: owner of suffixes.
+    pub cdn: u16,
+    /// Protocols: [`SPEAKS_DNS`] and others.
+    pub speaks: u32,
+}
+
+/// VIP answers DNS.
+pub const SPEAKS_DNS: u32 = 1;
+/// VIP answers CDSR.
+pub const SPEAKS_CDSR: u32 = 2;
+/// VIP answers HTTP.
+pub const SPEAKS_HTTP: u32 = 4;
+/// VIP answers RTSP.
+pub const SPEAKS_RTSP: u32 = 8;
+
+/// Two VIP entries, a cache line and a half apart at most.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VipBucket {
+    /// Unordered.
+    pub entries: [VipEntry; 2],
+}
+
+/// The addresses that answers naming a VIP carry.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VipInfo {
+    /// First IPv6 address, network order; zero if none.
+    pub ipv6: [u64; 2],
+    /// First IPv4 address, network order; zero if none.
+    pub ipv4: u32,
+    /// Filler.
+    pub reserved: u32,
+}
+
+/// One entry of the suffix or name table.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NameEntry {
+    /// [`crate::hash::Slot::fingerprint`]; 0 is empty.
+    pub fingerprint: u64,
+    /// Zone index (suffix table) or service index (name table).
+    pub value: u32,
+    /// Place of the rule in its zone's list: the lowest match wins.
+    pub order: u16,
+    /// [`NAME_PARTIAL`], or for URL hosts a bit set of path depths with rules (bit n: n segments).
+    pub flags: u16,
+}
+
+/// The entry says that names below exist, not that the name itself has a meaning (empty non-terminal).
+pub const NAME_PARTIAL: u16 = 1 << 15;
+
+/// One cache line of a name table.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NameBucket {
+    /// Unordered.
+    pub entries: [NameEntry; 4],
+}
+
+/// Which labels of a codepoint take part in a name's key.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Shape {
+    /// Labels before the suffix.
+    pub labels: u16,
+    /// Bit n set: the n-th label from the left takes part; the others are free.
+    pub keyed: u16,
+}
+
+/// A suffix: DNS zone, or host suffix of URL rules.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Zone {
+    /// Shapes in use, unordered; unused ones have `labels` = `u16::MAX`.
+    pub shapes: [Shape; MAX_SHAPES],
+    /// Labels of the suffix.
+    pub suffix_labels: u32,
+    /// Number of shapes in use.
+    pub shape_count: u32,
+    /// SOA serial.
+    pub serial: u32,
+    /// Seconds.
+    pub negative_ttl: u32,
+    /// Seconds: NS records, their addresses, answers naming the VIP.
+    pub ns_ttl: u32,
+    /// Filler.
+    pub reserved: [u32; 11],
+}
+
+/// Kinds of keys in the name and suffix tables; the value of the URL kinds less [`SPACE_URL`] is the scheme.
+pub const SPACE_DNS: u32 = 0;
+/// First URL kind: `http`; `https` and `rtsp` follow.
+pub const SPACE_URL: u32 = 1;
+/// A path rule beneath a URL host.
+pub const SPACE_PATH: u32 = 8;
+
+/// A service.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Service {
+    /// Mixed into choice keys: a hash of the name, so that it is the same on all boxes.
+    pub salt: u64,
+    /// Coverage number.
+    pub coverage: u32,
+    /// Seconds.
+    pub ttl: u32,
+    /// Seconds a CDSR answer holds.
+    pub hint_lifetime: u32,
+    /// Counter slot, stable across generations.
+    pub counter: u32,
+    /// Share group of the fallback for IPv4 and IPv6; [`NONE`] if there is none.
+    pub fallback: [u32; 2],
+    /// [`CHOOSE_CLIENT_PREFIX`] and others.
+    pub choose_by: u8,
+    /// Addresses in a DNS answer, 1..=4.
+    pub answers: u8,
+    /// [`SERVICE_HAS_IPV4`] and others.
+    pub flags: u16,
+    /// CDN number.
+    pub network: u16,
+    /// Filler.
+    pub reserved: [u16; 13],
+}
+
+/// Equal answers within a client's /24 or /48.
+pub const CHOOSE_CLIENT_PREFIX: u8 = 0;
+/// Equal answers for a client address.
+pub const CHOOSE_CLIENT: u8 = 1;
+/// Equal answers for a name or URL.
+pub const CHOOSE_CONTENT: u8 = 2;
+/// Query ID and source port mixed in.
+pub const CHOOSE_SPREAD: u8 = 3;
+
+/// Some target has an IPv4 address.
+pub const SERVICE_HAS_IPV4: u16 = 1;
+/// Some target has an IPv6 address.
+pub const SERVICE_HAS_IPV6: u16 = 2;
+/// DNS answers are the VIP's addresses.
+pub const SERVICE_DNS_VIP: u16 = 4;
+
+/// Sixteen words: BPF arrays round values up to 8 bytes, so words are packed a cache line a value.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Words16 {
+    /// The words.
+    pub words: [u32; 16],
+}
+
+/// A node of the IPv6 trie: six bits.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Node64 {
+    /// Region entries, see [`REGION_LINK`].
+    pub words: [u32; 64],
+}
+
+/// A page of the IPv4 table: eight bits.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page256 {
+    /// Region entries, see [`REGION_LINK`].
+    pub words: [u32; 256],
+}
+
+/// In a region entry: the other bits are the number of a page or node. Without it, the low 16 bits are the region and
+/// bits 16..24 the length of the widest prefix around the address in which every address has that region.
+pub const REGION_LINK: u32 = 1 << 31;
+/// Bits the IPv6 root resolves; each node resolves six more.
+pub const IPV6_ROOT_BITS: u32 = 20;
+
+/// Current record of a share group, in one word so that one store publishes it (design: tiers of change).
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GroupPointer {
+    /// Low half: record number or [`NONE`]; high half: load epoch of its last change.
+    pub word: u64,
+}
+
+impl GroupPointer {
+    /// Packs record number and epoch.
+    pub fn new(record: u32, epoch: u32) -> Self {
+        Self { word: (epoch as u64) << 32 | record as u64 }
+    }
+    /// Record number; [`NONE`] if no target is usable.
+    #[inline(always)]
+    pub fn record(self) -> u32 {
+        self.word as u32
+    }
+    /// Load epoch of the last change.
+    #[inline(always)]
+    pub fn epoch(self) -> u32 {
+        (self.word >> 32) as u32
+    }
+}
+
+/// Who serves, and which share each: one cache line.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShareRecord {
+    /// Entry n gets hashes below `thresholds[n]` and not below the one before; unused ones are `u32::MAX`.
+    pub thresholds: [u32; SHARE_ENTRIES],
+    /// Target numbers, or record numbers relative to `base`.
+    pub refs: [u16; SHARE_ENTRIES],
+    /// First child record; used if `branch` is 1.
+    pub base: u32,
+    /// Seconds; [`NONE`] takes the service's (P-7).
+    pub ttl: u32,
+    /// Entries in use.
+    pub count: u8,
+    /// Bit n set: entry n keeps its place but takes no clients (dead or overloaded).
+    pub down: u8,
+    /// 1: `refs` name records; 0: targets.
+    pub branch: u8,
+    /// Tier this came from, 0 first; [`TIER_FALLBACK`] for a fallback.
+    pub tier: u8,
+    /// Filler.
+    pub reserved: u32,
+}
+
+/// [`ShareRecord::tier`] of a service's last resort.
+pub const TIER_FALLBACK: u8 = 255;
+
+impl Default for ShareRecord {
+    fn default() -> Self {
+        Self {
+            thresholds: [u32::MAX; SHARE_ENTRIES],
+            refs: [0; SHARE_ENTRIES],
+            base: 0,
+            ttl: NONE,
+            count: 0,
+            down: 0,
+            branch: 0,
+            tier: 0,
+            reserved: 0,
+        }
+    }
+}
+
+/// A server.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Target {
+    /// Network order; zero if it has none.
+    pub ipv6: [u64; 2],
+    /// [`Keys::address`] of the IPv4-mapped and the IPv6 address; 0 without one.
+    pub digests: [u64; 2],
+    /// Network order; zero if it has none.
+    pub ipv4: u32,
+    /// Ports for `http`, `https`, `rtsp`, host order.
+    pub ports: [u16; 3],
+    /// CDN number in CDSR endpoints.
+    pub network: u16,
+    /// Counter slot, stable across generations.
+    pub counter: u32,
+    /// Filler.
+    pub reserved: [u32; 4],
+}
+
+const _: () = {
+    assert!(size_of::<Meta>() == 72);
+    assert!(size_of::<VipBucket>() == 64);
+    assert!(size_of::<VipInfo>() == 24);
+    assert!(size_of::<NameBucket>() == 64);
+    assert!(size_of::<Zone>() == 128);
+    assert!(size_of::<Service>() == 64);
+    assert!(size_of::<Words16>() == 64);
+    assert!(size_of::<Node64>() == 256);
+    assert!(size_of::<Page256>() == 1024);
+    assert!(size_of::<GroupPointer>() == 8);
+    assert!(size_of::<ShareRecord>() == 64);
+    assert!(size_of::<Target>() == 64);
+};
+
+macro_rules! pod {
+    ($($ty:ty),*) => { $(
+        // SAFETY: repr(C), integers only; the size asserts above leave no room for padding.
+        unsafe impl Pod for $ty {}
+    )* };
+}
+pod!(
+    Meta,
+    VipBucket,
+    VipInfo,
+    NameBucket,
+    Zone,
+    Service,
+    Words16,
+    Node64,
+    Page256,
+    GroupPointer,
+    ShareRecord,
+    Target
+);
+
+/// The tables of one generation. Every method answers `None` beyond a table's end.
+pub trait Tables {
+    /// The generation's constants.
+    fn meta(&self) -> Option<&Meta>;
+    /// Bucket of the VIP table.
+    fn vip_bucket(&self, index: u32) -> Option<&VipBucket>;
+    /// Addresses of a VIP.
+    fn vip_info(&self, index: u32) -> Option<&VipInfo>;
+    /// Bucket of the suffix table.
+    fn suffix_bucket(&self, index: u32) -> Option<&NameBucket>;
+    /// A suffix.
+    fn zone(&self, index: u32) -> Option<&Zone>;
+    /// Bucket of the name table.
+    fn name_bucket(&self, index: u32) -> Option<&NameBucket>;
+    /// A service.
+    fn service(&self, index: u32) -> Option<&Service>;
+    /// IPv4 root: 16 entries a value, by the first 12 bits.
+    fn ipv4_root(&self, index: u32) -> Option<&Words16>;
+    /// IPv4 page.
+    fn ipv4_page(&self, index: u32) -> Option<&Page256>;
+    /// IPv6 root: 16 entries a value, by the first 16 bits.
+    fn ipv6_root(&self, index: u32) -> Option<&Words16>;
+    /// IPv6 node.
+    fn ipv6_node(&self, index: u32) -> Option<&Node64>;
+    /// Counter slots of regions, 16 a value.
+    fn region_counters(&self, index: u32) -> Option<&Words16>;
+    /// Share group of (coverage × 2 + family) × regions + region, 16 a value.
+    fn cells(&self, index: u32) -> Option<&Words16>;
+    /// Share group: the pointer's current value.
+    fn group(&self, index: u32) -> Option<GroupPointer>;
+    /// Share record.
+    fn record(&self, index: u32) -> Option<&ShareRecord>;
+    /// Target.
+    fn target(&self, index: u32) -> Option<&Target>;
+}

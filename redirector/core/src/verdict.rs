@@ -1,0 +1,164 @@
+//! Outcomes and their stable reason codes.
+
+/// Most endpoints one verdict names.
+pub const MAX_ENDPOINTS: usize = 8;
+
+macro_rules! reasons {
+    ($( $(#[doc = $doc:literal])+ $name:ident = $code:literal, $text:literal; )+) => {
+        /// Why an answer was given, or why a packet went elsewhere. Numbers never change their meaning.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u16)]
+        pub enum Reason { $( $(#[doc = $doc])+ $name = $code, )+ }
+
+        impl Reason {
+            /// Every reason, by number.
+            pub const ALL: &'static [Reason] = &[ $( Reason::$name, )+ ];
+
+            /// Stable name for metrics and logs.
+            pub fn name(self) -> &'static str {
+                match self { $( Reason::$name => $text, )+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// A server of the first tier that applies to the client's region.
+    FirstTier = 1, "first-tier";
+    /// A server of a later tier: the earlier ones have nothing usable.
+    LaterTier = 2, "later-tier";
+    /// A server of the service's fallback: no tier has anything usable.
+    Fallback = 3, "fallback";
+    /// The VIP's own address: the service is redirected by HTTP, RTSP or CDSR (P-25).
+    VipAddress = 4, "vip-address";
+    /// The name exists, the type asked for does not.
+    NoDataType = 5, "nodata-type";
+    /// Names beneath exist, this one has no records.
+    NoDataPartial = 6, "nodata-partial";
+    /// The service has no address of this family anywhere.
+    NoDataFamily = 7, "nodata-family";
+    /// No rule can match this name or one beneath it.
+    NxDomain = 8, "nxdomain";
+    /// No usable target, no fallback.
+    NothingUsable = 9, "nothing-usable";
+    /// Every usable target is on the client's failed list.
+    AllExcluded = 10, "all-excluded";
+    /// No zone of this VIP holds the name.
+    NotOurZone = 11, "not-our-zone";
+    /// No URL rule of this VIP holds the URL.
+    NotOurUrl = 12, "not-our-url";
+    /// The zone's own records: SOA, NS, name-server addresses.
+    ZoneRecord = 13, "zone-record";
+    /// Discovery record (P-19).
+    CdsrRecord = 14, "cdsr-record";
+    /// DNS message that cannot be parsed.
+    DnsFormErr = 15, "dns-formerr";
+    /// DNS operation other than a query.
+    DnsNotImp = 16, "dns-notimp";
+    /// EDNS version other than 0.
+    DnsBadVers = 17, "dns-badvers";
+    /// DNS class or zone transfer that is refused.
+    DnsRefused = 18, "dns-refused";
+    /// CDSR request that cannot be parsed.
+    CdsrBadRequest = 19, "cdsr-bad-request";
+    /// CDSR version other than 1.
+    CdsrBadVersion = 20, "cdsr-bad-version";
+    /// A reply or noise where a request should be: never answered.
+    NotARequest = 21, "not-a-request";
+    /// Redirecting this client again would go round in circles (P-4).
+    Loop = 22, "loop";
+    /// Not for a VIP: left alone.
+    NotVip = 32, "not-vip";
+    /// Not IPv4 or IPv6 (ARP, VLAN tag and others).
+    PassEtherType = 33, "pass-ethertype";
+    /// Too short for its headers.
+    PuntShort = 34, "punt-short";
+    /// IPv4 options.
+    PuntIpOptions = 35, "punt-ip-options";
+    /// A fragment.
+    PuntFragment = 36, "punt-fragment";
+    /// Not UDP (TCP, ICMP) or an IPv6 extension header.
+    PuntNotUdp = 37, "punt-not-udp";
+    /// Length fields disagree.
+    PuntLength = 38, "punt-length";
+    /// A UDP port without a fast-path protocol, or one this VIP does not speak.
+    PuntPort = 39, "punt-port";
+    /// A source that no client has (broadcast, multicast, loopback, port 0).
+    PuntSource = 40, "punt-source";
+    /// IPv6 UDP without checksum.
+    PuntChecksum = 41, "punt-checksum";
+    /// DNS message other than one plain question.
+    PuntDnsForm = 42, "punt-dns-form";
+    /// Name of more labels than the fast path takes.
+    PuntLabels = 43, "punt-labels";
+    /// EDNS version, options that the fast path leaves to the slow path.
+    PuntEdns = 44, "punt-edns";
+    /// Type or class that the slow path answers.
+    PuntType = 45, "punt-type";
+    /// Name in none of the VIP's zones.
+    PuntNotOurZone = 46, "punt-not-our-zone";
+    /// A zone's own records.
+    PuntZoneRecord = 47, "punt-zone-record";
+    /// CDSR form that the slow path answers: extensions, preferences, other schemes, malformed.
+    PuntCdsrForm = 48, "punt-cdsr-form";
+    /// Choice that needs more steps than the fast path has.
+    PuntChoice = 49, "punt-choice";
+    /// A table without the entry another table points at.
+    PuntTable = 50, "punt-table";
+    /// The frame could not be resized.
+    PuntResize = 51, "punt-resize";
+    /// Tables of another layout version, or none.
+    PuntLayout = 52, "punt-layout";
+    /// A write failed after the reply was begun: cannot happen, so it is counted.
+    Internal = 53, "internal";
+}
+
+/// Slots of the reason counters.
+pub const REASON_SLOTS: u32 = 64;
+
+impl Reason {
+    /// The reason of a number.
+    pub fn from_code(code: u16) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| *reason as u16 == code)
+    }
+
+    /// Whether the packet went on to the slow path instead of being answered.
+    pub fn is_punt(self) -> bool {
+        self.name().starts_with("punt-")
+    }
+}
+
+/// What [`crate::decide::decide`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// Why.
+    pub reason: Reason,
+    /// Client's region number; 0 is none.
+    pub region: u32,
+    /// Share group that was used; [`crate::table::NONE`] if none.
+    pub group: u32,
+    /// Load epoch of that group's last change.
+    pub epoch: u32,
+    /// Seconds the answer may be kept.
+    pub ttl: u32,
+    /// Entries of `targets` in use.
+    pub count: u32,
+    /// Target numbers, best first.
+    pub targets: [u32; MAX_ENDPOINTS],
+    /// Share of each of them within its record, 1..=255.
+    pub shares: [u8; MAX_ENDPOINTS],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reason_codes_are_unique_and_fit_the_counters() {
+        for (i, a) in Reason::ALL.iter().enumerate() {
+            assert!((*a as u32) < REASON_SLOTS);
+            assert_eq!(Reason::from_code(*a as u16), Some(*a));
+            assert!(Reason::ALL[i + 1..].iter().all(|b| a.name() != b.name()));
+        }
+    }
+}
