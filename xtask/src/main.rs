@@ -1,2 +1,53 @@
-//! Project habits as commands.
-fn main() {}
+//! The project's habits as commands: `cargo xtask COMMAND`.
+
+mod build;
+mod cmd;
+mod conformance;
+mod lint;
+mod load;
+mod packages;
+mod project;
+mod setup;
+mod test;
+mod test_list;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "The project's habits as commands")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what is missing on this machine, and only that (Debian, as root).
+    Setup(setup::SetupArgs),
+    /// Build the XDP program and the programs that embed it.
+    Build(build::BuildArgs),
+    /// Build, check a configuration and run the daemon with it on this box.
+    Load(load::LoadArgs),
+    /// Check format, lints, licences, sources of dependencies and sizes of files and functions.
+    Lint,
+    /// Build and run all tests; those that need root run if this is root.
+    Test(test::TestArgs),
+    /// Run the tests that docs/conformance.md names, and count what they prove.
+    Conformance,
+}
+
+fn main() -> Result<ExitCode> {
+    match Cli::parse().command {
+        Command::Setup(args) => setup::run(&args)?,
+        Command::Build(args) => build::run(&args)?,
+        Command::Load(args) => load::run(&args)?,
+        Command::Lint => lint::run()?,
+        Command::Test(args) => return test::run(&args),
+        Command::Conformance => return conformance::run(),
+    }
+    Ok(ExitCode::SUCCESS)
+}
