@@ -1,13 +1,29 @@
-//! The XDP program: entry points only. What a packet's answer is, `redirector-core` decides.
+//! The XDP program: entry, the one bounds check, maps. What a packet's answer is, `redirector-core` decides.
 #![no_std]
 #![no_main]
+// For the inline assembly in `packet.rs`, which the BPF target has only as an unstable feature.
+#![feature(asm_experimental_arch)]
+
+mod maps;
+mod packet;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+use redirector_core::wire::Trace;
+use redirector_core::wire::frame::{Exit, process};
 
-/// Hands every frame to the network stack.
+/// Answers CDSR and DNS in place, and hands everything else to the network stack untouched.
 #[xdp]
-pub fn redirector(_ctx: XdpContext) -> u32 {
-    xdp_action::XDP_PASS
+pub fn redirector(ctx: XdpContext) -> u32 {
+    let Some(labels) = maps::labels() else { return xdp_action::XDP_PASS };
+    let mut trace = Trace::default();
+    let exit = process(&mut packet::XdpFrame::new(&ctx), &maps::Maps, labels, &mut trace);
+    maps::count(&trace);
+    match exit {
+        Exit::Pass => xdp_action::XDP_PASS,
+        Exit::Punt => xdp_action::XDP_PASS,
+        Exit::Transmit => xdp_action::XDP_TX,
+        Exit::Abort => xdp_action::XDP_ABORTED,
+    }
 }
 
 #[cfg(not(test))]

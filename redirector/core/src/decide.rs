@@ -204,9 +204,9 @@ fn pick_entry(record: &ShareRecord, hash: u64, free: u32, keys: &Keys) -> Option
     }
     let mut sums = [0u64; SHARE_ENTRIES];
     let mut total = 0u64;
-    for entry in 0..SHARE_ENTRIES {
+    for (entry, sum) in sums.iter_mut().enumerate() {
         total += if free >> entry & 1 == 1 { weight(record, entry) } else { 0 };
-        sums[entry] = total;
+        *sum = total;
     }
     let point = ((keys.step(keys.seed_fp, hash) >> 32) * total) >> 32;
     let mut index = 0usize;

@@ -13,3 +13,4 @@ pub mod hash;
 pub mod lookup;
 pub mod table;
 pub mod verdict;
+pub mod wire;

@@ -21,11 +21,18 @@ pub struct Labels {
     pub offsets: [u16; MAX_LABELS],
     /// Hashes of leading path segments of a URL.
     pub segments: [u64; MAX_PATH_SEGMENTS],
+    /// Where each of these segments ends in the message (behind its slash).
+    pub segment_ends: [u16; MAX_PATH_SEGMENTS],
 }
 
 impl Default for Labels {
     fn default() -> Self {
-        Self { hashes: [0; MAX_LABELS], offsets: [0; MAX_LABELS], segments: [0; MAX_PATH_SEGMENTS] }
+        Self {
+            hashes: [0; MAX_LABELS],
+            offsets: [0; MAX_LABELS],
+            segments: [0; MAX_PATH_SEGMENTS],
+            segment_ends: [0; MAX_PATH_SEGMENTS],
+        }
     }
 }
 
@@ -81,10 +88,10 @@ pub fn suffix<T: Tables, const MAX: usize>(
             break;
         }
         slot = slot.push(&meta.keys, labels.hash(count - depth));
-        if depths >> depth & 1 == 1 {
-            if let Some(entry) = find(slot, meta.suffix_mask, |index| tables.suffix_bucket(index)) {
-                found = Some(entry.value);
-            }
+        if depths >> depth & 1 == 1
+            && let Some(entry) = find(slot, meta.suffix_mask, |index| tables.suffix_bucket(index))
+        {
+            found = Some(entry.value);
         }
     }
     found
@@ -145,22 +152,27 @@ pub fn rule<T: Tables>(
             continue;
         }
         let slot = codepoint_slot(&meta.keys, space, number, (shape.labels, shape.keyed), |i| labels.hash(i));
-        if let Some(entry) = find(slot, meta.name_mask, |index| tables.name_bucket(index)) {
-            if best.is_none_or(|held| entry.order < held.order) {
-                best = Some(entry);
-            }
+        if let Some(entry) = find(slot, meta.name_mask, |index| tables.name_bucket(index))
+            && best.is_none_or(|held| entry.order < held.order)
+        {
+            best = Some(entry);
         }
     }
     best
 }
 
-/// Service of a URL whose host's rule is `host` and whose path begins with the first `segments` of `labels.segments`:
-/// the longest rule wins. `None`: the host has rules, but none for this path.
+/// Service of a URL whose host's rule is `host` and whose path begins with the first `segments` of `labels.segments`,
+/// and how many segments its rule has: the longest rule wins. `None`: the host has rules, but none for this path.
 #[inline(always)]
-pub fn path<T: Tables>(tables: &T, labels: &Labels, segments: usize, host: &NameEntry) -> Option<u32> {
+pub fn path<T: Tables>(
+    tables: &T,
+    labels: &Labels,
+    segments: usize,
+    host: &NameEntry,
+) -> Option<(u32, usize)> {
     let meta = tables.meta()?;
-    // Bit 0: the host alone. The entry's value names the service then, and the host rule for path keys otherwise.
-    let mut found = if host.flags & 1 == 1 { Some(host.value) } else { None };
+    // Bit 0: a rule for the whole host, whose service is the entry's value.
+    let mut found = if host.flags & 1 == 1 { Some((host.value, 0)) } else { None };
     if host.flags >> 1 == 0 {
         return found;
     }
@@ -171,10 +183,10 @@ pub fn path<T: Tables>(tables: &T, labels: &Labels, segments: usize, host: &Name
             break;
         }
         slot = slot.push(&meta.keys, labels.segments[depth - 1]);
-        if host.flags >> depth & 1 == 1 {
-            if let Some(entry) = find(slot, meta.name_mask, |index| tables.name_bucket(index)) {
-                found = Some(entry.value);
-            }
+        if host.flags >> depth & 1 == 1
+            && let Some(entry) = find(slot, meta.name_mask, |index| tables.name_bucket(index))
+        {
+            found = Some((entry.value, depth));
         }
     }
     found

@@ -123,8 +123,10 @@ impl Reason {
     }
 
     /// Whether the packet went on to the slow path instead of being answered.
+    #[inline(always)]
     pub fn is_punt(self) -> bool {
-        self.name().starts_with("punt-")
+        let code = self as u16;
+        code >= Self::PuntShort as u16 && code <= Self::PuntLayout as u16
     }
 }
 

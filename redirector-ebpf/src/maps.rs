@@ -1,0 +1,164 @@
+//! The maps: tables of the generation this program instance belongs to, counters shared by all instances.
+//!
+//! `redirector-plan` names the tables as they are named here; the loader sets their real sizes and fills them through
+//! memory mappings before the program is attached.
+
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, PerCpuArray};
+use redirector_core::lookup::Labels;
+use redirector_core::table::{
+    GroupPointer, Meta, NONE, NameBucket, Node64, Page256, Service, ShareRecord, Tables, Target, VIP_BUCKETS,
+    VipBucket, VipInfo, Words16, Zone,
+};
+use redirector_core::verdict::REASON_SLOTS;
+use redirector_core::wire::Trace;
+
+macro_rules! tables {
+    ($($name:ident: $ty:ty;)*) => { $(
+        #[map]
+        static $name: Array<$ty> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+    )* };
+}
+tables! {
+    META: Meta;
+    VIP_INFO: VipInfo;
+    SUFFIXES: NameBucket;
+    ZONES: Zone;
+    NAMES: NameBucket;
+    SERVICES: Service;
+    IPV4_ROOT: Words16;
+    IPV4_PAGES: Page256;
+    IPV6_ROOT: Words16;
+    IPV6_NODES: Node64;
+    REGION_COUNTERS: Words16;
+    CELLS: Words16;
+    GROUPS: GroupPointer;
+    RECORDS: ShareRecord;
+    TARGETS: Target;
+}
+#[map]
+static VIPS: Array<VipBucket> = Array::with_max_entries(VIP_BUCKETS, BPF_F_MMAPABLE);
+
+#[map]
+static SCRATCH: PerCpuArray<Labels> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static COUNT_REASON: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASON_SLOTS, 0);
+#[map]
+static COUNT_VIP: PerCpuArray<u64> = PerCpuArray::with_max_entries(VIP_BUCKETS, 0);
+#[map]
+static COUNT_SERVICE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static COUNT_REGION: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static COUNT_TARGET: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// This CPU's room for label hashes.
+#[inline(always)]
+pub fn labels() -> Option<&'static mut Labels> {
+    // SAFETY: the value belongs to this CPU, and a program runs to its end on it before another begins.
+    SCRATCH.get_ptr_mut(0).map(|labels| unsafe { &mut *labels })
+}
+
+/// The tables of this program instance.
+pub struct Maps;
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn meta(&self) -> Option<&Meta> {
+        META.get(0)
+    }
+    #[inline(always)]
+    fn vip_bucket(&self, index: u32) -> Option<&VipBucket> {
+        VIPS.get(index)
+    }
+    #[inline(always)]
+    fn vip_info(&self, index: u32) -> Option<&VipInfo> {
+        VIP_INFO.get(index)
+    }
+    #[inline(always)]
+    fn suffix_bucket(&self, index: u32) -> Option<&NameBucket> {
+        SUFFIXES.get(index)
+    }
+    #[inline(always)]
+    fn zone(&self, index: u32) -> Option<&Zone> {
+        ZONES.get(index)
+    }
+    #[inline(always)]
+    fn name_bucket(&self, index: u32) -> Option<&NameBucket> {
+        NAMES.get(index)
+    }
+    #[inline(always)]
+    fn service(&self, index: u32) -> Option<&Service> {
+        SERVICES.get(index)
+    }
+    #[inline(always)]
+    fn ipv4_root(&self, index: u32) -> Option<&Words16> {
+        IPV4_ROOT.get(index)
+    }
+    #[inline(always)]
+    fn ipv4_page(&self, index: u32) -> Option<&Page256> {
+        IPV4_PAGES.get(index)
+    }
+    #[inline(always)]
+    fn ipv6_root(&self, index: u32) -> Option<&Words16> {
+        IPV6_ROOT.get(index)
+    }
+    #[inline(always)]
+    fn ipv6_node(&self, index: u32) -> Option<&Node64> {
+        IPV6_NODES.get(index)
+    }
+    #[inline(always)]
+    fn region_counters(&self, index: u32) -> Option<&Words16> {
+        REGION_COUNTERS.get(index)
+    }
+    #[inline(always)]
+    fn cells(&self, index: u32) -> Option<&Words16> {
+        CELLS.get(index)
+    }
+    #[inline(always)]
+    fn group(&self, index: u32) -> Option<GroupPointer> {
+        // SAFETY: userspace publishes a record by one aligned 64-bit store to this word; one load sees all of it.
+        GROUPS.get_ptr(index).map(|pointer| unsafe { core::ptr::read_volatile(pointer) })
+    }
+    #[inline(always)]
+    fn record(&self, index: u32) -> Option<&ShareRecord> {
+        RECORDS.get(index)
+    }
+    #[inline(always)]
+    fn target(&self, index: u32) -> Option<&Target> {
+        TARGETS.get(index)
+    }
+}
+
+#[inline(always)]
+fn add(counters: &PerCpuArray<u64>, slot: u32) {
+    if let Some(counter) = counters.get_ptr_mut(slot) {
+        // SAFETY: the value is this CPU's own, see `labels`.
+        unsafe { *counter += 1 };
+    }
+}
+
+/// Counts by reason, VIP, service, region and target, never by their product.
+#[inline(always)]
+pub fn count(trace: &Trace) {
+    add(&COUNT_REASON, trace.reason as u32);
+    if trace.vip == NONE {
+        return;
+    }
+    add(&COUNT_VIP, trace.vip);
+    if trace.service == NONE {
+        return;
+    }
+    if let Some(service) = SERVICES.get(trace.service) {
+        add(&COUNT_SERVICE, service.counter);
+    }
+    if trace.decided {
+        if let Some(counters) = REGION_COUNTERS.get(trace.region >> 4) {
+            add(&COUNT_REGION, counters.words[(trace.region & 15) as usize]);
+        }
+        if let Some(target) = TARGETS.get(trace.target) {
+            add(&COUNT_TARGET, target.counter);
+        }
+    }
+}

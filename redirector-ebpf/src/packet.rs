@@ -1,0 +1,76 @@
+//! The one bounds check: every byte of a packet that the program touches goes through [`XdpFrame::pointer`].
+
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::helpers::{bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
+use aya_ebpf::programs::XdpContext;
+use core::arch::asm;
+use redirector_core::wire::Word;
+use redirector_core::wire::frame::Frame;
+
+/// No place in a frame lies beyond this: the verifier wants a constant bound.
+const LAST_PLACE: usize = 2047;
+
+/// The packet of one program run.
+pub struct XdpFrame {
+    ctx: *mut xdp_md,
+}
+
+impl XdpFrame {
+    /// The packet that `ctx` holds.
+    #[inline(always)]
+    pub fn new(ctx: &XdpContext) -> Self {
+        Self { ctx: ctx.ctx }
+    }
+
+    /// Pointer to a `W` at `at`, if it lies within the packet.
+    ///
+    /// The verifier learns from `pointer + 2 > end`, but not from `pointer + 1 > end`, which LLVM turns into
+    /// `pointer >= end`; so a single byte is checked together with the one before it.
+    #[inline(always)]
+    fn pointer<W>(&self, at: usize) -> Option<*mut W> {
+        let before = (size_of::<W>() == 1) as usize;
+        let size = size_of::<W>() + before;
+        let mut place = at.wrapping_sub(before);
+        if place > LAST_PLACE {
+            return None;
+        }
+        // SAFETY: empty assembly; it keeps LLVM from deriving the offset anew after the check, which would leave the
+        // verifier with a pointer whose range it has not seen.
+        unsafe { asm!("{0} = {0}", inout(reg) place, options(pure, nomem, nostack, preserves_flags)) };
+        place &= LAST_PLACE;
+        // SAFETY: the kernel guarantees that the context is valid while the program runs.
+        let (data, end) = unsafe { ((*self.ctx).data as usize, (*self.ctx).data_end as usize) };
+        let mut start = data + place;
+        // SAFETY: as above: the very pointer that is checked is the one that is used.
+        unsafe { asm!("{0} = {0}", inout(reg) start, options(pure, nomem, nostack, preserves_flags)) };
+        if start + size > end {
+            return None;
+        }
+        Some((start + before) as *mut W)
+    }
+}
+
+impl Frame for XdpFrame {
+    #[inline(always)]
+    fn load<W: Word>(&self, at: usize) -> Option<W> {
+        // SAFETY: within the packet by the check. Unaligned access is one instruction on the CPUs that run this
+        // (x86-64, arm64), and the BPF target has no alignment of its own; `read_unaligned` would load byte by byte.
+        self.pointer(at).map(|pointer: *mut W| unsafe { *pointer })
+    }
+
+    #[inline(always)]
+    fn store<W: Word>(&mut self, at: usize, value: W) -> Option<()> {
+        // SAFETY: as for `load`; the packet is ours until the program ends.
+        self.pointer(at).map(|pointer: *mut W| unsafe { *pointer = value })
+    }
+
+    #[inline(always)]
+    fn resize(&mut self, len: usize) -> Option<()> {
+        // SAFETY: helper calls on the program's own context; pointers into the packet are made anew by every access.
+        let failed = unsafe {
+            let now = bpf_xdp_get_buff_len(self.ctx) as i32;
+            bpf_xdp_adjust_tail(self.ctx, len as i32 - now)
+        };
+        if failed == 0 { Some(()) } else { None }
+    }
+}

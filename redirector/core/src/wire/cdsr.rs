@@ -1,0 +1,571 @@
+//! CDSR, the box's side: read a request, find the URL's rule, answer in place (docs/cdsr-protocol.md; P-16 to P-21).
+//!
+//! With `FULL` everything is answered; without, extensions, preferences, long server lists and errors are punted.
+
+use super::{Action, Asked, Message, Trace, text};
+use crate::decide::{FAST_ENDPOINTS, FAST_EXCLUDED, MAX_EXCLUDED, Query, decide};
+use crate::hash::{Keys, Slot, fold_case};
+use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS, Scheme};
+use crate::table::{
+    CHOOSE_CONTENT, MAX_PATH_SEGMENTS, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, SPACE_URL, Service, Tables,
+};
+use crate::verdict::{MAX_ENDPOINTS, Reason, Verdict};
+
+/// UDP port.
+pub const PORT: u16 = 2554;
+/// First bytes of every message.
+pub const MAGIC: u16 = 0x4344;
+/// The version this is.
+pub const VERSION: u8 = 1;
+/// Message kind of a request.
+pub const RESOLVE: u8 = 0x01;
+/// Bit of a message kind that marks replies.
+pub const REPLY: u8 = 0x80;
+/// Bytes before the server list of a request.
+pub const REQUEST_HEADER: usize = 24;
+/// Bytes of a server list entry.
+pub const SERVER_ENTRY: usize = 20;
+/// Bytes before the endpoints of a reply: no request may be shorter.
+pub const REPLY_HEADER: usize = 28;
+/// Bytes of an endpoint.
+pub const ENDPOINT: usize = 24;
+/// Shortest URL.
+pub const MIN_URL: usize = 8;
+/// Longest URL.
+pub const MAX_URL: usize = 1024;
+/// Seconds that a "not mine" holds.
+pub const NOT_MINE_LIFETIME: u32 = 60;
+/// Milliseconds a client waits when nothing is usable.
+pub const RETRY_DELAY: u32 = 1000;
+
+/// Reply status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Status {
+    /// Endpoints follow.
+    Handled = 0,
+    /// No rule for this URL here.
+    NotMine = 1,
+    /// Nothing usable now.
+    RetryLater = 2,
+    /// Refused by policy.
+    Denied = 3,
+    /// Use what the URL's scheme says.
+    UseLegacy = 4,
+    /// The request breaks the protocol.
+    BadRequest = 5,
+    /// The request's version is unknown here.
+    BadVersion = 6,
+}
+
+const SERVER_FAILED: u8 = 1;
+const SERVER_PREFERRED: u8 = 2;
+const CRITICAL: u16 = 0x8000;
+
+const SCOPE_URL: u8 = 0;
+const SCOPE_HOST: u8 = 1;
+const SCOPE_PREFIX: u8 = 2;
+const FLAG_MORE: u8 = 1;
+
+/// Words of host text the fast path scans.
+const FAST_HOST_WORDS: usize = 32;
+/// Words of path text the fast path scans.
+const FAST_PATH_WORDS: usize = 32;
+const FULL_WORDS: usize = MAX_URL;
+
+/// Where a URL's parts lie in a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UrlPlace {
+    /// First byte of the URL; at least 8.
+    pub start: usize,
+    /// Byte behind the URL.
+    pub end: usize,
+    /// First byte of the host.
+    pub host: usize,
+    /// Byte behind the host.
+    pub host_end: usize,
+    /// Scheme.
+    pub scheme: Scheme,
+}
+
+/// The rule that holds for a URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Located {
+    /// Service number.
+    pub service: u32,
+    /// Content key (0 unless the service chooses by content).
+    pub content: u64,
+    /// Hint scope.
+    scope: u8,
+    /// Bytes of the URL that the prefix scope covers.
+    prefix: u16,
+    /// Bytes of the host that make the suffix handled here.
+    suffix: u8,
+}
+
+/// Outcome of reading or locating: goes on, or ends here.
+type Step<T> = Result<T, Stop>;
+
+/// Why there is no answer with endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stop {
+    /// Reason in the slow path's answer.
+    pub reason: Reason,
+    /// Reason for the fast path to punt.
+    pub punt: Reason,
+    /// Status of the answer; `None` is silence.
+    pub status: Option<Status>,
+}
+
+impl Stop {
+    const NOT_A_REQUEST: Self =
+        Self { reason: Reason::NotARequest, punt: Reason::PuntCdsrForm, status: None };
+    const BAD: Self =
+        Self { reason: Reason::CdsrBadRequest, punt: Reason::PuntCdsrForm, status: Some(Status::BadRequest) };
+    const VERSION: Self =
+        Self { reason: Reason::CdsrBadVersion, punt: Reason::PuntCdsrForm, status: Some(Status::BadVersion) };
+    const NOT_MINE: Self =
+        Self { reason: Reason::NotOurUrl, punt: Reason::PuntCdsrForm, status: Some(Status::NotMine) };
+    const TABLE: Self = Self { reason: Reason::PuntTable, punt: Reason::PuntTable, status: None };
+    const LONG: Self = Self { punt: Reason::PuntLabels, ..Self::BAD };
+}
+
+/// A request's fixed part and server list.
+struct Request {
+    families: u8,
+    /// Endpoints asked for, and how many of them fit.
+    asked_for: u32,
+    fits: u32,
+    place: UrlPlace,
+    excluded: [u64; MAX_EXCLUDED],
+    preferred: u64,
+}
+
+/// Turns a request into its reply.
+#[inline(always)]
+pub fn respond<M: Message, T: Tables, const FULL: bool>(
+    message: &mut M,
+    asked: &Asked<'_>,
+    tables: &T,
+    labels: &mut Labels,
+    trace: &mut Trace,
+) -> Action {
+    let Some(meta) = tables.meta() else { return trace.with(Reason::PuntTable, Action::Punt) };
+    let answer = match answer::<M, T, FULL>(message, asked, &meta.keys, tables, labels, trace) {
+        Ok(answer) => answer,
+        Err(stop) if !FULL => return trace.with(stop.punt, Action::Punt),
+        Err(Stop { reason, status: None, .. }) => return trace.with(reason, Action::Ignore),
+        Err(Stop { reason, status: Some(status), .. }) => {
+            trace.reason = reason;
+            Answer::status(status)
+        }
+    };
+    write(message, &answer, asked, tables, trace)
+}
+
+/// What the reply says.
+struct Answer {
+    status: Status,
+    lifetime: u32,
+    located: Option<(Located, Scheme)>,
+    verdict: Option<Verdict>,
+    want_v6: bool,
+    more: bool,
+}
+
+impl Answer {
+    fn status(status: Status) -> Self {
+        let lifetime = match status {
+            Status::NotMine => NOT_MINE_LIFETIME,
+            Status::RetryLater => RETRY_DELAY,
+            _ => 0,
+        };
+        Self { status, lifetime, located: None, verdict: None, want_v6: false, more: false }
+    }
+}
+
+#[inline(always)]
+fn answer<M: Message, T: Tables, const FULL: bool>(
+    message: &M,
+    asked: &Asked<'_>,
+    keys: &Keys,
+    tables: &T,
+    labels: &mut Labels,
+    trace: &mut Trace,
+) -> Step<Answer> {
+    let request = read::<M, FULL>(message, keys)?;
+    let (cdn, depths) = (asked.vip.cdn, asked.vip.url_depths);
+    let located = locate::<M, T, FULL>(message, &request.place, cdn, depths, tables, labels)?;
+    let service = tables.service(located.service).ok_or(Stop::TABLE)?;
+    trace.service = located.service;
+    let want_v6 = family(request.families, asked.client.v6, service);
+    let has = if want_v6 { SERVICE_HAS_IPV6 } else { SERVICE_HAS_IPV4 };
+    let mut answer = Answer {
+        status: Status::Handled,
+        lifetime: service.hint_lifetime,
+        located: Some((located, request.place.scheme)),
+        verdict: None,
+        want_v6,
+        more: false,
+    };
+    if service.flags & has == 0 {
+        trace.reason = Reason::NoDataFamily;
+        return Ok(answer);
+    }
+    let want = request.asked_for.min(request.fits);
+    let query = Query {
+        client: asked.client,
+        service: located.service,
+        content: located.content,
+        spread: asked.port as u64,
+        want_v6,
+        want,
+        excluded: request.excluded,
+        preferred: request.preferred,
+    };
+    let verdict = decide::<T, FULL>(&query, service, tables);
+    trace.verdict(located.service, &verdict);
+    if verdict.reason.is_punt() {
+        return Err(Stop { reason: verdict.reason, punt: verdict.reason, status: None });
+    }
+    if verdict.reason == Reason::NothingUsable || (verdict.count == 0 && want > 0) {
+        return Ok(Answer::status(Status::RetryLater));
+    }
+    answer.more = want < request.asked_for && verdict.count == want;
+    answer.verdict = Some(verdict);
+    Ok(answer)
+}
+
+/// Family of the endpoints: the one asked for; the datagram's if both will do and the service has it.
+#[inline(always)]
+fn family(families: u8, client_v6: bool, service: &Service) -> bool {
+    let has_v4 = service.flags & SERVICE_HAS_IPV4 != 0;
+    let has_v6 = service.flags & SERVICE_HAS_IPV6 != 0;
+    match families {
+        0 => client_v6,
+        1 => false,
+        2 => true,
+        _ => (client_v6 && has_v6) || !has_v4,
+    }
+}
+
+#[inline(always)]
+fn read<M: Message, const FULL: bool>(message: &M, keys: &Keys) -> Step<Request> {
+    if message.len() < REPLY_HEADER {
+        return Err(Stop::NOT_A_REQUEST);
+    }
+    let word = |at: usize| message.load::<u32>(at).map(u32::from_be).ok_or(Stop::NOT_A_REQUEST);
+    let (first, wants, counts, lengths) = (word(0)?, word(12)?, word(16)?, word(20)?);
+    if first >> 16 != MAGIC as u32 || first & REPLY as u32 != 0 {
+        return Err(Stop::NOT_A_REQUEST);
+    }
+    if first >> 8 & 0xff != VERSION as u32 {
+        return Err(Stop::VERSION);
+    }
+    let (families, url) = ((wants >> 24) as u8, wants as usize & 0xffff);
+    let (host_at, host_length) = ((counts >> 24) as usize, counts as usize >> 16 & 0xff);
+    let (servers, extensions) = (counts as usize >> 8 & 0xff, lengths as usize >> 16);
+    let start = REQUEST_HEADER + servers * SERVER_ENTRY;
+    let end = start + url;
+    let reserved = counts & 0xff | lengths & 0xffff;
+    let sizes =
+        servers <= MAX_EXCLUDED && (MIN_URL..=MAX_URL).contains(&url) && end + extensions <= message.len();
+    if first & 0xff != RESOLVE as u32 || families > 3 || reserved != 0 || !sizes {
+        return Err(Stop::BAD);
+    }
+    if host_length == 0 || host_at + host_length > url {
+        return Err(Stop::BAD);
+    }
+    if !FULL && (extensions != 0 || servers > FAST_EXCLUDED as usize) {
+        return Err(Stop::BAD);
+    }
+    let host = start + host_at;
+    let scheme = scheme(message, start, host_at)?;
+    let place = UrlPlace { start, end, host, host_end: host + host_length, scheme };
+    check_host_end(message, &place)?;
+    if FULL {
+        check_extensions(message, end, extensions)?;
+    }
+    let asked_for = match wants >> 16 & 0xff {
+        0 => FAST_ENDPOINTS,
+        some => some.min(MAX_ENDPOINTS as u32),
+    };
+    let fits = ((message.len() - REPLY_HEADER) / ENDPOINT).min(MAX_ENDPOINTS) as u32;
+    let mut request = Request { families, asked_for, fits, place, excluded: [0; MAX_EXCLUDED], preferred: 0 };
+    read_servers::<M, FULL>(message, keys, servers, &mut request)?;
+    Ok(request)
+}
+
+/// Scheme of the URL at `start`, whose host must follow it at once: no user information (RFC 3986 section 3.2.1).
+#[inline(always)]
+fn scheme<M: Message>(message: &M, start: usize, host_at: usize) -> Step<Scheme> {
+    const SEVEN: u64 = 0x00ff_ffff_ffff_ffff;
+    let word = fold_case(u64::from_le(message.load(start).ok_or(Stop::BAD)?));
+    let (scheme, length) = if word & SEVEN == u64::from_le_bytes(*b"http://\0") {
+        (Scheme::Http, 7)
+    } else if word & SEVEN == u64::from_le_bytes(*b"rtsp://\0") {
+        (Scheme::Rtsp, 7)
+    } else if word == u64::from_le_bytes(*b"https://") {
+        (Scheme::Https, 8)
+    } else {
+        return Err(Stop::NOT_MINE);
+    };
+    if host_at == length { Ok(scheme) } else { Err(Stop::BAD) }
+}
+
+/// The host must be followed by the URL's end or a delimiter: a lying length is refused.
+#[inline(always)]
+fn check_host_end<M: Message>(message: &M, place: &UrlPlace) -> Step<()> {
+    if place.host_end == place.end {
+        return Ok(());
+    }
+    match message.load::<u8>(place.host_end) {
+        Some(b'/' | b':' | b'?' | b'#') => Ok(()),
+        _ => Err(Stop::BAD),
+    }
+}
+
+/// Extensions must fill their room; none is known, so a critical one is refused.
+fn check_extensions<M: Message>(message: &M, start: usize, length: usize) -> Step<()> {
+    let end = start + length;
+    let mut at = start;
+    while at < end {
+        let word = message.load::<u32>(at).map(u32::from_be).ok_or(Stop::BAD)?;
+        if (word >> 16) as u16 & CRITICAL != 0 {
+            return Err(Stop::BAD);
+        }
+        at += 4 + (word as usize & 0xffff);
+    }
+    if at == end { Ok(()) } else { Err(Stop::BAD) }
+}
+
+#[inline(always)]
+fn read_servers<M: Message, const FULL: bool>(
+    message: &M,
+    keys: &Keys,
+    servers: usize,
+    request: &mut Request,
+) -> Step<()> {
+    let mut failed = 0usize;
+    for index in 0..if FULL { MAX_EXCLUDED } else { FAST_EXCLUDED as usize } {
+        if index >= servers {
+            break;
+        }
+        let at = REQUEST_HEADER + index * SERVER_ENTRY;
+        let (Some(high), Some(low), Some(kind)) =
+            (message.load::<u64>(at), message.load::<u64>(at + 8), message.load::<u32>(at + 16))
+        else {
+            return Err(Stop::BAD);
+        };
+        let digest = keys.address([high, low]);
+        match (u32::from_be(kind) >> 8) as u8 {
+            SERVER_FAILED => {
+                request.excluded[failed & (MAX_EXCLUDED - 1)] = digest;
+                failed += 1;
+            }
+            SERVER_PREFERRED if FULL => request.preferred = digest,
+            _ => return Err(Stop::BAD),
+        }
+    }
+    Ok(())
+}
+
+/// Finds the rule for a URL that lies in a message.
+#[inline(always)]
+pub fn locate<M: Message, T: Tables, const FULL: bool>(
+    message: &M,
+    place: &UrlPlace,
+    cdn: u16,
+    depths: u32,
+    tables: &T,
+    labels: &mut Labels,
+) -> Step<Located> {
+    let keys = tables.meta().ok_or(Stop::TABLE)?.keys;
+    let count = scan_host::<M, FULL>(message, &keys, place, labels)?;
+    let space = place.scheme.space();
+    let number = if FULL {
+        lookup::suffix::<T, MAX_LABELS>(tables, labels, count, space, cdn, depths)
+    } else {
+        lookup::suffix::<T, FAST_LABELS>(tables, labels, count, space, cdn, depths)
+    };
+    let number = number.ok_or(Stop::NOT_MINE)?;
+    let zone = tables.zone(number).ok_or(Stop::TABLE)?;
+    let codepoint = count - (zone.suffix_labels as usize).min(count);
+    let host = lookup::rule(tables, labels, codepoint, space, number, zone).ok_or(Stop::NOT_MINE)?;
+    let segments =
+        if host.flags >> 1 == 0 { 0 } else { scan_path::<M, FULL>(message, &keys, place, labels)? };
+    let (service, depth) = lookup::path(tables, labels, segments, &host).ok_or(Stop::NOT_MINE)?;
+    let suffix_at = labels.offsets[codepoint & (MAX_LABELS - 1)] as usize;
+    let mut located = Located {
+        service,
+        content: 0,
+        scope: if host.flags >> 1 == 0 { SCOPE_HOST } else { SCOPE_URL },
+        prefix: 0,
+        suffix: place.host_end.wrapping_sub(suffix_at) as u8,
+    };
+    if depth > 0 {
+        located.scope = SCOPE_PREFIX;
+        let end = labels.segment_ends[(depth - 1) & (MAX_PATH_SEGMENTS - 1)] as usize;
+        located.prefix = end.wrapping_sub(place.start) as u16;
+    }
+    if tables.service(service).ok_or(Stop::TABLE)?.choose_by == CHOOSE_CONTENT {
+        located.scope = SCOPE_URL;
+        located.prefix = 0;
+        located.content = content::<M, FULL>(message, &keys, place, labels, count)?;
+    }
+    Ok(located)
+}
+
+#[inline(always)]
+fn scan_host<M: Message, const FULL: bool>(
+    message: &M,
+    keys: &Keys,
+    place: &UrlPlace,
+    labels: &mut Labels,
+) -> Step<usize> {
+    let limit = if FULL { MAX_LABELS } else { FAST_LABELS };
+    let cut = text::Cut { start: place.host, end: place.host_end, limit };
+    let note = |index: usize, at: usize, hash: u64| {
+        labels.hashes[index & (MAX_LABELS - 1)] = hash;
+        labels.offsets[index & (MAX_LABELS - 1)] = at as u16;
+    };
+    let scan = if FULL {
+        text::host::<M, FULL_WORDS>(message, keys, cut, note)
+    } else {
+        text::host::<M, FAST_HOST_WORDS>(message, keys, cut, note)
+    };
+    match scan {
+        None => Err(Stop::BAD),
+        Some(scan) if scan.bad => Err(Stop::BAD),
+        Some(scan) if scan.more => Err(Stop::LONG),
+        Some(scan) => Ok(scan.count),
+    }
+}
+
+/// Leading path segments that a slash closes.
+#[inline(always)]
+fn scan_path<M: Message, const FULL: bool>(
+    message: &M,
+    keys: &Keys,
+    place: &UrlPlace,
+    labels: &mut Labels,
+) -> Step<usize> {
+    let Some(slash) = path_start::<M, FULL>(message, place)? else { return Ok(0) };
+    let cut = text::Cut { start: slash + 1, end: place.end, limit: MAX_PATH_SEGMENTS };
+    let note = |index: usize, end: usize, hash: u64| {
+        labels.segments[index & (MAX_PATH_SEGMENTS - 1)] = hash;
+        labels.segment_ends[index & (MAX_PATH_SEGMENTS - 1)] = end as u16;
+    };
+    let scan = if FULL {
+        text::path::<M, FULL_WORDS>(message, keys, cut, note)
+    } else {
+        text::path::<M, FAST_PATH_WORDS>(message, keys, cut, note)
+    };
+    match scan {
+        None => Err(Stop::BAD),
+        Some(scan) if scan.more => Err(Stop::LONG),
+        Some(scan) => Ok(scan.count),
+    }
+}
+
+/// The slash that begins the path, behind an optional port; `None`: no path.
+#[inline(always)]
+fn path_start<M: Message, const FULL: bool>(message: &M, place: &UrlPlace) -> Step<Option<usize>> {
+    let mut at = place.host_end;
+    for _ in 0..if FULL { 8 } else { 1 } {
+        if at == place.end {
+            return Ok(None);
+        }
+        match message.load::<u8>(at).ok_or(Stop::BAD)? {
+            b'/' => return Ok(Some(at)),
+            b'?' | b'#' => return Ok(None),
+            b':' | b'0'..=b'9' => at += 1,
+            _ => return Err(Stop::BAD),
+        }
+    }
+    // In the fast path: a port stands before the path.
+    Err(Stop::BAD)
+}
+
+/// Key of host and everything behind it, for services that choose by content.
+#[inline(always)]
+fn content<M: Message, const FULL: bool>(
+    message: &M,
+    keys: &Keys,
+    place: &UrlPlace,
+    labels: &Labels,
+    count: usize,
+) -> Step<u64> {
+    let mut slot = Slot::start(keys, SPACE_URL, 0);
+    for index in 0..FAST_LABELS {
+        if index < count {
+            slot = slot.push(keys, labels.hash(index));
+        }
+    }
+    let rest = if FULL {
+        text::all::<M, FULL_WORDS>(message, keys, place.host_end, place.end)
+    } else {
+        text::all::<M, FAST_PATH_WORDS>(message, keys, place.host_end, place.end)
+    };
+    Ok(slot.push(keys, rest.ok_or(Stop::LONG)?).find)
+}
+
+/// Writes the reply: everything but the nonce is new.
+#[inline(always)]
+fn write<M: Message, T: Tables>(
+    message: &mut M,
+    answer: &Answer,
+    asked: &Asked<'_>,
+    tables: &T,
+    trace: &mut Trace,
+) -> Action {
+    let _ = asked;
+    let Some(nonce) = message.load::<u64>(4) else { return trace.with(Reason::NotARequest, Action::Ignore) };
+    let count = answer.verdict.map_or(0, |verdict| verdict.count as usize & 15);
+    if let Err(reason) = message.begin_reply(0, REPLY_HEADER + count * ENDPOINT) {
+        return trace.with(reason, Action::Punt);
+    }
+    let first = (MAGIC as u32) << 16 | (VERSION as u32) << 8 | (REPLY | RESOLVE) as u32;
+    let (scope, prefix, suffix) =
+        answer.located.map_or((0, 0, 0), |(located, _)| (located.scope, located.prefix, located.suffix));
+    let status = (answer.status as u32) << 24 | (count as u32) << 16 | trace.reason as u32;
+    let hint = (scope as u32) << 24 | (answer.more as u32 * FLAG_MORE as u32) << 16 | prefix as u32;
+    let mut done = message.append(0, first.to_be()).and(message.append(4, nonce));
+    done = done.and(message.append(12, status.to_be())).and(message.append(16, answer.lifetime.to_be()));
+    done =
+        done.and(message.append(20, hint.to_be())).and(message.append(24, ((suffix as u32) << 24).to_be()));
+    if let (Some(verdict), Some((_, scheme))) = (&answer.verdict, answer.located) {
+        for index in 0..MAX_ENDPOINTS {
+            if index < count {
+                done = done
+                    .and_then(|()| write_endpoint(message, verdict, index, scheme, answer.want_v6, tables));
+            }
+        }
+    }
+    match done {
+        Some(()) => Action::Reply,
+        None => trace.with(Reason::Internal, Action::Ignore),
+    }
+}
+
+#[inline(always)]
+fn write_endpoint<M: Message, T: Tables>(
+    message: &mut M,
+    verdict: &Verdict,
+    index: usize,
+    scheme: Scheme,
+    v6: bool,
+    tables: &T,
+) -> Option<()> {
+    let target = tables.target(verdict.targets[index])?;
+    let at = REPLY_HEADER + index * ENDPOINT;
+    let address = if v6 { target.ipv6 } else { lookup::mapped(target.ipv4) };
+    let port = target.ports[scheme as usize];
+    message.append(at, address[0])?;
+    message.append(at + 8, address[1])?;
+    let tail = (port as u64) << 48
+        | (index as u64) << 40
+        | (verdict.shares[index] as u64) << 32
+        | (target.network as u64) << 16;
+    message.append(at + 16, tail.to_be())
+}
