@@ -1,1 +1,3 @@
 //! The redirector daemon.
+
+pub mod config;

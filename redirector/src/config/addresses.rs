@@ -1,0 +1,325 @@
+//! The box, VIPs and targets: everything that has an address.
+
+use super::checks::{self, Check};
+use super::index::{Index, read_named, written_name};
+use super::names;
+use super::read::{Section, Text, Value};
+use super::suggest;
+use redirector_plan::model::{Speaks, Target, Vip};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// An address that packets can be sent to.
+fn address(text: &Text<'_>) -> Option<IpAddr> {
+    let Ok(address) = text.text.parse::<IpAddr>() else {
+        let bare = text.text.split('/').next().unwrap_or_default();
+        let help = if bare.parse::<IpAddr>().is_ok() {
+            format!("write the address alone: {bare}")
+        } else if let Ok(socket) = text.text.parse::<std::net::SocketAddr>() {
+            format!("write the address without a port: {}", socket.ip())
+        } else {
+            "for example 192.0.2.10 or 2001:db8::10".to_owned()
+        };
+        text.place.error(format!("`{}` is not an IP address", text.text), help);
+        return None;
+    };
+    let refuse = |what: &str, help: String| {
+        text.place.error(format!("{address} is {what}"), help);
+        None
+    };
+    if let IpAddr::V6(v6) = address
+        && let Some(v4) = v6.to_ipv4_mapped()
+    {
+        return refuse("an IPv4 address in IPv6 form", format!("write {v4}"));
+    }
+    if address.is_unspecified() || address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        return refuse("not the address of one host", "write a unicast address".to_owned());
+    }
+    Some(address)
+}
+
+/// The elements of an `addresses` list.
+fn addresses<'a>(section: &Section<'a>, example: &str) -> Option<Vec<(IpAddr, Text<'a>)>> {
+    let list = section.require("addresses", example)?.nonempty_list(example)?;
+    let read: Vec<_> = list
+        .iter()
+        .filter_map(|value| {
+            let text = value.text(example)?;
+            Some((address(&text)?, text))
+        })
+        .collect();
+    (read.len() == list.len()).then_some(read)
+}
+
+/// How the fast path is attached to the interfaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum XdpMode {
+    /// In the driver where it can, else in the kernel's generic hook, else sockets alone.
+    Auto,
+    /// In the driver, or the box does not start.
+    Native,
+    /// In the kernel's generic hook, or the box does not start.
+    Generic,
+    /// Sockets alone.
+    Off,
+}
+
+/// This box: the part of the configuration that differs from box to box.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoxSettings {
+    /// Name in logs, reports and metrics.
+    pub name: String,
+    /// The box's own unicast address; conversations that the box begins have it as source (P-1).
+    pub management: IpAddr,
+    /// Interfaces that the fast path is attached to, sorted; empty only if `xdp` is off.
+    pub interfaces: Vec<String>,
+    /// How it is attached.
+    pub xdp: XdpMode,
+}
+
+/// Longest interface name that Linux takes (IFNAMSIZ without the final zero).
+const INTERFACE_LENGTH: usize = 15;
+
+/// Reads `[box]`.
+pub(super) fn read_box(root: &Section<'_>) -> Option<BoxSettings> {
+    let example = "{ name = \"fra1-r1\", management = \"198.18.0.5\", interfaces = [\"eth1\"] }";
+    let section =
+        root.require("box", example)?.section(&["name", "management", "interfaces", "xdp"], example)?;
+    let name = section.require("name", "\"fra1-r1\"").and_then(|value| value.word("\"fra1-r1\""));
+    let management =
+        section.require("management", "\"198.18.0.5\"").and_then(|value| value.text("\"198.18.0.5\""));
+    let management = management.and_then(|text| address(&text));
+    let xdp = match section.get("xdp") {
+        None => Some(XdpMode::Auto),
+        Some(value) => choice(
+            &value,
+            &[
+                ("auto", XdpMode::Auto),
+                ("native", XdpMode::Native),
+                ("generic", XdpMode::Generic),
+                ("off", XdpMode::Off),
+            ],
+        ),
+    };
+    let interfaces = match (section.get("interfaces"), xdp) {
+        (None, Some(XdpMode::Off) | None) => Some(Vec::new()),
+        _ => {
+            section.require("interfaces", "[\"eth1\"], or xdp = \"off\"").and_then(|value| interfaces(&value))
+        }
+    };
+    Some(BoxSettings {
+        name: name?.text.to_owned(),
+        management: management?,
+        interfaces: interfaces?,
+        xdp: xdp?,
+    })
+}
+
+fn interfaces(value: &Value<'_>) -> Option<Vec<String>> {
+    let list = value.nonempty_list("[\"eth1\"]")?;
+    let mut names: Vec<String> = Vec::with_capacity(list.len());
+    for element in &list {
+        let name = element.word("\"eth1\"")?;
+        if name.text.len() > INTERFACE_LENGTH || name.text.contains(|c: char| c == '/' || c.is_whitespace()) {
+            let message = format!("`{}` cannot be the name of an interface", name.text);
+            name.place.error(message, format!("at most {INTERFACE_LENGTH} characters, no blank and no `/`"));
+        } else if names.iter().any(|known| known == name.text) {
+            name.place.error(format!("interface `{}` is listed twice", name.text), "leave one out");
+        } else {
+            names.push(name.text.to_owned());
+        }
+    }
+    names.sort_unstable();
+    (names.len() == list.len()).then_some(names)
+}
+
+/// A word out of a fixed set.
+pub(super) fn choice<T: Copy>(value: &Value<'_>, words: &[(&str, T)]) -> Option<T> {
+    let text = value.text(&format!("\"{}\"", words[0].0))?;
+    let found = words.iter().find(|(word, _)| *word == text.text).map(|(_, meaning)| *meaning);
+    if found.is_none() {
+        let help = suggest::help(text.text, words.iter().map(|(word, _)| *word), "");
+        text.place.error(format!("`{}` is not known here", text.text), help);
+    }
+    found
+}
+
+/// What [`read_vips`] found.
+pub(super) struct Vips {
+    pub(super) list: Vec<Vip>,
+    /// Content networks, sorted.
+    pub(super) cdns: Vec<String>,
+    /// Who holds each anycast address: the VIP's name and line.
+    pub(super) holders: BTreeMap<IpAddr, (String, u32)>,
+}
+
+/// Reads the `[[vip]]` tables.
+pub(super) fn read_vips(root: &Section<'_>, management: Option<IpAddr>) -> Vips {
+    let sections = root.tables("vip", &["name", "cdn", "addresses", "speaks"]);
+    if root.get("vip").is_none() {
+        root.place.error("no VIP is configured", "add a [[vip]] with `cdn` and `addresses`");
+    }
+    // A network that is named stays known although its VIP has another error.
+    let mut cdns: Vec<String> =
+        sections.iter().filter_map(|section| section.get("cdn")?.string()).collect();
+    cdns.sort_unstable();
+    cdns.dedup();
+    let mut holders = BTreeMap::new();
+    let (list, _) = read_named("VIP", sections, vip_name, |section, name| {
+        let cdn = section.require("cdn", "\"acme\"").and_then(|value| value.word("\"acme\""));
+        let speaks = match section.get("speaks") {
+            None => Some(Speaks { dns: true, cdsr: true, http: true, rtsp: true }),
+            Some(value) => speaks(&value),
+        };
+        let (mut ipv4, mut ipv6) = (Vec::new(), Vec::new());
+        for (address, text) in addresses(section, "[\"203.0.113.1\"]")? {
+            claim(&mut holders, address, &text, name, management);
+            match address {
+                IpAddr::V4(v4) => ipv4.push(v4),
+                IpAddr::V6(v6) => ipv6.push(v6),
+            }
+        }
+        ipv4.sort_unstable();
+        ipv6.sort_unstable();
+        let cdn = cdn?;
+        let cdn = cdns.iter().position(|known| known == cdn.text)?;
+        Some(Vip { name: name.to_owned(), cdn, ipv4, ipv6, speaks: speaks?, origin: section.place.origin() })
+    });
+    Vips { list, cdns, holders }
+}
+
+/// A VIP's name; its network's unless written.
+fn vip_name<'a>(section: &Section<'a>) -> Option<Text<'a>> {
+    match section.get("name") {
+        Some(_) => written_name(section),
+        None => section.get("cdn")?.word("\"acme\""),
+    }
+}
+
+/// Notes who holds an anycast address, and reports a second holder.
+fn claim(
+    holders: &mut BTreeMap<IpAddr, (String, u32)>,
+    address: IpAddr,
+    text: &Text<'_>,
+    vip: &str,
+    management: Option<IpAddr>,
+) {
+    if management == Some(address) {
+        text.place.error(
+            format!("{address} is the box's management address"),
+            "management never answers on a VIP: use another address for one of them",
+        );
+    }
+    if let Some((holder, line)) = holders.get(&address) {
+        text.place.error(
+            format!("{address} is already an address of VIP `{holder}` on line {line}"),
+            "an address belongs to one VIP: leave it out here or there",
+        );
+        return;
+    }
+    holders.insert(address, (vip.to_owned(), text.place.line()));
+}
+
+fn speaks(value: &Value<'_>) -> Option<Speaks> {
+    let list = value.nonempty_list("[\"dns\", \"cdsr\", \"http\", \"rtsp\"]")?;
+    let mut speaks = Speaks { dns: false, cdsr: false, http: false, rtsp: false };
+    let mut all_known = true;
+    for element in &list {
+        match choice(element, &[("dns", 'd'), ("cdsr", 'c'), ("http", 'h'), ("rtsp", 'r')]) {
+            Some('d') => speaks.dns = true,
+            Some('c') => speaks.cdsr = true,
+            Some('h') => speaks.http = true,
+            Some(_) => speaks.rtsp = true,
+            None => all_known = false,
+        }
+    }
+    all_known.then_some(speaks)
+}
+
+/// What [`read_targets`] found.
+pub(super) struct Targets<'a> {
+    pub(super) list: Vec<Target>,
+    pub(super) index: Index,
+    /// The health check of each target, by index; `None` is not checked and taken to be up.
+    pub(super) checks: Vec<Option<Check>>,
+    /// Host names of targets, as written.
+    pub(super) hosts: Vec<Text<'a>>,
+}
+
+/// Reads the `[[target]]` tables; `holders` are the box's own anycast addresses, which no answer may name (P-4).
+pub(super) fn read_targets<'a>(root: &Section<'a>, holders: &BTreeMap<IpAddr, (String, u32)>) -> Targets<'a> {
+    let sections = root.tables("target", &["name", "site", "addresses", "host", "ports", "check"]);
+    let mut hosts = Vec::new();
+    let (read, index) = read_named("target", sections, written_name, |section, name| {
+        let ports = read_ports(section);
+        let site =
+            section.get("site").map(|value| value.text("\"par\"")).map_or(Some(""), |site| Some(site?.text));
+        let host = match section.get("host") {
+            None => Some(None),
+            Some(value) => value.word("\"web-1.example.net\"").and_then(|text| {
+                let host = names::host_name(&text)?;
+                hosts.push(text);
+                Some(Some(host))
+            }),
+        };
+        let check = match section.get("check") {
+            None => Some(None),
+            Some(value) => checks::read_check(&value, ports.map_or(80, |[http, ..]| http)).map(Some),
+        };
+        let (ipv4, ipv6) = target_addresses(section, holders)?;
+        let [http_port, https_port, rtsp_port] = ports?;
+        let target = Target {
+            name: name.to_owned(),
+            site: site?.to_owned(),
+            ipv4,
+            ipv6,
+            host: host?,
+            http_port,
+            https_port,
+            rtsp_port,
+            origin: section.place.origin(),
+        };
+        Some((target, check?))
+    });
+    let (list, checks) = read.into_iter().unzip();
+    Targets { list, index, checks, hosts }
+}
+
+/// Ports for http, https and rtsp URLs.
+fn read_ports(section: &Section<'_>) -> Option<[u16; 3]> {
+    let mut ports = [80, 443, 554];
+    let Some(value) = section.get("ports") else { return Some(ports) };
+    const KEYS: [&str; 3] = ["http", "https", "rtsp"];
+    let written = value.section(&KEYS, "{ http = 8080 }")?;
+    for (port, key) in ports.iter_mut().zip(KEYS) {
+        if let Some(value) = written.get(key) {
+            *port = value.port()?;
+        }
+    }
+    Some(ports)
+}
+
+fn target_addresses(
+    section: &Section<'_>,
+    holders: &BTreeMap<IpAddr, (String, u32)>,
+) -> Option<(Option<Ipv4Addr>, Option<Ipv6Addr>)> {
+    let (mut ipv4, mut ipv6) = (None, None);
+    for (address, text) in addresses(section, "[\"192.0.2.10\", \"2001:db8:1::10\"]")? {
+        if let Some((vip, line)) = holders.get(&address) {
+            let message = format!(
+                "{address} is an address of VIP `{vip}` on line {line}: clients sent there come back here"
+            );
+            text.place.error(message, "give the server's own unicast address");
+        }
+        let taken = match address {
+            IpAddr::V4(v4) => ipv4.replace(v4).is_some(),
+            IpAddr::V6(v6) => ipv6.replace(v6).is_some(),
+        };
+        if taken {
+            let message = "a target has at most one address of each family";
+            text.place.error(message, "make it a target of its own, in the same pool");
+        }
+    }
+    Some((ipv4, ipv6))
+}

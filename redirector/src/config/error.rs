@@ -1,0 +1,195 @@
+//! What is wrong with a configuration, where, and what would be right.
+
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+use redirector_plan::model::Origin;
+use serde::Serialize;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A text that was read: the configuration itself or a prefix file.
+#[derive(Debug)]
+pub(super) struct Source {
+    name: String,
+    text: Arc<str>,
+    shown: NamedSource<Arc<str>>,
+    line_starts: Vec<usize>,
+}
+
+impl Source {
+    /// `name` is the file as the operator named it.
+    pub(super) fn new(name: &str, text: String) -> Arc<Self> {
+        let text: Arc<str> = text.into();
+        let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        let shown = NamedSource::new(name, Arc::clone(&text));
+        Arc::new(Self { name: name.to_owned(), text, shown, line_starts })
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Line and column, both from 1, the column in characters.
+    pub(super) fn origin(&self, offset: usize) -> Origin {
+        let line = self.line_starts.partition_point(|start| *start <= offset);
+        let before = self.text.get(self.line_starts[line - 1]..offset).unwrap_or_default();
+        Origin { file: self.name.clone(), line: count(line), column: count(before.chars().count() + 1) }
+    }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The configuration cannot be used.
+    Error,
+    /// It can be used, and probably does not do what was meant.
+    Warning,
+}
+
+/// One finding. Serialises to `severity`, `file`, `line`, `column`, `message` and `help`.
+#[derive(Debug, Clone, Serialize)]
+pub struct ConfigError {
+    /// Error or warning.
+    pub severity: Severity,
+    /// Where; line and column are 0 when the file could not be read at all.
+    #[serde(flatten)]
+    pub origin: Origin,
+    /// What is wrong.
+    pub message: String,
+    /// What would be right.
+    pub help: Option<String>,
+    #[serde(skip)]
+    place: Option<(Arc<Source>, Range<usize>)>,
+}
+
+impl ConfigError {
+    /// A finding at `span` (bytes) of `source`.
+    pub(super) fn at(
+        severity: Severity,
+        source: &Arc<Source>,
+        span: Range<usize>,
+        message: String,
+        help: Option<String>,
+    ) -> Self {
+        let origin = source.origin(span.start);
+        Self { severity, origin, message, help, place: Some((Arc::clone(source), span)) }
+    }
+
+    /// A file that could not be read.
+    pub(super) fn unreadable(file: &str, message: String, help: String) -> Self {
+        let origin = Origin { file: file.to_owned(), line: 0, column: 0 };
+        Self { severity: Severity::Error, origin, message, help: Some(help), place: None }
+    }
+
+    /// The finding with the line it is about and a caret, as text for people; `color` adds terminal colours.
+    pub fn report(&self, color: bool) -> String {
+        let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+        let mut text = String::new();
+        match GraphicalReportHandler::new_themed(theme).render_report(&mut text, self) {
+            Ok(()) => text,
+            Err(fmt::Error) => format!("{self}\n"),
+        }
+    }
+}
+
+/// One line in the form `file:line:column: what is wrong (what would be right)`, as compilers print it.
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Origin { file, line, column } = &self.origin;
+        match line {
+            0 => write!(f, "{file}: ")?,
+            _ => write!(f, "{file}:{line}:{column}: ")?,
+        }
+        if self.severity == Severity::Warning {
+            write!(f, "warning: ")?;
+        }
+        write!(f, "{}", self.message)?;
+        match &self.help {
+            Some(help) => write!(f, " ({help})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Diagnostic for ConfigError {
+    fn severity(&self) -> Option<miette::Severity> {
+        Some(match self.severity {
+            Severity::Error => miette::Severity::Error,
+            Severity::Warning => miette::Severity::Warning,
+        })
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.place.as_ref().map(|(source, _)| &source.shown as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let (_, span) = self.place.as_ref()?;
+        Some(Box::new(std::iter::once(LabeledSpan::new_with_span(None, span.clone()))))
+    }
+}
+
+/// Everything found in a configuration that cannot be used: at least one error, and the warnings, in the order of
+/// files, lines and columns.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+pub struct ConfigErrors {
+    findings: Vec<ConfigError>,
+}
+
+impl ConfigErrors {
+    pub(super) fn new(mut findings: Vec<ConfigError>) -> Self {
+        sort(&mut findings);
+        Self { findings }
+    }
+
+    /// The findings, by place.
+    pub fn iter(&self) -> std::slice::Iter<'_, ConfigError> {
+        self.findings.iter()
+    }
+
+    /// All findings with source lines and carets, as text for people; `color` adds terminal colours.
+    pub fn report(&self, color: bool) -> String {
+        self.findings.iter().map(|finding| finding.report(color)).collect()
+    }
+}
+
+/// Orders findings by file, line, column and text.
+pub(super) fn sort(findings: &mut [ConfigError]) {
+    findings.sort_by(|a, b| {
+        let key = |e: &ConfigError| (e.origin.line, e.origin.column);
+        a.origin.file.cmp(&b.origin.file).then(key(a).cmp(&key(b))).then(a.message.cmp(&b.message))
+    });
+}
+
+/// One line for each finding.
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, finding) in self.findings.iter().enumerate() {
+            if n > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{finding}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl Diagnostic for ConfigErrors {
+    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
+        Some(Box::new(self.findings.iter().map(|finding| finding as &dyn Diagnostic)))
+    }
+}

@@ -1,0 +1,163 @@
+//! Text to validated types, with precise errors.
+//!
+//! [`load`] reads the operator's file and the prefix files that it names. It tells everything that is wrong in one
+//! run, each finding with file, line, column and what would be right, and gives a [`Config`] only if nothing is.
+//!
+//! Things are read in the order of their references (VIPs, regions, targets, pools, coverages, services, zones), and
+//! each kind is sorted by name before the next one refers to it by index: so the result does not depend on the order
+//! in the file (invariant 8). `docs/configuration.md` describes every key.
+
+mod addresses;
+mod checks;
+mod error;
+mod index;
+mod limits;
+mod names;
+mod network;
+mod patterns;
+mod prefixes;
+mod read;
+mod suggest;
+mod units;
+mod urls;
+mod zones;
+
+#[cfg(test)]
+mod tests;
+
+pub use addresses::{BoxSettings, XdpMode};
+pub use checks::{Check, Probe};
+pub use error::{ConfigError, ConfigErrors, Severity};
+pub use limits::Limits;
+
+use error::Source;
+use names::Labels;
+use read::{Document, Section};
+use redirector_plan::model::Network;
+use std::path::Path;
+use std::sync::Arc;
+use toml::de::DeTable;
+
+/// A configuration that passed every check.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Settings of this box.
+    pub box_: BoxSettings,
+    /// Everything decisions are made from.
+    pub network: Network,
+    /// The health check of each target, by index into [`Network::targets`]; a target without one is taken to be up.
+    pub checks: Vec<Option<Check>>,
+    /// Bounds of the slow path.
+    pub limits: Limits,
+    /// What is allowed and probably not meant, by place.
+    pub warnings: Vec<ConfigError>,
+}
+
+/// Reads and checks a configuration.
+///
+/// # Errors
+/// Everything that is wrong in the file and in the prefix files that it names.
+pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+    let name = path.display().to_string();
+    let unreadable = |message: String, help: &str| {
+        ConfigErrors::new(vec![ConfigError::unreadable(&name, message, help.to_owned())])
+    };
+    let bytes = std::fs::read(path).map_err(|error| {
+        unreadable(format!("cannot read the configuration: {error}"), "check the path and its permissions")
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].split(|byte| *byte == b'\n').count();
+        unreadable(format!("line {line} is not UTF-8 text"), "save the file as UTF-8")
+    })?;
+    parse(&name, text, path.parent().unwrap_or(Path::new("")))
+}
+
+/// Checks a configuration's text; `name` is for messages, `directory` is where relative file names start.
+fn parse(name: &str, text: String, directory: &Path) -> Result<Config, ConfigErrors> {
+    let doc = Document::new(name, text);
+    let (table, errors) = DeTable::parse_recoverable(doc.source.text());
+    if !errors.is_empty() {
+        let findings = errors.iter().map(|error| syntax_error(&doc.source, error)).collect();
+        return Err(ConfigErrors::new(findings));
+    }
+    const TABLES: &[&str] = &[
+        "box", "fleet", "limits", "labels", "vip", "region", "target", "pool", "coverage", "service", "zone",
+    ];
+    let root = Section::root(&doc, &table, TABLES);
+    let read = read_all(&doc, &root, directory);
+    drop(table);
+    match (read, doc.findings.into_result()) {
+        (Some(config), Ok(mut warnings)) => {
+            error::sort(&mut warnings);
+            Ok(Config { warnings, ..config })
+        }
+        (_, Ok(findings) | Err(findings)) => Err(ConfigErrors::new(findings)),
+    }
+}
+
+/// What the TOML parser could not read.
+fn syntax_error(source: &Arc<Source>, error: &toml::de::Error) -> ConfigError {
+    let span = error.span().unwrap_or_default();
+    let help = "TOML: [[table]] headers, key = value, strings in quotes; see https://toml.io".to_owned();
+    ConfigError::at(Severity::Error, source, span, error.message().to_owned(), Some(help))
+}
+
+/// Reads every table, in the order of references; `None` if the configuration cannot be used. Findings may make a
+/// result unusable, too.
+fn read_all(doc: &Document, root: &Section<'_>, directory: &Path) -> Option<Config> {
+    let box_ = addresses::read_box(root);
+    let key = read_key(root);
+    let limits = limits::read_limits(root);
+    let labels = Labels::read(root);
+    let vips = addresses::read_vips(root, box_.as_ref().map(|settings| settings.management));
+    let regions = prefixes::read_regions(doc, directory, root);
+    let targets = addresses::read_targets(root, &vips.holders);
+    let (pools, pool_index) = network::read_pools(root, &targets.index);
+    let (coverages, coverage_index) = network::read_coverages(root, &regions.index, &pool_index);
+    let references = network::References {
+        cdns: &vips.cdns,
+        coverages: &coverage_index,
+        targets: &targets.index,
+        labels: &labels,
+    };
+    let services = network::read_services(root, &references);
+    let references = zones::References {
+        cdns: &vips.cdns,
+        services: &services.list,
+        index: &services.index,
+        labels: &labels,
+    };
+    let zones = zones::read_zones(root, &references);
+    for host in &targets.hosts {
+        zones::check_target_host(&zones, &services.list, host);
+    }
+    let urls = urls::rules(&services.list, services.urls, &zones);
+    let network = Network {
+        key: key?,
+        cdns: vips.cdns,
+        vips: vips.list,
+        regions: regions.list,
+        default_region: regions.default,
+        targets: targets.list,
+        pools,
+        coverages,
+        services: services.list,
+        zones,
+        urls,
+    };
+    Some(Config { box_: box_?, network, checks: targets.checks, limits: limits?, warnings: Vec::new() })
+}
+
+/// The fleet's secret, `key` of `[fleet]`.
+fn read_key(root: &Section<'_>) -> Option<[u8; 16]> {
+    let example = "{ key = \"…\" }, with 32 hexadecimal digits of your own: openssl rand -hex 16";
+    let section = root.require("fleet", example)?.section(&["key"], example)?;
+    let text = section.require("key", "\"…\", with 32 hexadecimal digits")?.text("\"…\"")?;
+    let key = units::parse_key(text.text);
+    if key.is_none() {
+        let message =
+            format!("the key has {} characters, or some that are not hexadecimal", text.text.chars().count());
+        text.place.error(message, "write 32 hexadecimal digits, the same on all boxes: openssl rand -hex 16");
+    }
+    key
+}

@@ -1,0 +1,344 @@
+//! Pools, coverages and services: who serves what to whom.
+
+use super::addresses::choice;
+use super::index::{Index, read_named, written_name};
+use super::names::Labels;
+use super::read::{Section, Text, Value};
+use super::units;
+use super::urls::{self, UrlPattern};
+use redirector_plan::model::{ChooseBy, Coverage, DnsAnswer, Pool, Service, Tier};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Largest weight or share.
+const WEIGHT: u64 = 65_535;
+/// Longest TTL: a week, beyond which resolvers cut anyway.
+pub(super) const LONGEST_TTL: Duration = Duration::from_secs(7 * 86_400);
+/// Longest time a CDSR client may keep an answer.
+const LONGEST_HINT: Duration = Duration::from_secs(86_400);
+/// Unless written: long enough for a session's objects, short enough to follow failures without a report.
+const HINT_LIFETIME: u32 = 30;
+
+/// Whether `name` matches a pattern in which `*` is any text and `?` any one character.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut p, mut n) = (0, 0);
+    // Where to go on if the text after the last `*` does not fit: the `*`, and one more character for it.
+    let mut retry: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                retry = Some((p, n));
+                p += 1;
+            }
+            Some(c) if *c == b'?' || *c == name[n] => {
+                p += 1;
+                n += 1;
+            }
+            _ => {
+                let Some((star, taken)) = retry else { return false };
+                retry = Some((star, taken + 1));
+                p = star + 1;
+                n = taken + 1;
+            }
+        }
+    }
+    pattern[p..].iter().all(|c| *c == b'*')
+}
+
+/// The targets that a name or a pattern means, by name; the second is whether it was a pattern.
+fn select(text: &Text<'_>, targets: &Index) -> Option<(Vec<usize>, bool)> {
+    if !text.text.contains(['*', '?']) {
+        return Some((vec![targets.resolve(text)?], false));
+    }
+    let matching = |(name, _): &(&str, Option<usize>)| matches(text.text.as_bytes(), name.as_bytes());
+    let mut found = targets.iter().filter(matching).peekable();
+    if found.peek().is_none() {
+        let message = format!("no target's name matches `{}`", text.text);
+        text.place.error(message, "`*` is any text, `?` any one character");
+        return None;
+    }
+    Some((found.filter_map(|(_, index)| index).collect(), true))
+}
+
+/// A weight or a share; 1 unless written.
+fn weight(section: &Section<'_>, key: &'static str) -> Option<u32> {
+    match section.get(key) {
+        None => Some(1),
+        Some(value) => value.integer(1..=WEIGHT).and_then(|weight| u32::try_from(weight).ok()),
+    }
+}
+
+/// Reads the `[[pool]]` tables.
+pub(super) fn read_pools(root: &Section<'_>, targets: &Index) -> (Vec<Pool>, Index) {
+    read_named("pool", root.tables("pool", &["name", "targets"]), written_name, |section, name| {
+        let example = "[\"par-web-*\"], or [{ target = \"par-web-1\", weight = 3 }]";
+        let list = section.require("targets", example)?.nonempty_list(example)?;
+        let mut members: BTreeMap<usize, Member> = BTreeMap::new();
+        let mut sound = true;
+        for element in &list {
+            sound &= add_members(&mut members, element, targets).is_some();
+        }
+        let members = members.into_iter().map(|(target, member)| (target, member.weight)).collect();
+        sound.then(|| Pool { name: name.to_owned(), members, origin: section.place.origin() })
+    })
+}
+
+/// How a target came into a pool.
+struct Member {
+    weight: u32,
+    by_pattern: bool,
+    line: u32,
+}
+
+/// Adds what one element of `targets` means. A target's own name counts more than a pattern that matches it.
+fn add_members(members: &mut BTreeMap<usize, Member>, element: &Value<'_>, targets: &Index) -> Option<()> {
+    let (text, weight) = if element.is_table() {
+        let section = element.section(&["target", "weight"], "{ target = \"par-web-1\", weight = 3 }")?;
+        let weight = weight(&section, "weight");
+        (section.require("target", "\"par-web-1\"")?.word("\"par-web-1\"")?, weight?)
+    } else {
+        (element.word("[\"par-web-*\"]")?, 1)
+    };
+    let (selected, by_pattern) = select(&text, targets)?;
+    for target in selected {
+        let member = Member { weight, by_pattern, line: text.place.line() };
+        let Some(known) = members.get(&target) else {
+            members.insert(target, member);
+            continue;
+        };
+        if known.by_pattern == by_pattern && known.weight != weight {
+            let message = format!("this gives a target another weight than line {} does", known.line);
+            text.place.error(message, "name the target by itself, or make the patterns disjoint");
+            return None;
+        }
+        if known.by_pattern && !by_pattern {
+            members.insert(target, member);
+        }
+    }
+    Some(())
+}
+
+/// Reads the `[[coverage]]` tables.
+pub(super) fn read_coverages(root: &Section<'_>, regions: &Index, pools: &Index) -> (Vec<Coverage>, Index) {
+    read_named("coverage", root.tables("coverage", &["name", "tiers"]), written_name, |section, name| {
+        let example = "[{ region = \"*\", pools = [\"par-web\"] }]";
+        let written = section.require("tiers", example)?;
+        let list = written.nonempty_list(example)?;
+        let tiers: Vec<Tier> = list.iter().filter_map(|tier| read_tier(tier, regions, pools)).collect();
+        if tiers.len() < list.len() {
+            return None;
+        }
+        if tiers.iter().all(|tier| tier.region.is_some()) {
+            section.place.warning(
+                format!("coverage `{name}` has no tier for every region: other clients get the fallback or an error"),
+                "add { region = \"*\", pools = […] } as its last tier",
+            );
+        }
+        Some(Coverage { name: name.to_owned(), tiers, origin: section.place.origin() })
+    })
+}
+
+fn read_tier(value: &Value<'_>, regions: &Index, pools: &Index) -> Option<Tier> {
+    let example = "{ region = \"fr\", pools = [{ pool = \"par-web\", share = 3 }, \"lyon-web\"] }";
+    let section = value.section(&["region", "pools", "ttl"], example)?;
+    let region = section.require("region", "\"fr\", or \"*\" for every region").and_then(|value| {
+        let text = value.word("\"fr\"")?;
+        if text.text == "*" { Some(None) } else { regions.resolve(&text).map(Some) }
+    });
+    let ttl = match section.get("ttl") {
+        None => Some(None),
+        Some(value) => units::seconds(&value, LONGEST_TTL).map(Some),
+    };
+    let list = section.require("pools", "[\"par-web\"]")?.nonempty_list("[\"par-web\"]")?;
+    let mut shares: Vec<(usize, u32)> = Vec::with_capacity(list.len());
+    let mut sound = true;
+    for element in &list {
+        match read_share(element, pools) {
+            Some((pool, _)) if shares.iter().any(|(known, _)| *known == pool) => {
+                element
+                    .place
+                    .error("this pool is in the tier already", "write it once, with the sum of the shares");
+                sound = false;
+            }
+            Some(share) => shares.push(share),
+            None => sound = false,
+        }
+    }
+    shares.sort_unstable();
+    sound.then_some(())?;
+    Some(Tier { region: region?, pools: shares, ttl: ttl?, origin: section.place.origin() })
+}
+
+fn read_share(element: &Value<'_>, pools: &Index) -> Option<(usize, u32)> {
+    if !element.is_table() {
+        return Some((pools.resolve(&element.word("[\"par-web\"]")?)?, 1));
+    }
+    let section = element.section(&["pool", "share"], "{ pool = \"par-web\", share = 3 }")?;
+    let share = weight(&section, "share");
+    let pool = pools.resolve(&section.require("pool", "\"par-web\"")?.word("\"par-web\"")?);
+    Some((pool?, share?))
+}
+
+/// What services refer to.
+pub(super) struct References<'r> {
+    pub(super) cdns: &'r [String],
+    pub(super) coverages: &'r Index,
+    pub(super) targets: &'r Index,
+    pub(super) labels: &'r Labels,
+}
+
+/// What [`read_services`] found.
+pub(super) struct Services<'a> {
+    pub(super) list: Vec<Service>,
+    pub(super) index: Index,
+    /// The URL rules of each service, by index.
+    pub(super) urls: Vec<Vec<UrlPattern<'a>>>,
+}
+
+const SERVICE: &[&str] = &[
+    "name",
+    "cdn",
+    "coverage",
+    "ttl",
+    "hint_lifetime",
+    "choose_by",
+    "dns",
+    "answers",
+    "fallback",
+    "location",
+    "urls",
+];
+
+/// Reads the `[[service]]` tables.
+pub(super) fn read_services<'a>(root: &Section<'a>, references: &References<'_>) -> Services<'a> {
+    let (read, index) =
+        read_named("service", root.tables("service", SERVICE), written_name, |section, name| {
+            let urls = section
+                .get("urls")
+                .map_or(Some(Vec::new()), |value| urls::read_urls(&value, references.labels));
+            Some((read_service(section, name, references)?, urls?))
+        });
+    let (list, urls) = read.into_iter().unzip();
+    Services { list, index, urls }
+}
+
+fn read_service(section: &Section<'_>, name: &str, references: &References<'_>) -> Option<Service> {
+    let cdn = read_cdn(section, references.cdns);
+    let coverage = section.require("coverage", "\"web-eu\"").and_then(|value| value.word("\"web-eu\""));
+    let coverage = coverage.and_then(|text| references.coverages.resolve(&text));
+    let lifetime = |key, default, longest| match section.get(key) {
+        None => Some(default),
+        Some(value) => units::seconds(&value, longest),
+    };
+    let (ttl, hint_lifetime) =
+        (lifetime("ttl", 0, LONGEST_TTL), lifetime("hint_lifetime", HINT_LIFETIME, LONGEST_HINT));
+    let keys = [
+        ("client-prefix", ChooseBy::ClientPrefix),
+        ("client", ChooseBy::Client),
+        ("content", ChooseBy::Content),
+        ("spread", ChooseBy::Spread),
+    ];
+    let choose_by =
+        section.get("choose_by").map_or(Some(ChooseBy::ClientPrefix), |value| choice(&value, &keys));
+    let forms = [("server", DnsAnswer::Server), ("vip", DnsAnswer::Vip)];
+    let dns = section.get("dns").map_or(Some(DnsAnswer::Server), |value| choice(&value, &forms));
+    let answers = section.get("answers").map_or(Some(1), |value| value.integer(1..=4));
+    let fallback =
+        section.get("fallback").map_or(Some(Vec::new()), |value| read_fallback(&value, references.targets));
+    let location = match section.get("location") {
+        None => Some(None),
+        Some(value) => urls::location(&value).map(Some),
+    };
+    Some(Service {
+        name: name.to_owned(),
+        cdn: cdn?,
+        coverage: coverage?,
+        ttl: ttl?,
+        hint_lifetime: hint_lifetime?,
+        choose_by: choose_by?,
+        dns: dns?,
+        answers: answers.and_then(|answers| u8::try_from(answers).ok())?,
+        fallback: fallback?,
+        location: location?,
+        origin: section.place.origin(),
+    })
+}
+
+/// The content network under `cdn`; it can be left out where all VIPs belong to one.
+pub(super) fn read_cdn(section: &Section<'_>, cdns: &[String]) -> Option<usize> {
+    match section.get("cdn") {
+        // The absence of any VIP is reported once, elsewhere.
+        None if cdns.len() < 2 => (!cdns.is_empty()).then_some(0),
+        None => {
+            section.require("cdn", &format!("\"{}\"; the VIPs belong to {} networks", cdns[0], cdns.len()));
+            None
+        }
+        Some(value) => {
+            let text = value.word("\"acme\"")?;
+            let found = cdns.iter().position(|known| known == text.text);
+            if found.is_none() {
+                let known = cdns.iter().map(String::as_str);
+                let help = super::suggest::help(text.text, known, "give a [[vip]] this `cdn`");
+                text.place.error(format!("`{}` has no VIP", text.text), help);
+            }
+            found
+        }
+    }
+}
+
+/// Targets in the order written, those of a pattern by name.
+fn read_fallback(value: &Value<'_>, targets: &Index) -> Option<Vec<usize>> {
+    let mut fallback: Vec<usize> = Vec::new();
+    let mut sound = true;
+    for element in value.list("[\"par-web-1\"]")? {
+        let selected = element.word("[\"par-web-1\"]").and_then(|text| select(&text, targets));
+        sound &= selected.is_some();
+        for target in selected.map(|(selected, _)| selected).unwrap_or_default() {
+            if !fallback.contains(&target) {
+                fallback.push(target);
+            }
+        }
+    }
+    sound.then_some(fallback)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+    use proptest::prelude::*;
+
+    #[test]
+    fn patterns_match_whole_names() {
+        let cases = [
+            ("par-web-*", "par-web-1", true),
+            ("par-web-*", "par-web-", true),
+            ("par-web-?", "par-web-12", false),
+            ("*-web-*", "par-web-1", true),
+            ("*web", "par-web-1", false),
+            ("*", "", true),
+            ("a*b*c", "aXbXbc", true),
+            ("a*b*c", "aXbXb", false),
+        ];
+        for (pattern, name, expected) in cases {
+            assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), expected, "{pattern} {name}");
+        }
+    }
+
+    /// The obvious definition, exponential in the number of stars.
+    fn naive(pattern: &[u8], name: &[u8]) -> bool {
+        match (pattern.split_first(), name.split_first()) {
+            (None, None) => true,
+            (Some((b'*', rest)), _) if naive(rest, name) => true,
+            (Some((b'*', _)), Some((_, tail))) => naive(pattern, tail),
+            (Some((c, rest)), Some((n, tail))) if *c == b'?' || c == n => naive(rest, tail),
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn patterns_match_as_defined(pattern in "[ab*?]{0,8}", name in "[ab]{0,10}") {
+            prop_assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), naive(pattern.as_bytes(), name.as_bytes()));
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Regions: client prefixes, inline or from files with one prefix a line.
+
+use super::error::{ConfigError, Severity, Source};
+use super::index::{Index, read_named, written_name};
+use super::read::{Document, Section, Text, Value};
+use ipnet::IpNet;
+use redirector_plan::model::Region;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Findings of one kind that are shown of a file or of all regions; more are only counted, since a wrong file easily
+/// has a million of them.
+const SHOWN: usize = 20;
+
+const EXAMPLE: &str = "[\"192.0.2.0/24\"], or { file = \"prefixes/fr.txt\" }";
+
+/// Why a text is not a prefix, and what would be right.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NotAPrefix {
+    message: String,
+    help: String,
+}
+
+/// An address prefix with host bits zero.
+pub(super) fn parse_prefix(text: &str) -> Result<IpNet, NotAPrefix> {
+    let wrong = |message: String, help: String| Err(NotAPrefix { message, help });
+    if let Ok(prefix) = text.parse::<IpNet>() {
+        if prefix.trunc() == prefix {
+            return Ok(prefix);
+        }
+        let message = format!("`{text}` has bits set behind its /{}", prefix.prefix_len());
+        return wrong(message, format!("the prefix is {}", prefix.trunc()));
+    }
+    if let Ok(address) = text.parse::<IpAddr>() {
+        let host = IpNet::from(address);
+        return wrong(
+            format!("`{text}` is an address, not a prefix"),
+            format!("write {host} for this host alone"),
+        );
+    }
+    let shown: String = text.chars().take(60).collect();
+    let help = match text.split_once('/') {
+        Some((address, _)) if address.parse::<std::net::Ipv4Addr>().is_ok() => {
+            "IPv4 prefix lengths are 0 to 32"
+        }
+        Some((address, _)) if address.parse::<std::net::Ipv6Addr>().is_ok() => {
+            "IPv6 prefix lengths are 0 to 128"
+        }
+        _ => "for example 192.0.2.0/24 or 2001:db8::/32",
+    };
+    wrong(format!("`{shown}` is not a prefix"), help.to_owned())
+}
+
+/// A prefix and where it was written.
+#[derive(Debug)]
+struct Listed {
+    prefix: IpNet,
+    source: usize,
+    span: Range<usize>,
+}
+
+/// The regions being read, with the texts that prefixes came from.
+struct Reader<'a> {
+    doc: &'a Document,
+    directory: &'a Path,
+    sources: Vec<Arc<Source>>,
+}
+
+impl Reader<'_> {
+    /// The prefixes of one region; `None` if there is nothing to go on with.
+    fn prefixes(&mut self, value: &Value<'_>) -> Option<Vec<Listed>> {
+        if value.is_table() {
+            let file = value.section(&["file"], EXAMPLE)?.require("file", "\"prefixes/fr.txt\"")?;
+            return self.file(&file.word("\"prefixes/fr.txt\"")?);
+        }
+        let listed: Vec<Listed> = value
+            .nonempty_list(EXAMPLE)?
+            .iter()
+            .filter_map(|element| element.text("\"192.0.2.0/24\""))
+            .filter_map(|text| self.inline(&text))
+            .collect();
+        Some(listed)
+    }
+
+    fn inline(&self, text: &Text<'_>) -> Option<Listed> {
+        match parse_prefix(text.text) {
+            Ok(prefix) => Some(Listed { prefix, source: 0, span: text.place.span() }),
+            Err(wrong) => {
+                text.place.error(wrong.message, wrong.help);
+                None
+            }
+        }
+    }
+
+    fn file(&mut self, file: &Text<'_>) -> Option<Vec<Listed>> {
+        let path = self.directory.join(file.text);
+        let text = match read_regular(&path) {
+            Ok(text) => text,
+            Err(reason) => {
+                let message = format!("cannot read {}: {reason}", path.display());
+                file.place.error(message, "the path is relative to the directory of the configuration");
+                return None;
+            }
+        };
+        let source = Source::new(&path.display().to_string(), text);
+        self.sources.push(Arc::clone(&source));
+        let listed = self.lines(&source, self.sources.len() - 1);
+        if listed.is_empty() {
+            file.place.error(
+                format!("{} has no prefix", path.display()),
+                "write one prefix a line, or leave the region out",
+            );
+        }
+        Some(listed)
+    }
+
+    /// One prefix a line; `#` begins a comment.
+    fn lines(&self, source: &Arc<Source>, number: usize) -> Vec<Listed> {
+        let (mut listed, mut wrong) = (Vec::new(), Vec::new());
+        let mut offset = 0;
+        for line in source.text().split_inclusive('\n') {
+            let code = line.split('#').next().unwrap_or_default();
+            let word = code.trim();
+            let start = offset + code.len() - code.trim_start().len();
+            let span = start..start + word.len();
+            offset += line.len();
+            if word.is_empty() {
+                continue;
+            }
+            match parse_prefix(word) {
+                Ok(prefix) => listed.push(Listed { prefix, source: number, span }),
+                Err(why) => wrong.push((span, why)),
+            }
+        }
+        let (count, findings) = (wrong.len(), &self.doc.findings);
+        for (n, (span, why)) in wrong.into_iter().take(SHOWN).enumerate() {
+            let more = if n + 1 == SHOWN { and_more(count) } else { String::new() };
+            findings.error(source, span, why.message + &more, why.help);
+        }
+        listed
+    }
+
+    /// Reports prefixes that stand in two regions, and (as warnings) those that stand in one twice.
+    fn check_repeats(&self, regions: &[(Region, Vec<Listed>)]) {
+        let mut all: Vec<(&Listed, &Region)> =
+            regions.iter().flat_map(|(region, listed)| listed.iter().map(move |l| (l, region))).collect();
+        all.sort_unstable_by_key(|(l, _)| (l.prefix, l.source, l.span.start));
+        let repeats: Vec<_> = all.windows(2).filter(|pair| pair[0].0.prefix == pair[1].0.prefix).collect();
+        for (n, pair) in repeats.iter().take(SHOWN).enumerate() {
+            let [(first, region), (second, other)] = [pair[0], pair[1]];
+            let more = if n + 1 == SHOWN { and_more(repeats.len()) } else { String::new() };
+            let place = self.sources[first.source].origin(first.span.start);
+            let (severity, message) = if region.name == other.name {
+                (Severity::Warning, format!("{} stands twice in region `{}`", first.prefix, region.name))
+            } else {
+                let names = format!("region `{}` and in region `{}`", region.name, other.name);
+                (Severity::Error, format!("{} is in {names}", first.prefix))
+            };
+            let help = format!("it is also at {}:{}; leave it in one place", place.file, place.line);
+            let source = &self.sources[second.source];
+            let span = second.span.clone();
+            self.doc.findings.push(ConfigError::at(severity, source, span, message + &more, Some(help)));
+        }
+    }
+}
+
+fn and_more(count: usize) -> String {
+    match count - SHOWN {
+        0 => String::new(),
+        more => format!(" (and {more} more like this)"),
+    }
+}
+
+/// The text of a regular file: a device or a pipe would never end.
+fn read_regular(path: &Path) -> Result<String, String> {
+    let attributes = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if !attributes.is_file() {
+        return Err("it is not a regular file".to_owned());
+    }
+    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        format!("line {line} is not UTF-8 text")
+    })
+}
+
+/// What [`read_regions`] found.
+pub(super) struct Regions {
+    pub(super) list: Vec<Region>,
+    pub(super) index: Index,
+    /// The region of clients that no prefix covers.
+    pub(super) default: Option<usize>,
+}
+
+/// Reads the `[[region]]` tables; `directory` is where relative file names start.
+pub(super) fn read_regions<'a>(doc: &'a Document, directory: &Path, root: &Section<'a>) -> Regions {
+    let mut reader = Reader { doc, directory, sources: vec![Arc::clone(&doc.source)] };
+    let mut default: Option<(String, u32)> = None;
+    let sections = root.tables("region", &["name", "prefixes", "default"]);
+    let (mut regions, index) = read_named("region", sections, written_name, |section, name| {
+        let is_default = section.get("default").and_then(|value| Some((value.boolean()?, value)));
+        if let Some((true, value)) = &is_default {
+            if let Some((first, line)) = &default {
+                let message = format!("region `{first}` on line {line} is the default already");
+                value.place.error(message, "one region can have `default = true`");
+            }
+            default.get_or_insert((name.to_owned(), section.place.line()));
+        }
+        let listed = match section.get("prefixes") {
+            None if matches!(is_default, Some((true, _))) => Vec::new(),
+            _ => reader.prefixes(&section.require("prefixes", EXAMPLE)?)?,
+        };
+        let region = Region { name: name.to_owned(), prefixes: Vec::new(), origin: section.place.origin() };
+        Some((region, listed))
+    });
+    reader.check_repeats(&regions);
+    let list: Vec<Region> = regions
+        .iter_mut()
+        .map(|(region, listed)| {
+            let mut prefixes: Vec<IpNet> = listed.iter().map(|l| l.prefix).collect();
+            prefixes.sort_unstable();
+            prefixes.dedup();
+            Region { prefixes, ..region.clone() }
+        })
+        .collect();
+    let default = default.and_then(|(name, _)| list.iter().position(|region| region.name == name));
+    Regions { list, index, default }
+}

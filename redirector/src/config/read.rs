@@ -1,0 +1,296 @@
+//! Reading values out of parsed TOML: every mismatch becomes a finding with its place, and reading goes on, so that
+//! one run tells everything that is wrong.
+
+use super::error::{ConfigError, Severity, Source};
+use super::suggest;
+use redirector_plan::model::Origin;
+use std::cell::RefCell;
+use std::ops::{Range, RangeInclusive};
+use std::sync::Arc;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// The findings of one load.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    list: RefCell<Vec<ConfigError>>,
+}
+
+impl Findings {
+    pub(super) fn push(&self, finding: ConfigError) {
+        self.list.borrow_mut().push(finding);
+    }
+
+    /// An error at `span` of `source`.
+    pub(super) fn error(&self, source: &Arc<Source>, span: Range<usize>, message: String, help: String) {
+        self.push(ConfigError::at(Severity::Error, source, span, message, Some(help)));
+    }
+
+    /// What was found, or nothing but warnings.
+    pub(super) fn into_result(self) -> Result<Vec<ConfigError>, Vec<ConfigError>> {
+        let list = self.list.into_inner();
+        if list.iter().any(|finding| finding.severity == Severity::Error) { Err(list) } else { Ok(list) }
+    }
+}
+
+/// The configuration file and what was found in it so far.
+#[derive(Debug)]
+pub(super) struct Document {
+    pub(super) source: Arc<Source>,
+    pub(super) findings: Findings,
+}
+
+impl Document {
+    pub(super) fn new(name: &str, text: String) -> Self {
+        Self { source: Source::new(name, text), findings: Findings::default() }
+    }
+}
+
+/// A place in the document that findings can be attached to.
+#[derive(Debug, Clone)]
+pub(super) struct Place<'a> {
+    doc: &'a Document,
+    span: Range<usize>,
+}
+
+impl Place<'_> {
+    /// Line and column.
+    pub(super) fn origin(&self) -> Origin {
+        self.doc.source.origin(self.span.start)
+    }
+
+    /// The line alone, for texts that refer to it.
+    pub(super) fn line(&self) -> u32 {
+        self.origin().line
+    }
+
+    /// Bytes of the document.
+    pub(super) fn span(&self) -> Range<usize> {
+        self.span.clone()
+    }
+
+    /// Reports an error here.
+    pub(super) fn error(&self, message: impl Into<String>, help: impl Into<String>) {
+        self.doc.findings.error(&self.doc.source, self.span.clone(), message.into(), help.into());
+    }
+
+    /// Reports a warning here.
+    pub(super) fn warning(&self, message: impl Into<String>, help: impl Into<String>) {
+        let (message, help) = (message.into(), Some(help.into()));
+        let finding = ConfigError::at(Severity::Warning, &self.doc.source, self.span.clone(), message, help);
+        self.doc.findings.push(finding);
+    }
+}
+
+/// A value and the key it stands under.
+#[derive(Debug, Clone)]
+pub(super) struct Value<'a> {
+    key: &'static str,
+    raw: &'a DeValue<'a>,
+    pub(super) place: Place<'a>,
+}
+
+impl<'a> Value<'a> {
+    fn new(doc: &'a Document, key: &'static str, raw: &'a Spanned<DeValue<'a>>) -> Self {
+        Self { key, raw: raw.get_ref(), place: Place { doc, span: raw.span() } }
+    }
+
+    fn mismatch(&self, wanted: &str, example: &str) {
+        let article = match self.raw {
+            DeValue::Integer(_) | DeValue::Array(_) => "an",
+            _ => "a",
+        };
+        let message = format!("`{}` must be {wanted}, this is {article} {}", self.key, self.raw.type_str());
+        self.place.error(message, format!("for example: {} = {example}", self.key));
+    }
+
+    /// A string; `example` shows what one looks like under this key, in TOML.
+    pub(super) fn text(&self, example: &str) -> Option<Text<'a>> {
+        if let DeValue::String(text) = self.raw {
+            return Some(Text { text, place: self.place.clone() });
+        }
+        self.mismatch("a string", example);
+        None
+    }
+
+    /// A string with at least one character that is not a blank.
+    pub(super) fn word(&self, example: &str) -> Option<Text<'a>> {
+        let text = self.text(example)?;
+        if !text.text.trim().is_empty() {
+            return Some(text);
+        }
+        self.place
+            .error(format!("`{}` is empty", self.key), format!("for example: {} = {example}", self.key));
+        None
+    }
+
+    /// An integer within `range`.
+    pub(super) fn integer(&self, range: RangeInclusive<u64>) -> Option<u64> {
+        let DeValue::Integer(integer) = self.raw else {
+            self.mismatch("an integer", &range.start().to_string());
+            return None;
+        };
+        let number = u64::from_str_radix(integer.as_str(), integer.radix()).ok();
+        let number = number.filter(|number| range.contains(number));
+        if number.is_none() {
+            let message = format!("{integer} is out of range for `{}`", self.key);
+            self.place.error(message, format!("it can be {} to {}", range.start(), range.end()));
+        }
+        number
+    }
+
+    /// A TCP or UDP port.
+    pub(super) fn port(&self) -> Option<u16> {
+        self.integer(1..=u64::from(u16::MAX)).and_then(|port| u16::try_from(port).ok())
+    }
+
+    /// `true` or `false`.
+    pub(super) fn boolean(&self) -> Option<bool> {
+        if let DeValue::Boolean(boolean) = self.raw {
+            return Some(*boolean);
+        }
+        self.mismatch("true or false", "true");
+        None
+    }
+
+    /// The elements of an array; `example` shows one, in TOML.
+    pub(super) fn list(&self, example: &str) -> Option<Vec<Value<'a>>> {
+        if let DeValue::Array(array) = self.raw {
+            return Some(array.iter().map(|raw| Value::new(self.place.doc, self.key, raw)).collect());
+        }
+        self.mismatch("a list", example);
+        None
+    }
+
+    /// The elements of an array that must have some.
+    pub(super) fn nonempty_list(&self, example: &str) -> Option<Vec<Value<'a>>> {
+        let list = self.list(example)?;
+        if !list.is_empty() {
+            return Some(list);
+        }
+        self.place
+            .error(format!("`{}` is empty", self.key), format!("for example: {} = {example}", self.key));
+        None
+    }
+
+    /// The string if it is one; anything else is for somebody else to report.
+    pub(super) fn string(&self) -> Option<String> {
+        self.raw.as_str().map(str::to_owned)
+    }
+
+    pub(super) fn is_table(&self) -> bool {
+        matches!(self.raw, DeValue::Table(_))
+    }
+
+    /// A table whose keys are fixed: others are reported.
+    pub(super) fn section(&self, keys: &'static [&'static str], example: &str) -> Option<Section<'a>> {
+        let DeValue::Table(table) = self.raw else {
+            self.mismatch("a table", example);
+            return None;
+        };
+        Some(Section::new(self.key, keys, table, self.place.clone()))
+    }
+
+    /// A table whose keys the operator chooses.
+    pub(super) fn entries(&self, example: &str) -> Option<Vec<(Text<'a>, Value<'a>)>> {
+        let DeValue::Table(table) = self.raw else {
+            self.mismatch("a table", example);
+            return None;
+        };
+        let doc = self.place.doc;
+        let entry = |(key, raw): (&'a Spanned<_>, &'a Spanned<DeValue<'a>>)| {
+            let key: &'a Spanned<std::borrow::Cow<'a, str>> = key;
+            let name = Text { text: key.get_ref(), place: Place { doc, span: key.span() } };
+            (name, Value::new(doc, self.key, raw))
+        };
+        Some(table.iter().map(entry).collect())
+    }
+}
+
+/// A string and where it stands.
+#[derive(Debug, Clone)]
+pub(super) struct Text<'a> {
+    pub(super) text: &'a str,
+    pub(super) place: Place<'a>,
+}
+
+impl<'a> Text<'a> {
+    /// The place of a part of the string (a byte range of it); the whole string where escapes make the part
+    /// unfindable.
+    pub(super) fn part(&self, range: Range<usize>) -> Place<'a> {
+        let Place { doc, span } = &self.place;
+        let written = doc.source.text().get(span.clone()).unwrap_or_default();
+        let start = span.start + 1;
+        let plain = written.get(1..written.len().saturating_sub(1)) == Some(self.text);
+        let span = if plain { start + range.start..start + range.end } else { span.clone() };
+        Place { doc, span }
+    }
+}
+
+/// A table with fixed keys.
+#[derive(Debug)]
+pub(super) struct Section<'a> {
+    name: &'static str,
+    keys: &'static [&'static str],
+    table: &'a DeTable<'a>,
+    pub(super) place: Place<'a>,
+}
+
+impl<'a> Section<'a> {
+    fn new(
+        name: &'static str,
+        keys: &'static [&'static str],
+        table: &'a DeTable<'a>,
+        place: Place<'a>,
+    ) -> Self {
+        for key in table.keys().filter(|key| !keys.contains(&key.get_ref().as_ref())) {
+            let word = key.get_ref().as_ref();
+            let message = match name {
+                "" => format!("`{word}` is not a table of this configuration"),
+                _ => format!("`{word}` is not a key of `{name}`"),
+            };
+            let help = suggest::help(word, keys.iter().copied(), "leave it out");
+            Place { doc: place.doc, span: key.span() }.error(message, help);
+        }
+        Self { name, keys, table, place }
+    }
+
+    /// The document's outermost table.
+    pub(super) fn root(
+        doc: &'a Document,
+        table: &'a Spanned<DeTable<'a>>,
+        keys: &'static [&'static str],
+    ) -> Self {
+        Self::new("", keys, table.get_ref(), Place { doc, span: 0..0 })
+    }
+
+    /// The value of a key, if it is written.
+    pub(super) fn get(&self, key: &'static str) -> Option<Value<'a>> {
+        debug_assert!(self.keys.contains(&key), "{key} is not declared for {}", self.name);
+        self.table.get(key).map(|raw| Value::new(self.place.doc, key, raw))
+    }
+
+    /// The value of a key that must be written; `example` shows one, in TOML.
+    pub(super) fn require(&self, key: &'static str, example: &str) -> Option<Value<'a>> {
+        let value = self.get(key);
+        if value.is_none() {
+            let message = match self.name {
+                "" => format!("`{key}` is missing"),
+                name => format!("this `{name}` has no `{key}`"),
+            };
+            self.place.error(message, format!("add {key} = {example}"));
+        }
+        value
+    }
+
+    /// The tables under a key: `[[key]]`; none if there is no such key.
+    pub(super) fn tables(&self, key: &'static str, keys: &'static [&'static str]) -> Vec<Section<'a>> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        if value.is_table() {
+            value.place.error(format!("`{key}` is a list of tables"), format!("write [[{key}]]"));
+            return Vec::new();
+        }
+        let list = value.list(&format!("[{{ name = \"…\" }}], or [[{key}]]")).unwrap_or_default();
+        list.iter().filter_map(|value| value.section(keys, "{ name = \"…\" }")).collect()
+    }
+}

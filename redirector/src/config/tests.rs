@@ -1,0 +1,84 @@
+use super::*;
+use redirector_plan::model::LabelRule;
+
+pub(super) const SMALL: &str = r#"
+[box]
+name = "fra1-r1"
+management = "198.18.0.5"
+interfaces = ["eth1"]
+
+[fleet]
+key = "000102030405060708090a0b0c0d0e0f"
+
+[[vip]]
+cdn = "acme"
+addresses = ["203.0.113.1", "2001:db8:a::1"]
+
+[[region]]
+name = "fr"
+prefixes = ["192.0.2.0/24", "2001:db8:f::/48"]
+
+[[target]]
+name = "par-web-1"
+addresses = ["198.51.100.10", "2001:db8:1::10"]
+check = { http = "/healthz" }
+
+[[target]]
+name = "fra-web-1"
+addresses = ["198.51.100.20"]
+
+[[pool]]
+name = "par-web"
+targets = ["par-web-*"]
+
+[[pool]]
+name = "fra-web"
+targets = ["fra-web-*"]
+
+[[coverage]]
+name = "web-eu"
+tiers = [
+  { region = "fr", pools = [{ pool = "par-web", share = 3 }, "fra-web"] },
+  { region = "*", pools = ["fra-web"] },
+]
+
+[[zone]]
+suffix = "cdn.acme.net"
+names = [{ labels = "{object}.web.{customer}", service = "web" }]
+
+[[service]]
+name = "web"
+coverage = "web-eu"
+urls = ["http://{object}.web.{customer}.cdn.acme.net/*"]
+"#;
+
+pub(super) fn parse_text(text: &str) -> Result<Config, ConfigErrors> {
+    parse("test.toml", text.to_owned(), Path::new(""))
+}
+
+#[test]
+fn a_small_configuration_becomes_a_network() {
+    let Config { box_, network, checks, limits, warnings } = parse_text(SMALL).unwrap();
+    assert_eq!((box_.name.as_str(), box_.xdp), ("fra1-r1", XdpMode::Auto));
+    assert_eq!(box_.management, "198.18.0.5".parse::<std::net::IpAddr>().unwrap());
+    assert_eq!(box_.interfaces, ["eth1"]);
+    assert_eq!(network.key[..3], [0, 1, 2]);
+    assert_eq!(network.cdns, ["acme"]);
+    assert_eq!(network.vips[0].name, "acme");
+    assert_eq!(network.vips[0].ipv4, ["203.0.113.1".parse::<std::net::Ipv4Addr>().unwrap()]);
+    assert_eq!(network.regions[0].prefixes.len(), 2);
+    let targets: Vec<_> = network.targets.iter().map(|target| target.name.as_str()).collect();
+    assert_eq!(targets, ["fra-web-1", "par-web-1"]);
+    assert!(checks[0].is_none());
+    assert_eq!(checks[1].as_ref().unwrap().fall, 3);
+    assert_eq!(network.pools[0].members, [(0, 1)]);
+    let tiers = &network.coverages[0].tiers;
+    assert_eq!((tiers[0].region, tiers[0].pools.as_slice()), (Some(0), [(0, 1), (1, 3)].as_slice()));
+    assert_eq!((tiers[1].region, tiers[1].pools.as_slice()), (None, [(0, 1)].as_slice()));
+    assert_eq!(network.zones[0].suffix, ["cdn", "acme", "net"]);
+    assert_eq!(network.zones[0].grammars[0].labels[1], LabelRule::Fixed("web".to_owned()));
+    assert_eq!(network.urls[0].suffix, ["cdn", "acme", "net"]);
+    assert_eq!(network.urls[0].host, network.zones[0].grammars[0].labels);
+    assert_eq!(limits, Limits::default());
+    assert!(warnings.is_empty());
+}

@@ -1,0 +1,267 @@
+//! URL rules and `Location` templates of services (P-17, P-23, P-26).
+
+use super::names::{self, Labels};
+use super::patterns;
+use super::read::{Place, Text, Value};
+use redirector_core::table::{MAX_CODEPOINT_LABELS, MAX_PATH_SEGMENTS};
+use redirector_plan::model::{LabelRule, Schemes, Service, UrlRule, Zone};
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv6Addr};
+use std::ops::Range;
+
+const EXAMPLE: &str = "http://{customer}.cdn.acme.net/live/*";
+
+/// A URL rule of a service.
+#[derive(Debug)]
+pub(super) struct UrlPattern<'a> {
+    schemes: Schemes,
+    /// All labels of the host, leftmost first; a literal address has fixed labels only.
+    host: Vec<LabelRule>,
+    path: Vec<String>,
+    place: Place<'a>,
+}
+
+impl UrlPattern<'_> {
+    /// The fixed labels at the host's end.
+    fn fixed_tail(&self) -> Vec<String> {
+        let fixed = |rule: &LabelRule| match rule {
+            LabelRule::Fixed(label) => Some(label.clone()),
+            LabelRule::Free(_) | LabelRule::OneOf(..) => None,
+        };
+        let mut tail: Vec<String> = self.host.iter().rev().map_while(fixed).collect();
+        tail.reverse();
+        tail
+    }
+}
+
+/// Reads a service's `urls`; `None` if one of them has an error.
+pub(super) fn read_urls<'a>(value: &Value<'a>, labels: &Labels) -> Option<Vec<UrlPattern<'a>>> {
+    let list = value.list(&format!("[\"{EXAMPLE}\"]"))?;
+    let read: Vec<_> = list
+        .iter()
+        .filter_map(|element| element.text(&format!("[\"{EXAMPLE}\"]")))
+        .filter_map(|text| read_url(&text, labels))
+        .collect();
+    (read.len() == list.len()).then_some(read)
+}
+
+fn read_url<'a>(text: &Text<'a>, labels: &Labels) -> Option<UrlPattern<'a>> {
+    let Some(scheme_end) = text.text.find("://") else {
+        text.place.error(format!("`{}` is not a URL rule", text.text), format!("for example \"{EXAMPLE}\""));
+        return None;
+    };
+    let schemes = read_schemes(text, 0..scheme_end);
+    let host_start = scheme_end + "://".len();
+    let host_end = text.text[host_start..].find('/').map_or(text.text.len(), |slash| host_start + slash);
+    let host = read_host(text, host_start..host_end, labels);
+    let path = read_path(text, host_end);
+    Some(UrlPattern { schemes: schemes?, host: host?, path: path?, place: text.place.clone() })
+}
+
+fn read_schemes(text: &Text<'_>, part: Range<usize>) -> Option<Schemes> {
+    let mut schemes = Schemes { http: false, https: false, rtsp: false };
+    for scheme in text.text[part.clone()].split('|') {
+        let known = match scheme {
+            "http" => &mut schemes.http,
+            "https" => &mut schemes.https,
+            "rtsp" => &mut schemes.rtsp,
+            _ => {
+                let message = format!("`{scheme}` is not a scheme of URL rules");
+                text.part(part).error(message, "write http, https or rtsp, or several: http|https://…");
+                return None;
+            }
+        };
+        if std::mem::replace(known, true) {
+            text.part(part).error(format!("`{scheme}` is listed twice"), "leave one out");
+            return None;
+        }
+    }
+    Some(schemes)
+}
+
+/// The host: labels and variables, or a literal address.
+fn read_host(text: &Text<'_>, part: Range<usize>, labels: &Labels) -> Option<Vec<LabelRule>> {
+    let host = &text.text[part.clone()];
+    let fixed = |label: &str| LabelRule::Fixed(label.to_owned());
+    if let Some(literal) = host.strip_prefix('[') {
+        let address = literal.strip_suffix(']').and_then(|inner| inner.parse::<Ipv6Addr>().ok());
+        if address.is_none() {
+            let message = format!("`{host}` is not an IPv6 address in brackets");
+            text.part(part).error(
+                message,
+                "for example http://[2001:db8::1]/*; rules hold for every port, so write none",
+            );
+        }
+        return address.map(|address| vec![fixed(&format!("[{address}]"))]);
+    }
+    if host.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6()) {
+        text.part(part).error("an IPv6 address in a URL stands in brackets", format!("write [{host}]"));
+        return None;
+    }
+    let bare = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    if let Some((bare, _)) = bare {
+        text.part(part).error("a URL rule has no port: it holds for every port", format!("write {bare}"));
+        return None;
+    }
+    if host.contains('@') {
+        text.part(part).error("a URL rule has no user or password", "leave out what stands before the host");
+        return None;
+    }
+    let rules = labels.rules(text, part.clone())?;
+    let tail = rules.iter().rev().take_while(|rule| matches!(rule, LabelRule::Fixed(_))).count();
+    if tail == 0 {
+        let help = "for example {customer}.cdn.acme.net";
+        text.part(part).error("the host's last label must be fixed", help);
+        return None;
+    }
+    if rules.len() - tail > MAX_CODEPOINT_LABELS {
+        let message = format!("{} labels up to the last variable", rules.len() - tail);
+        text.part(part).error(message, format!("there can be {MAX_CODEPOINT_LABELS}"));
+        return None;
+    }
+    names::check_size(text, rules.iter().map(names::shortest)).then_some(rules)
+}
+
+/// The leading segments of a path that ends in `/*`.
+fn read_path(text: &Text<'_>, start: usize) -> Option<Vec<String>> {
+    let path = &text.text[start..];
+    let place = text.part(start..text.text.len());
+    let Some(leading) = path.strip_suffix("/*") else {
+        let end = path.trim_end_matches(['*', '/']);
+        place.error("a URL rule holds for everything beneath a path", format!("end it in {end}/*"));
+        return None;
+    };
+    let segments: Vec<String> = leading.split('/').skip(1).map(str::to_owned).collect();
+    if segments.len() > MAX_PATH_SEGMENTS {
+        let message = format!("this path has {} segments", segments.len());
+        place.error(message, format!("rules can have {MAX_PATH_SEGMENTS}: write the leading ones"));
+        return None;
+    }
+    for segment in &segments {
+        let wrong = |c: char| !c.is_ascii_graphic() || "*{}?#\\\"<>^`|".contains(c);
+        if segment.is_empty() || segment == "." || segment == ".." {
+            let message = format!("a path of a rule has no segment `{segment}`");
+            place.error(message, "write the path as clients send it, for example /live/*");
+            return None;
+        }
+        if let Some(c) = segment.chars().find(|c| wrong(*c)) {
+            let message = format!("{c:?} cannot stand in a path segment of a rule");
+            place.error(
+                message,
+                "`*` stands at the end alone; other characters are written as clients send them, as %XX",
+            );
+            return None;
+        }
+    }
+    Some(segments)
+}
+
+/// The URL rules of all services, most specific first, so that the first host that matches is the one that counts:
+/// fixed labels before listed values before free ones, compared from the right.
+///
+/// The longest known suffix of a host decides which rules are looked at. So all hosts of a CDN that end alike get the
+/// same, shortest suffix, a zone's or another rule's: then `{a}.{b}.cdn.acme.net` still covers what
+/// `{a}.tv.cdn.acme.net` does not.
+pub(super) fn rules(services: &[Service], urls: Vec<Vec<UrlPattern<'_>>>, zones: &[Zone]) -> Vec<UrlRule> {
+    check_contradictions(services, &urls);
+    let mut suffixes: BTreeSet<(usize, Vec<String>)> =
+        zones.iter().map(|zone| (zone.cdn, zone.suffix.clone())).collect();
+    for (service, patterns) in services.iter().zip(&urls) {
+        suffixes.extend(patterns.iter().map(|pattern| (service.cdn, pattern.fixed_tail())));
+    }
+    let mut rules: Vec<UrlRule> = Vec::new();
+    for (number, (service, patterns)) in services.iter().zip(urls).enumerate() {
+        for pattern in patterns {
+            let tail = pattern.fixed_tail();
+            let known = |from: &usize| suffixes.contains(&(service.cdn, tail[*from..].to_vec()));
+            // A whole tail is always known, since it was added above.
+            let from = (0..tail.len()).rev().find(known).unwrap_or_default();
+            let suffix = tail[from..].to_vec();
+            let host = pattern.host[..pattern.host.len() - suffix.len()].to_vec();
+            let (schemes, path, origin) = (pattern.schemes, pattern.path, pattern.place.origin());
+            rules.push(UrlRule { schemes, host, suffix, path, service: number, origin });
+        }
+    }
+    rules.sort_by(|a, b| {
+        specificity(a, b).then_with(|| services[a.service].name.cmp(&services[b.service].name))
+    });
+    rules
+}
+
+fn specificity(a: &UrlRule, b: &UrlRule) -> Ordering {
+    let rank = |rule: &LabelRule| match rule {
+        LabelRule::Fixed(label) => (0, vec![label.clone()]),
+        LabelRule::OneOf(_, values) => (1, values.clone()),
+        LabelRule::Free(_) => (2, Vec::new()),
+    };
+    let host = |rule: &UrlRule| rule.host.iter().rev().map(rank).collect::<Vec<_>>();
+    let schemes = |rule: &UrlRule| (rule.schemes.http, rule.schemes.https, rule.schemes.rtsp);
+    (a.suffix.cmp(&b.suffix))
+        .then_with(|| host(a).cmp(&host(b)))
+        .then_with(|| (Reverse(a.path.len()), &a.path).cmp(&(Reverse(b.path.len()), &b.path)))
+        .then_with(|| schemes(a).cmp(&schemes(b)))
+}
+
+/// Reports URLs that two rules of one CDN claim with equal right.
+fn check_contradictions(services: &[Service], urls: &[Vec<UrlPattern<'_>>]) {
+    type Key<'k> = (usize, &'static str, Vec<Option<&'k str>>, &'k [String]);
+    let mut claimed: BTreeMap<Key<'_>, (&str, &UrlPattern<'_>)> = BTreeMap::new();
+    for (service, patterns) in services.iter().zip(urls) {
+        for pattern in patterns {
+            if !patterns::check_count(&pattern.host, &pattern.place) {
+                continue;
+            }
+            let Schemes { http, https, rtsp } = pattern.schemes;
+            let schemes = [("http", http), ("https", https), ("rtsp", rtsp)];
+            let mut earlier = None;
+            for (scheme, _) in schemes.into_iter().filter(|(_, covered)| *covered) {
+                for host in patterns::expand(&pattern.host) {
+                    let key = (service.cdn, scheme, host, pattern.path.as_slice());
+                    earlier = earlier.or(claimed.get(&key).copied());
+                    claimed.entry(key).or_insert((&service.name, pattern));
+                }
+            }
+            if let Some((owner, first)) = earlier {
+                let message = format!("service `{owner}` has the same URLs on line {}", first.place.line());
+                pattern
+                    .place
+                    .error(message, "leave one rule out, or give one a longer path or a more specific host");
+            }
+        }
+    }
+}
+
+/// Variables of `Location` templates.
+const VARIABLES: [&str; 5] = ["scheme", "target", "port", "host", "path"];
+
+/// Reads a `Location` template. It must lead to the chosen target, or clients could be sent back here (P-4).
+pub(super) fn location(value: &Value<'_>) -> Option<String> {
+    let text = value.word("\"{scheme}://{target}{path}\"")?;
+    if let Some(c) = text.text.chars().find(|c| !c.is_ascii_graphic()) {
+        text.place.error(format!("{c:?} cannot stand in a URL"), "write it as %XX");
+        return None;
+    }
+    let mut rest = text.text;
+    while let Some((_, after)) = rest.split_once('{') {
+        let (name, tail) = after.split_once('}').unwrap_or((after, ""));
+        if !VARIABLES.contains(&name) {
+            let help = super::suggest::help(name, VARIABLES, "");
+            text.place.error(format!("`{name}` is not a variable of locations"), help);
+            return None;
+        }
+        rest = tail;
+    }
+    let leads_to_target = ["{scheme}", "http", "https", "rtsp"].iter().any(|scheme| {
+        let authority = text.text.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://{target}"));
+        authority.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/', '{']))
+    });
+    if !leads_to_target {
+        text.place.error(
+            "a location leads to the chosen target",
+            "begin it with {scheme}://{target}, http://{target}, …",
+        );
+        return None;
+    }
+    Some(text.text.to_owned())
+}

@@ -1,0 +1,203 @@
+//! DNS zones and their name grammars (P-5, P-6).
+
+use super::index::Index;
+use super::names::{self, Labels};
+use super::network::{LONGEST_TTL, read_cdn};
+use super::patterns::{self, Ordered};
+use super::read::{Place, Section, Text, Value};
+use super::units;
+use redirector_core::table::MAX_CODEPOINT_LABELS;
+use redirector_plan::model::{DnsAnswer, Grammar, LabelRule, Service, Zone};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// SOA serial unless written; nobody transfers these zones, so it need not change.
+const SERIAL: u32 = 1;
+/// Unless written: long enough to damp repeated misses, short enough that a new name is soon found.
+const NEGATIVE_TTL: u32 = 60;
+/// Longest negative TTL: RFC 2308, section 5, advises one to three hours and calls more than a day a problem.
+const LONGEST_NEGATIVE_TTL: Duration = Duration::from_secs(86_400);
+/// TTL of NS records and VIP addresses unless written: they are as stable as the configuration.
+const NS_TTL: u32 = 3600;
+
+const NAMES: &str = "[{ labels = \"{object}.web.{customer}\", service = \"web\" }]";
+
+/// What zones refer to.
+pub(super) struct References<'r> {
+    pub(super) cdns: &'r [String],
+    pub(super) services: &'r [Service],
+    pub(super) index: &'r Index,
+    pub(super) labels: &'r Labels,
+}
+
+/// Reads the `[[zone]]` tables, sorted by suffix and CDN.
+pub(super) fn read_zones(root: &Section<'_>, references: &References<'_>) -> Vec<Zone> {
+    let sections = root.tables("zone", &["suffix", "cdn", "serial", "negative_ttl", "ns_ttl", "names"]);
+    let mut zones: BTreeMap<(Vec<String>, usize), (Zone, Vec<Place<'_>>)> = BTreeMap::new();
+    for section in sections {
+        let Some((zone, places)) = read_zone(&section, references) else { continue };
+        let key = (zone.suffix.clone(), zone.cdn);
+        if let Some((first, _)) = zones.get(&key) {
+            let message =
+                format!("`{}` is already the zone on line {}", zone.suffix.join("."), first.origin.line);
+            section.place.error(message, "put all its names into one zone");
+            continue;
+        }
+        zones.insert(key, (zone, places));
+    }
+    for (outer, places) in zones.values() {
+        for (inner, _) in zones.values().filter(|(inner, _)| inner.cdn == outer.cdn) {
+            check_nesting(outer, places, inner);
+        }
+    }
+    zones.into_values().map(|(zone, _)| zone).collect()
+}
+
+fn read_zone<'a>(section: &Section<'a>, references: &References<'_>) -> Option<(Zone, Vec<Place<'a>>)> {
+    let suffix =
+        section.require("suffix", "\"cdn.acme.net\"").and_then(|value| value.word("\"cdn.acme.net\""));
+    let suffix = suffix.and_then(|text| names::fixed_labels(&text));
+    let cdn = read_cdn(section, references.cdns);
+    let serial = match section.get("serial") {
+        None => Some(SERIAL),
+        Some(value) => value.integer(0..=u64::from(u32::MAX)).and_then(|serial| u32::try_from(serial).ok()),
+    };
+    let ttl = |key, default, longest| match section.get(key) {
+        None => Some(default),
+        Some(value) => units::seconds(&value, longest),
+    };
+    let negative_ttl = ttl("negative_ttl", NEGATIVE_TTL, LONGEST_NEGATIVE_TTL);
+    let ns_ttl = ttl("ns_ttl", NS_TTL, LONGEST_TTL);
+    let list = section.require("names", NAMES)?.nonempty_list(NAMES)?;
+    let suffix = suffix?;
+    let read: Vec<_> =
+        list.iter().filter_map(|value| read_grammar(value, &suffix, cdn, references)).collect();
+    check_order(&read, references.services);
+    if read.len() < list.len() {
+        return None;
+    }
+    let (grammars, places) = read.into_iter().unzip();
+    let zone = Zone {
+        suffix,
+        cdn: cdn?,
+        serial: serial?,
+        negative_ttl: negative_ttl?,
+        ns_ttl: ns_ttl?,
+        grammars,
+        origin: section.place.origin(),
+    };
+    Some((zone, places))
+}
+
+fn read_grammar<'a>(
+    value: &Value<'a>,
+    suffix: &[String],
+    cdn: Option<usize>,
+    references: &References<'_>,
+) -> Option<(Grammar, Place<'a>)> {
+    let section =
+        value.section(&["labels", "service"], "{ labels = \"{object}.web\", service = \"web\" }")?;
+    let text =
+        section.require("labels", "\"{object}.web.{customer}\"").and_then(|value| value.word("\"{object}\""));
+    let labels = text.as_ref().and_then(|text| read_labels(text, suffix, references.labels));
+    let service = section.require("service", "\"web\"")?.word("\"web\"")?;
+    let index = references.index.resolve(&service)?;
+    let owner = references.services[index].cdn;
+    if cdn.is_some_and(|cdn| cdn != owner) {
+        let message = format!("service `{}` belongs to `{}`", service.text, references.cdns[owner]);
+        service.place.error(message, "a zone's names lead to services of the zone's own `cdn`");
+        return None;
+    }
+    Some((Grammar { labels: labels?, service: index, origin: section.place.origin() }, text?.place))
+}
+
+fn read_labels(text: &Text<'_>, suffix: &[String], labels: &Labels) -> Option<Vec<LabelRule>> {
+    let rules = labels.pattern(text)?;
+    if rules.len() > MAX_CODEPOINT_LABELS {
+        let message = format!("this pattern has {} labels", rules.len());
+        text.place.error(message, format!("patterns have at most {MAX_CODEPOINT_LABELS}"));
+        return None;
+    }
+    let lengths = rules.iter().map(names::shortest).chain(suffix.iter().map(String::len));
+    (names::check_size(text, lengths) && patterns::check_count(&rules, &text.place)).then_some(rules)
+}
+
+/// Reports patterns that no name reaches because earlier ones take them all.
+fn check_order(grammars: &[(Grammar, Place<'_>)], services: &[Service]) {
+    let mut ordered = Ordered::default();
+    for (grammar, place) in grammars {
+        let Some(number) = ordered.push(&grammar.labels) else { continue };
+        let (winner, first) = &grammars[number];
+        let message = format!(
+            "no name gets here: the pattern on line {} takes them for service `{}`",
+            first.line(),
+            services[winner.service].name
+        );
+        let help = if grammar.labels.len() == winner.labels.len()
+            && patterns::expand(&grammar.labels) == patterns::expand(&winner.labels)
+        {
+            "leave one of the two out"
+        } else {
+            "put the more specific pattern first"
+        };
+        place.error(message, help);
+    }
+}
+
+/// Reports patterns of `outer` all of whose names lie in `inner`: the longest suffix wins.
+fn check_nesting(outer: &Zone, places: &[Place<'_>], inner: &Zone) {
+    let Some(extra) = inner.suffix.strip_suffix(outer.suffix.as_slice()).filter(|extra| !extra.is_empty())
+    else {
+        return;
+    };
+    for (grammar, place) in outer.grammars.iter().zip(places) {
+        let Some(start) = grammar.labels.len().checked_sub(extra.len()) else { continue };
+        let inside =
+            |(rule, label): (&LabelRule, &String)| matches!(rule, LabelRule::Fixed(fixed) if fixed == label);
+        if grammar.labels[start..].iter().zip(extra).all(inside) {
+            let message = format!(
+                "these names belong to the zone `{}` on line {}",
+                inner.suffix.join("."),
+                inner.origin.line
+            );
+            place.error(message, "the longest suffix wins: move the pattern there");
+        }
+    }
+}
+
+/// The service of a host name, if the name is in one of the zones: `Some(None)` is a name there that does not exist.
+fn service_of(zones: &[Zone], host: &str) -> Option<Option<usize>> {
+    let labels: Vec<&str> = host.trim_end_matches('.').split('.').collect();
+    let ends = |zone: &&Zone| {
+        let start = labels.len().checked_sub(zone.suffix.len());
+        start.is_some_and(|start| labels[start..].iter().eq(zone.suffix.iter()))
+    };
+    let zone = zones.iter().filter(ends).max_by_key(|zone| zone.suffix.len())?;
+    let codepoint = &labels[..labels.len() - zone.suffix.len()];
+    let admits = |(rule, label): (&LabelRule, &&str)| match rule {
+        LabelRule::Fixed(fixed) => fixed == label,
+        LabelRule::Free(_) => true,
+        LabelRule::OneOf(_, values) => values.iter().any(|value| value == label),
+    };
+    let matching = |grammar: &&Grammar| {
+        grammar.labels.len() == codepoint.len() && grammar.labels.iter().zip(codepoint).all(admits)
+    };
+    Some(zone.grammars.iter().find(matching).map(|grammar| grammar.service))
+}
+
+/// Reports a target's host name that leads back to a VIP, or nowhere (P-4).
+pub(super) fn check_target_host(zones: &[Zone], services: &[Service], host: &Text<'_>) {
+    let help = "give the server a name outside the zones answered here, or leave `host` out";
+    match service_of(zones, &host.text.to_ascii_lowercase()) {
+        Some(Some(service)) if services[service].dns == DnsAnswer::Vip => {
+            let name = &services[service].name;
+            let message =
+                format!("service `{name}` answers this name with the VIP: clients would come back here");
+            host.place.error(message, help);
+        }
+        Some(None) => {
+            host.place.error("this name is in a zone answered here, and no pattern matches it", help)
+        }
+        _ => {}
+    }
+}
