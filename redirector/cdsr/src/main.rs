@@ -1,0 +1,7 @@
+//! The command `cdsr`.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

@@ -1,0 +1,14 @@
+//! Randomness for nonces, jitter and shares, all from the system.
+
+use std::time::Duration;
+
+/// 64 unpredictable bits.
+pub(crate) fn number() -> Result<u64, getrandom::Error> {
+    getrandom::u64()
+}
+
+/// `base` times a factor between `low` and `high`, so that clients that started together do not stay together.
+pub(crate) fn scaled(base: Duration, low: f64, high: f64) -> Result<Duration, getrandom::Error> {
+    let fraction = f64::from(getrandom::u32()?) / f64::from(u32::MAX);
+    Ok(base.mul_f64(low + (high - low) * fraction))
+}
