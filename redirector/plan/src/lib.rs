@@ -3,3 +3,4 @@
 //! `model` is the input; `compile` turns it into the flat tables of `redirector-core`, or refuses.
 
 pub mod model;
+pub mod reference;
