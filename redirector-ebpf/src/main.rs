@@ -8,16 +8,14 @@ mod maps;
 mod packet;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
-use redirector_core::wire::Trace;
 use redirector_core::wire::frame::{Exit, process};
 
 /// Answers CDSR and DNS in place, and hands everything else to the network stack untouched.
 #[xdp]
 pub fn redirector(ctx: XdpContext) -> u32 {
-    let Some(labels) = maps::labels() else { return xdp_action::XDP_PASS };
-    let mut trace = Trace::default();
-    let exit = process(&mut packet::XdpFrame::new(&ctx), &maps::Maps, labels, &mut trace);
-    maps::count(&trace);
+    let Some(scratch) = maps::scratch() else { return xdp_action::XDP_PASS };
+    let exit = process(&mut packet::XdpFrame::new(&ctx), &maps::Maps, scratch);
+    maps::count(&scratch.trace);
     match exit {
         Exit::Pass => xdp_action::XDP_PASS,
         Exit::Punt => xdp_action::XDP_PASS,

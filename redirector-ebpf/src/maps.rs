@@ -6,13 +6,12 @@
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
-use redirector_core::lookup::Labels;
 use redirector_core::table::{
     GroupPointer, Meta, NONE, NameBucket, Node64, Page256, Service, ShareRecord, Tables, Target, VIP_BUCKETS,
     VipBucket, VipInfo, Words16, Zone,
 };
 use redirector_core::verdict::REASON_SLOTS;
-use redirector_core::wire::Trace;
+use redirector_core::wire::{Scratch, Trace};
 
 macro_rules! tables {
     ($($name:ident: $ty:ty;)*) => { $(
@@ -41,7 +40,7 @@ tables! {
 static VIPS: Array<VipBucket> = Array::with_max_entries(VIP_BUCKETS, BPF_F_MMAPABLE);
 
 #[map]
-static SCRATCH: PerCpuArray<Labels> = PerCpuArray::with_max_entries(1, 0);
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static COUNT_REASON: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASON_SLOTS, 0);
 #[map]
@@ -53,11 +52,12 @@ static COUNT_REGION: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static COUNT_TARGET: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
-/// This CPU's room for label hashes.
+/// This CPU's working room.
 #[inline(always)]
-pub fn labels() -> Option<&'static mut Labels> {
-    // SAFETY: the value belongs to this CPU, and a program runs to its end on it before another begins.
-    SCRATCH.get_ptr_mut(0).map(|labels| unsafe { &mut *labels })
+pub fn scratch() -> Option<&'static mut Scratch> {
+    // SAFETY: the value belongs to this CPU, and a program runs to its end on it before another begins; zero bytes,
+    // as maps begin with, are a valid `Scratch`.
+    SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
 }
 
 /// The tables of this program instance.
@@ -134,7 +134,7 @@ impl Tables for Maps {
 #[inline(always)]
 fn add(counters: &PerCpuArray<u64>, slot: u32) {
     if let Some(counter) = counters.get_ptr_mut(slot) {
-        // SAFETY: the value is this CPU's own, see `labels`.
+        // SAFETY: the value is this CPU's own, see `scratch`.
         unsafe { *counter += 1 };
     }
 }

@@ -15,7 +15,8 @@ pub const FAST_EXCLUDED: u32 = 4;
 pub const MAX_EXCLUDED: usize = 8;
 
 /// A client's address, in host order so that shifts find its prefixes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Client {
     /// Upper 64 bits of an IPv6 address; 0 for IPv4.
     pub high: u64,
@@ -39,7 +40,8 @@ impl Client {
 }
 
 /// Everything a choice depends on beside the tables (P-22).
-#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Query {
     /// Who the answer is for.
     pub client: Client,
@@ -98,26 +100,21 @@ fn region_v6<T: Tables>(client: &Client, tables: &T) -> Option<u32> {
 /// Chooses targets. `FULL` is the slow path; without it, choices that need unbounded work come back as
 /// [`Reason::PuntChoice`]. Both give the same verdict otherwise.
 #[inline(always)]
-pub fn decide<T: Tables, const FULL: bool>(query: &Query, service: &Service, tables: &T) -> Verdict {
-    let mut verdict = Verdict {
-        reason: Reason::PuntTable,
-        region: 0,
-        group: NONE,
-        epoch: 0,
-        ttl: service.ttl,
-        count: 0,
-        targets: [NONE; MAX_ENDPOINTS],
-        shares: [0; MAX_ENDPOINTS],
-    };
+pub fn decide<T: Tables, const FULL: bool>(
+    query: &Query,
+    service: &Service,
+    tables: &T,
+    verdict: &mut Verdict,
+) {
+    *verdict = Verdict { ttl: service.ttl, ..Verdict::default() };
     if !FULL && (query.want > FAST_ENDPOINTS || query.preferred != 0) {
         verdict.reason = Reason::PuntChoice;
-        return verdict;
+        return;
     }
-    if choose::<T, FULL>(query, service, tables, &mut verdict).is_none() {
+    if choose::<T, FULL>(query, service, tables, verdict).is_none() {
         verdict.reason = Reason::PuntTable;
         verdict.count = 0;
     }
-    verdict
 }
 
 #[inline(always)]
@@ -202,6 +199,12 @@ fn pick_entry(record: &ShareRecord, hash: u64, free: u32, keys: &Keys) -> Option
     if free >> index & 1 == 1 {
         return Some(index);
     }
+    rehash(record, hash, free, keys)
+}
+
+/// The choice among the free entries alone. Apart, because it is rare and needs stack.
+#[inline(never)]
+fn rehash(record: &ShareRecord, hash: u64, free: u32, keys: &Keys) -> Option<usize> {
     let mut sums = [0u64; SHARE_ENTRIES];
     let mut total = 0u64;
     for (entry, sum) in sums.iter_mut().enumerate() {

@@ -1,5 +1,7 @@
 //! Outcomes and their stable reason codes.
 
+use crate::table::NONE;
+
 /// Most endpoints one verdict names.
 pub const MAX_ENDPOINTS: usize = 8;
 
@@ -23,6 +25,8 @@ macro_rules! reasons {
 }
 
 reasons! {
+    /// Nothing was decided yet.
+    Undecided = 0, "undecided";
     /// A server of the first tier that applies to the client's region.
     FirstTier = 1, "first-tier";
     /// A server of a later tier: the earlier ones have nothing usable.
@@ -131,13 +135,14 @@ impl Reason {
 }
 
 /// What [`crate::decide::decide`] found.
+#[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
     /// Why.
     pub reason: Reason,
     /// Client's region number; 0 is none.
     pub region: u32,
-    /// Share group that was used; [`crate::table::NONE`] if none.
+    /// Share group that was used; [`NONE`] if none.
     pub group: u32,
     /// Load epoch of that group's last change.
     pub epoch: u32,
@@ -149,6 +154,21 @@ pub struct Verdict {
     pub targets: [u32; MAX_ENDPOINTS],
     /// Share of each of them within its record, 1..=255.
     pub shares: [u8; MAX_ENDPOINTS],
+}
+
+impl Default for Verdict {
+    fn default() -> Self {
+        Self {
+            reason: Reason::Undecided,
+            region: 0,
+            group: NONE,
+            epoch: 0,
+            ttl: 0,
+            count: 0,
+            targets: [NONE; MAX_ENDPOINTS],
+            shares: [0; MAX_ENDPOINTS],
+        }
+    }
 }
 
 #[cfg(test)]

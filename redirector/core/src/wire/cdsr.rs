@@ -2,7 +2,7 @@
 //!
 //! With `FULL` everything is answered; without, extensions, preferences, long server lists and errors are punted.
 
-use super::{Action, Asked, Message, Trace, text};
+use super::{Action, Asked, Message, Scratch, Trace, text};
 use crate::decide::{FAST_ENDPOINTS, FAST_EXCLUDED, MAX_EXCLUDED, Query, decide};
 use crate::hash::{Keys, Slot, fold_case};
 use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS, Scheme};
@@ -130,28 +130,27 @@ impl Stop {
     const LONG: Self = Self { punt: Reason::PuntLabels, ..Self::BAD };
 }
 
-/// A request's fixed part and server list.
+/// A request's fixed part; its server list goes into the query.
 struct Request {
     families: u8,
     /// Endpoints asked for, and how many of them fit.
     asked_for: u32,
     fits: u32,
     place: UrlPlace,
-    excluded: [u64; MAX_EXCLUDED],
-    preferred: u64,
 }
 
 /// Turns a request into its reply.
-#[inline(always)]
+// Not inlined: a BPF function has its own stack frame.
+#[inline(never)]
 pub fn respond<M: Message, T: Tables, const FULL: bool>(
     message: &mut M,
     asked: &Asked<'_>,
     tables: &T,
-    labels: &mut Labels,
-    trace: &mut Trace,
+    scratch: &mut Scratch,
 ) -> Action {
-    let Some(meta) = tables.meta() else { return trace.with(Reason::PuntTable, Action::Punt) };
-    let answer = match answer::<M, T, FULL>(message, asked, &meta.keys, tables, labels, trace) {
+    let answer = answer::<M, T, FULL>(message, asked, tables, scratch);
+    let Scratch { verdict, trace, .. } = scratch;
+    let answer = match answer {
         Ok(answer) => answer,
         Err(stop) if !FULL => return trace.with(stop.punt, Action::Punt),
         Err(Stop { reason, status: None, .. }) => return trace.with(reason, Action::Ignore),
@@ -160,7 +159,7 @@ pub fn respond<M: Message, T: Tables, const FULL: bool>(
             Answer::status(status)
         }
     };
-    write(message, &answer, asked, tables, trace)
+    write(message, &answer, verdict, tables, trace)
 }
 
 /// What the reply says.
@@ -168,7 +167,7 @@ struct Answer {
     status: Status,
     lifetime: u32,
     located: Option<(Located, Scheme)>,
-    verdict: Option<Verdict>,
+    endpoints: u32,
     want_v6: bool,
     more: bool,
 }
@@ -180,7 +179,7 @@ impl Answer {
             Status::RetryLater => RETRY_DELAY,
             _ => 0,
         };
-        Self { status, lifetime, located: None, verdict: None, want_v6: false, more: false }
+        Self { status, lifetime, located: None, endpoints: 0, want_v6: false, more: false }
     }
 }
 
@@ -188,12 +187,12 @@ impl Answer {
 fn answer<M: Message, T: Tables, const FULL: bool>(
     message: &M,
     asked: &Asked<'_>,
-    keys: &Keys,
     tables: &T,
-    labels: &mut Labels,
-    trace: &mut Trace,
+    scratch: &mut Scratch,
 ) -> Step<Answer> {
-    let request = read::<M, FULL>(message, keys)?;
+    let Scratch { labels, query, verdict, trace } = scratch;
+    let keys = &tables.meta().ok_or(Stop::TABLE)?.keys;
+    let request = read::<M, FULL>(message, keys, query)?;
     let (cdn, depths) = (asked.vip.cdn, asked.vip.url_depths);
     let located = locate::<M, T, FULL>(message, &request.place, cdn, depths, tables, labels)?;
     let service = tables.service(located.service).ok_or(Stop::TABLE)?;
@@ -204,7 +203,7 @@ fn answer<M: Message, T: Tables, const FULL: bool>(
         status: Status::Handled,
         lifetime: service.hint_lifetime,
         located: Some((located, request.place.scheme)),
-        verdict: None,
+        endpoints: 0,
         want_v6,
         more: false,
     };
@@ -212,27 +211,22 @@ fn answer<M: Message, T: Tables, const FULL: bool>(
         trace.reason = Reason::NoDataFamily;
         return Ok(answer);
     }
-    let want = request.asked_for.min(request.fits);
-    let query = Query {
-        client: asked.client,
-        service: located.service,
-        content: located.content,
-        spread: asked.port as u64,
-        want_v6,
-        want,
-        excluded: request.excluded,
-        preferred: request.preferred,
-    };
-    let verdict = decide::<T, FULL>(&query, service, tables);
-    trace.verdict(located.service, &verdict);
+    query.client = asked.client;
+    query.service = located.service;
+    query.content = located.content;
+    query.spread = asked.port as u64;
+    query.want_v6 = want_v6;
+    query.want = request.asked_for.min(request.fits);
+    decide::<T, FULL>(query, service, tables, verdict);
+    trace.verdict(located.service, verdict);
     if verdict.reason.is_punt() {
         return Err(Stop { reason: verdict.reason, punt: verdict.reason, status: None });
     }
-    if verdict.reason == Reason::NothingUsable || (verdict.count == 0 && want > 0) {
+    if verdict.reason == Reason::NothingUsable || (verdict.count == 0 && query.want > 0) {
         return Ok(Answer::status(Status::RetryLater));
     }
-    answer.more = want < request.asked_for && verdict.count == want;
-    answer.verdict = Some(verdict);
+    answer.more = query.want < request.asked_for && verdict.count == query.want;
+    answer.endpoints = verdict.count;
     Ok(answer)
 }
 
@@ -250,7 +244,7 @@ fn family(families: u8, client_v6: bool, service: &Service) -> bool {
 }
 
 #[inline(always)]
-fn read<M: Message, const FULL: bool>(message: &M, keys: &Keys) -> Step<Request> {
+fn read<M: Message, const FULL: bool>(message: &M, keys: &Keys, query: &mut Query) -> Step<Request> {
     if message.len() < REPLY_HEADER {
         return Err(Stop::NOT_A_REQUEST);
     }
@@ -291,9 +285,8 @@ fn read<M: Message, const FULL: bool>(message: &M, keys: &Keys) -> Step<Request>
         some => some.min(MAX_ENDPOINTS as u32),
     };
     let fits = ((message.len() - REPLY_HEADER) / ENDPOINT).min(MAX_ENDPOINTS) as u32;
-    let mut request = Request { families, asked_for, fits, place, excluded: [0; MAX_EXCLUDED], preferred: 0 };
-    read_servers::<M, FULL>(message, keys, servers, &mut request)?;
-    Ok(request)
+    read_servers::<M, FULL>(message, keys, servers, query)?;
+    Ok(Request { families, asked_for, fits, place })
 }
 
 /// Scheme of the URL at `start`, whose host must follow it at once: no user information (RFC 3986 section 3.2.1).
@@ -344,8 +337,10 @@ fn read_servers<M: Message, const FULL: bool>(
     message: &M,
     keys: &Keys,
     servers: usize,
-    request: &mut Request,
+    query: &mut Query,
 ) -> Step<()> {
+    query.excluded = [0; MAX_EXCLUDED];
+    query.preferred = 0;
     let mut failed = 0usize;
     for index in 0..if FULL { MAX_EXCLUDED } else { FAST_EXCLUDED as usize } {
         if index >= servers {
@@ -360,10 +355,10 @@ fn read_servers<M: Message, const FULL: bool>(
         let digest = keys.address([high, low]);
         match (u32::from_be(kind) >> 8) as u8 {
             SERVER_FAILED => {
-                request.excluded[failed & (MAX_EXCLUDED - 1)] = digest;
+                query.excluded[failed & (MAX_EXCLUDED - 1)] = digest;
                 failed += 1;
             }
-            SERVER_PREFERRED if FULL => request.preferred = digest,
+            SERVER_PREFERRED if FULL => query.preferred = digest,
             _ => return Err(Stop::BAD),
         }
     }
@@ -515,13 +510,12 @@ fn content<M: Message, const FULL: bool>(
 fn write<M: Message, T: Tables>(
     message: &mut M,
     answer: &Answer,
-    asked: &Asked<'_>,
+    verdict: &Verdict,
     tables: &T,
     trace: &mut Trace,
 ) -> Action {
-    let _ = asked;
     let Some(nonce) = message.load::<u64>(4) else { return trace.with(Reason::NotARequest, Action::Ignore) };
-    let count = answer.verdict.map_or(0, |verdict| verdict.count as usize & 15);
+    let count = answer.endpoints as usize & 15;
     if let Err(reason) = message.begin_reply(0, REPLY_HEADER + count * ENDPOINT) {
         return trace.with(reason, Action::Punt);
     }
@@ -534,7 +528,7 @@ fn write<M: Message, T: Tables>(
     done = done.and(message.append(12, status.to_be())).and(message.append(16, answer.lifetime.to_be()));
     done =
         done.and(message.append(20, hint.to_be())).and(message.append(24, ((suffix as u32) << 24).to_be()));
-    if let (Some(verdict), Some((_, scheme))) = (&answer.verdict, answer.located) {
+    if let Some((_, scheme)) = answer.located {
         for index in 0..MAX_ENDPOINTS {
             if index < count {
                 done = done

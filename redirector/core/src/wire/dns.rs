@@ -3,7 +3,7 @@
 //! `respond` is the only author of DNS answers. With `FULL` it answers everything; without, it answers what the fast
 //! path is for and punts the rest, and where it answers it gives the same bytes.
 
-use super::{Action, Asked, Message, Trace};
+use super::{Action, Asked, Message, Scratch, Trace};
 use crate::decide::{Query, decide};
 use crate::hash::{Keys, Slot};
 use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS};
@@ -106,24 +106,36 @@ struct Plan<'t> {
 }
 
 /// Turns a query into its answer.
-#[inline(always)]
+// Not inlined: a BPF function has its own stack frame.
+#[inline(never)]
 pub fn respond<M: Message, T: Tables, const FULL: bool>(
     message: &mut M,
     asked: &Asked<'_>,
     tables: &T,
-    labels: &mut Labels,
-    trace: &mut Trace,
+    scratch: &mut Scratch,
 ) -> Action {
+    let Scratch { labels, query, verdict, trace } = scratch;
     let Some(meta) = tables.meta() else { return trace.with(Reason::PuntTable, Action::Punt) };
     let head = match read_head::<M, FULL>(message, &meta.keys, labels) {
         Ok(head) => head,
-        Err(refusal) => return refuse::<M, T, FULL>(message, refusal, tables, trace),
+        Err(refusal) => return refuse::<M, T, FULL>(message, refusal, tables, verdict, trace),
     };
-    let mut verdict = None;
-    match plan::<M, T, FULL>(message, &head, asked, tables, labels, trace, &mut verdict) {
-        Some(plan) => write(message, &plan, verdict.as_ref(), tables, trace),
+    let mut context = Context { head: &head, asked, tables, labels, query, verdict, trace };
+    match plan::<T, FULL>(&mut context) {
+        Some(plan) => write(message, &plan, verdict, tables, trace),
         None => Action::Punt,
     }
+}
+
+/// What a query is looked up and decided with.
+struct Context<'a, 't, T> {
+    head: &'a Head,
+    asked: &'a Asked<'a>,
+    tables: &'t T,
+    labels: &'a Labels,
+    query: &'a mut Query,
+    verdict: &'a mut Verdict,
+    trace: &'a mut Trace,
 }
 
 /// Why a message is not a query that can be looked up.
@@ -338,6 +350,7 @@ fn refuse<M: Message, T: Tables, const FULL: bool>(
     message: &mut M,
     refusal: Refusal,
     tables: &T,
+    verdict: &Verdict,
     trace: &mut Trace,
 ) -> Action {
     if !FULL {
@@ -350,7 +363,7 @@ fn refuse<M: Message, T: Tables, const FULL: bool>(
     let body = Body::Empty { rcode: refusal.rcode };
     match refusal.head {
         Some(head) => {
-            write(message, &Plan { head, body, zone: None, suffix_at: 0, vip: 0 }, None, tables, trace)
+            write(message, &Plan { head, body, zone: None, suffix_at: 0, vip: 0 }, verdict, tables, trace)
         }
         None => header_only(message, refusal.rcode),
     }
@@ -374,16 +387,8 @@ fn header_only<M: Message>(message: &mut M, rcode: u16) -> Action {
 
 /// Decides what to answer. `None`: punt, for the reason noted.
 #[inline(always)]
-fn plan<'t, M: Message, T: Tables, const FULL: bool>(
-    message: &M,
-    head: &Head,
-    asked: &Asked<'_>,
-    tables: &'t T,
-    labels: &Labels,
-    trace: &mut Trace,
-    verdict: &mut Option<Verdict>,
-) -> Option<Plan<'t>> {
-    let _ = message;
+fn plan<'t, T: Tables, const FULL: bool>(context: &mut Context<'_, 't, T>) -> Option<Plan<'t>> {
+    let Context { head, asked, tables, labels, .. } = *context;
     let reply = |body, zone, suffix_at| Some(Plan { head: *head, body, zone, suffix_at, vip: asked.vip.vip });
     let meta = tables.meta()?;
     let (cdn, depths) = (asked.vip.cdn, asked.vip.dns_depths);
@@ -393,42 +398,37 @@ fn plan<'t, M: Message, T: Tables, const FULL: bool>(
         lookup::suffix::<T, FAST_LABELS>(tables, labels, head.labels, SPACE_DNS, cdn, depths)
     };
     let Some(number) = number else {
-        trace.reason = if FULL { Reason::NotOurZone } else { Reason::PuntNotOurZone };
+        context.trace.reason = if FULL { Reason::NotOurZone } else { Reason::PuntNotOurZone };
         return if FULL { reply(Body::Empty { rcode: REFUSED }, None, 0) } else { None };
     };
     let zone = tables.zone(number)?;
     let count = head.labels - (zone.suffix_labels as usize).min(head.labels);
     let suffix_at = labels.offsets[count & (MAX_LABELS - 1)] as usize;
-    // At the suffix itself: the root label when the suffix is the whole name is not possible, suffixes have labels.
     let discovery = count > 0 && labels.hash(0) == meta.cdsr_label;
-    if !FULL && (discovery || head.qtype >= 128) {
-        trace.reason = if discovery { Reason::PuntZoneRecord } else { Reason::PuntType };
+    let own_record = count == 0 && (head.qtype == TYPE_SOA || head.qtype == TYPE_NS);
+    if !FULL && (discovery || own_record || head.qtype >= 128) {
+        context.trace.reason = if head.qtype >= 128 { Reason::PuntType } else { Reason::PuntZoneRecord };
         return None;
     }
     if head.qtype >= 128 && head.qtype != TYPE_ANY && head.qtype < 256 {
-        trace.reason = Reason::DnsRefused;
+        context.trace.reason = Reason::DnsRefused;
         return reply(Body::Empty { rcode: REFUSED }, None, 0);
     }
     let body = if discovery {
-        discover(head, tables, labels, count, number, zone, trace)?
-    } else if count == 0 && (head.qtype == TYPE_SOA || head.qtype == TYPE_NS) {
-        if !FULL {
-            trace.reason = Reason::PuntZoneRecord;
-            return None;
-        }
-        trace.reason = Reason::ZoneRecord;
+        discover(context, count, number, zone)
+    } else if own_record {
+        context.trace.reason = Reason::ZoneRecord;
         if head.qtype == TYPE_SOA { Body::Soa } else { Body::Ns }
     } else if count == 1 && labels.hash(0) == meta.ns_label {
-        vip_body(head.qtype, zone.ns_ttl, asked, tables, trace, Reason::ZoneRecord)?
+        vip_body(context, zone.ns_ttl, Reason::ZoneRecord)?
     } else {
         match lookup::rule(tables, labels, count, SPACE_DNS, number, zone) {
-            Some(entry) if lookup::is_partial(&entry) => negative(trace, Reason::NoDataPartial, NOERROR),
-            None if count == 0 => negative(trace, Reason::NoDataType, NOERROR),
-            None => negative(trace, Reason::NxDomain, NXDOMAIN),
-            Some(entry) => {
-                let context = Context { head, asked, tables, labels, codepoint: count, zone };
-                serve::<T, FULL>(&context, entry.value, trace, verdict)?
+            Some(entry) if lookup::is_partial(&entry) => {
+                negative(context.trace, Reason::NoDataPartial, NOERROR)
             }
+            None if count == 0 => negative(context.trace, Reason::NoDataType, NOERROR),
+            None => negative(context.trace, Reason::NxDomain, NXDOMAIN),
+            Some(entry) => serve::<T, FULL>(context, entry.value, count, zone)?,
         }
     };
     reply(body, Some(zone), suffix_at)
@@ -441,51 +441,34 @@ fn negative(trace: &mut Trace, reason: Reason, rcode: u16) -> Body {
 }
 
 /// `_cdsr` beneath a name that has or leads to a rule (P-19). Slow path only.
-fn discover<T: Tables>(
-    head: &Head,
-    tables: &T,
-    labels: &Labels,
-    count: usize,
-    number: u32,
-    zone: &Zone,
-    trace: &mut Trace,
-) -> Option<Body> {
-    let mut host = *labels;
+fn discover<T: Tables>(context: &mut Context<'_, '_, T>, count: usize, number: u32, zone: &Zone) -> Body {
+    let mut host = *context.labels;
     host.hashes.copy_within(1.., 0);
-    let exists = count == 1 || lookup::rule(tables, &host, count - 1, SPACE_DNS, number, zone).is_some();
-    Some(match (exists, head.qtype) {
-        (false, _) => negative(trace, Reason::NxDomain, NXDOMAIN),
+    let exists =
+        count == 1 || lookup::rule(context.tables, &host, count - 1, SPACE_DNS, number, zone).is_some();
+    match (exists, context.head.qtype) {
+        (false, _) => negative(context.trace, Reason::NxDomain, NXDOMAIN),
         (true, TYPE_TXT | TYPE_ANY) => {
-            trace.reason = Reason::CdsrRecord;
+            context.trace.reason = Reason::CdsrRecord;
             Body::Discovery
         }
-        (true, _) => negative(trace, Reason::NoDataType, NOERROR),
-    })
-}
-
-/// What a decision needs to know of the query.
-struct Context<'a, 't, T> {
-    head: &'a Head,
-    asked: &'a Asked<'a>,
-    tables: &'t T,
-    labels: &'a Labels,
-    codepoint: usize,
-    zone: &'t Zone,
+        (true, _) => negative(context.trace, Reason::NoDataType, NOERROR),
+    }
 }
 
 /// A name with a rule: addresses, or why there are none.
 #[inline(always)]
 fn serve<T: Tables, const FULL: bool>(
-    context: &Context<'_, '_, T>,
+    context: &mut Context<'_, '_, T>,
     number: u32,
-    trace: &mut Trace,
-    found: &mut Option<Verdict>,
+    codepoint: usize,
+    zone: &Zone,
 ) -> Option<Body> {
-    let Context { head, asked, tables, .. } = context;
+    let Context { head, asked, tables, .. } = *context;
     let service = tables.service(number)?;
-    trace.service = number;
+    context.trace.service = number;
     if service.flags & SERVICE_DNS_VIP != 0 {
-        return vip_body(head.qtype, context.zone.ns_ttl, asked, *tables, trace, Reason::VipAddress);
+        return vip_body(context, zone.ns_ttl, Reason::VipAddress);
     }
     let has_v4 = service.flags & SERVICE_HAS_IPV4 != 0;
     let v6 = match head.qtype {
@@ -493,42 +476,41 @@ fn serve<T: Tables, const FULL: bool>(
         TYPE_AAAA => true,
         // One RRset is enough (RFC 8482 section 4.1).
         TYPE_ANY => !has_v4,
-        _ => return Some(negative(trace, Reason::NoDataType, NOERROR)),
+        _ => return Some(negative(context.trace, Reason::NoDataType, NOERROR)),
     };
     if !if v6 { service.flags & SERVICE_HAS_IPV6 != 0 } else { has_v4 } {
-        return Some(negative(trace, Reason::NoDataFamily, NOERROR));
+        return Some(negative(context.trace, Reason::NoDataFamily, NOERROR));
     }
     let id = u32::from_be(head.id_flags) >> 16;
-    let query = Query {
+    *context.query = Query {
         client: asked.client,
         service: number,
-        content: content(context, service),
+        content: content(tables, context.labels, codepoint, service),
         spread: (id as u64) << 16 | asked.port as u64,
         want_v6: v6,
         want: service.answers as u32,
-        excluded: [0; crate::decide::MAX_EXCLUDED],
-        preferred: 0,
+        ..Query::default()
     };
-    let verdict = decide::<T, FULL>(&query, service, *tables);
-    trace.verdict(number, &verdict);
+    let verdict = &mut *context.verdict;
+    decide::<T, FULL>(context.query, service, tables, verdict);
+    context.trace.verdict(number, verdict);
     if verdict.reason.is_punt() {
         return None;
     }
-    *found = Some(verdict);
-    if verdict.count == 0 { Some(Body::Empty { rcode: SERVFAIL }) } else { Some(Body::Targets { v6 }) }
+    Some(if verdict.count == 0 { Body::Empty { rcode: SERVFAIL } } else { Body::Targets { v6 } })
 }
 
 /// Hash of the codepoint, for services that choose by content.
 #[inline(always)]
-fn content<T: Tables>(context: &Context<'_, '_, T>, service: &Service) -> u64 {
-    let Some(meta) = context.tables.meta() else { return 0 };
+fn content<T: Tables>(tables: &T, labels: &Labels, codepoint: usize, service: &Service) -> u64 {
+    let Some(meta) = tables.meta() else { return 0 };
     if service.choose_by != CHOOSE_CONTENT {
         return 0;
     }
     let mut slot = Slot::start(&meta.keys, SPACE_DNS, 0);
     for index in 0..FAST_LABELS {
-        if index < context.codepoint {
-            slot = slot.push(&meta.keys, context.labels.hash(index));
+        if index < codepoint {
+            slot = slot.push(&meta.keys, labels.hash(index));
         }
     }
     slot.find
@@ -536,27 +518,20 @@ fn content<T: Tables>(context: &Context<'_, '_, T>, service: &Service) -> u64 {
 
 /// An answer that names the VIP: at which the query came, or the other family's of the same VIP.
 #[inline(always)]
-fn vip_body<T: Tables>(
-    qtype: u16,
-    ttl: u32,
-    asked: &Asked<'_>,
-    tables: &T,
-    trace: &mut Trace,
-    reason: Reason,
-) -> Option<Body> {
-    let info = tables.vip_info(asked.vip.vip as u32)?;
+fn vip_body<T: Tables>(context: &mut Context<'_, '_, T>, ttl: u32, reason: Reason) -> Option<Body> {
+    let info = context.tables.vip_info(context.asked.vip.vip as u32)?;
     let has_v4 = info.ipv4 != 0;
-    let v6 = match qtype {
+    let v6 = match context.head.qtype {
         TYPE_A => false,
         TYPE_AAAA => true,
         TYPE_ANY => !has_v4,
-        _ => return Some(negative(trace, Reason::NoDataType, NOERROR)),
+        _ => return Some(negative(context.trace, Reason::NoDataType, NOERROR)),
     };
     let has = if v6 { info.ipv6[0] | info.ipv6[1] != 0 } else { has_v4 };
     if !has {
-        return Some(negative(trace, Reason::NoDataFamily, NOERROR));
+        return Some(negative(context.trace, Reason::NoDataFamily, NOERROR));
     }
-    trace.reason = reason;
+    context.trace.reason = reason;
     Some(Body::Vip { v6, ttl })
 }
 
@@ -565,11 +540,11 @@ fn vip_body<T: Tables>(
 fn write<M: Message, T: Tables>(
     message: &mut M,
     plan: &Plan<'_>,
-    verdict: Option<&Verdict>,
+    verdict: &Verdict,
     tables: &T,
     trace: &mut Trace,
 ) -> Action {
-    let records = verdict.map_or(0, |verdict| verdict.count as usize);
+    let records = verdict.count as usize & 7;
     let info = tables.vip_info(plan.vip as u32);
     let both = info.map_or([false; 2], |info| [info.ipv4 != 0, info.ipv6[0] | info.ipv6[1] != 0]);
     let (rcode, answers, authority, additional, length) = match plan.body {
@@ -617,13 +592,12 @@ fn write<M: Message, T: Tables>(
 fn records_of<M: Message, T: Tables>(
     message: &mut M,
     plan: &Plan<'_>,
-    verdict: Option<&Verdict>,
+    verdict: &Verdict,
     tables: &T,
     at: &mut usize,
 ) -> Option<()> {
     match plan.body {
         Body::Targets { v6 } => {
-            let verdict = verdict?;
             for index in 0..crate::decide::FAST_ENDPOINTS as usize {
                 if index < verdict.count as usize {
                     let target = tables.target(verdict.targets[index])?;

@@ -1,8 +1,8 @@
 //! Ethernet, IPv4, IPv6 and UDP around the messages: what the XDP program runs on a frame.
 
-use super::{Action, Asked, Message, Trace, Word, cdsr, dns};
+use super::{Action, Asked, Message, Scratch, Trace, Word, cdsr, dns};
 use crate::decide::Client;
-use crate::lookup::{self, Labels};
+use crate::lookup;
 use crate::table::{LAYOUT_VERSION, SPEAKS_CDSR, SPEAKS_DNS, Tables, VipEntry};
 use crate::verdict::Reason;
 
@@ -41,16 +41,12 @@ pub enum Exit {
 
 /// Answers a frame in place, or leaves it untouched.
 #[inline(always)]
-pub fn process<F: Frame, T: Tables>(
-    frame: &mut F,
-    tables: &T,
-    labels: &mut Labels,
-    trace: &mut Trace,
-) -> Exit {
+pub fn process<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) -> Exit {
+    scratch.trace = Trace::default();
     match frame.load::<u16>(ETH_TYPE).map(u16::from_be) {
-        Some(0x0800) => ipv4(frame, tables, labels, trace),
-        Some(0x86dd) => ipv6(frame, tables, labels, trace),
-        _ => exit(trace, Reason::PassEtherType, Exit::Pass),
+        Some(0x0800) => ipv4(frame, tables, scratch),
+        Some(0x86dd) => ipv6(frame, tables, scratch),
+        _ => exit(&mut scratch.trace, Reason::PassEtherType, Exit::Pass),
     }
 }
 
@@ -76,7 +72,8 @@ fn vip_of<'t, T: Tables>(tables: &'t T, address: [u64; 2], trace: &mut Trace) ->
 }
 
 #[inline(always)]
-fn ipv4<F: Frame, T: Tables>(frame: &mut F, tables: &T, labels: &mut Labels, trace: &mut Trace) -> Exit {
+fn ipv4<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) -> Exit {
+    let trace = &mut scratch.trace;
     let (Some(first), Some(second), Some(source), Some(destination)) = (
         frame.load::<u64>(ETH),
         frame.load::<u16>(ETH + 8),
@@ -113,11 +110,12 @@ fn ipv4<F: Frame, T: Tables>(frame: &mut F, tables: &T, labels: &mut Labels, tra
         version_tos: (first >> 48) as u32,
     };
     let client = Client { high: 0, low: client as u64, v6: false };
-    udp(frame, &ip, client, vip, tables, labels, trace)
+    udp(frame, &ip, client, vip, tables, scratch)
 }
 
 #[inline(always)]
-fn ipv6<F: Frame, T: Tables>(frame: &mut F, tables: &T, labels: &mut Labels, trace: &mut Trace) -> Exit {
+fn ipv6<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) -> Exit {
+    let trace = &mut scratch.trace;
     let (Some(first), Some(high), Some(low), Some(to_high), Some(to_low)) = (
         frame.load::<u64>(ETH),
         frame.load::<u64>(ETH + 8),
@@ -145,7 +143,7 @@ fn ipv6<F: Frame, T: Tables>(frame: &mut F, tables: &T, labels: &mut Labels, tra
     }
     let payload = (first >> 16) as usize & 0xffff;
     let ip = Ip { v6: true, base: ETH + IPV6, payload, version_tos: 0 };
-    udp(frame, &ip, client, vip, tables, labels, trace)
+    udp(frame, &ip, client, vip, tables, scratch)
 }
 
 #[inline(always)]
@@ -171,9 +169,9 @@ fn udp<F: Frame, T: Tables>(
     client: Client,
     vip: &VipEntry,
     tables: &T,
-    labels: &mut Labels,
-    trace: &mut Trace,
+    scratch: &mut Scratch,
 ) -> Exit {
+    let trace = &mut scratch.trace;
     // The checksum stays as its bytes lie in memory: all that ones' complement sums need (RFC 1071 section 2.B).
     let (Some(ports), Some(length), Some(checksum)) =
         (frame.load::<u32>(ip.base), frame.load::<u16>(ip.base + 4), frame.load::<u16>(ip.base + 6))
@@ -196,12 +194,13 @@ fn udp<F: Frame, T: Tables>(
     let mut message =
         Datagram { frame, base: ip.base + UDP, len: length - UDP, checksum, sums: Sums::default() };
     let action = if service_port == DNS_PORT && vip.speaks & SPEAKS_DNS != 0 {
-        dns::respond::<_, T, false>(&mut message, &asked, tables, labels, trace)
+        dns::respond::<_, T, false>(&mut message, &asked, tables, scratch)
     } else if service_port == cdsr::PORT && vip.speaks & SPEAKS_CDSR != 0 {
-        cdsr::respond::<_, T, false>(&mut message, &asked, tables, labels, trace)
+        cdsr::respond::<_, T, false>(&mut message, &asked, tables, scratch)
     } else {
-        return exit(trace, Reason::PuntPort, Exit::Punt);
+        return exit(&mut scratch.trace, Reason::PuntPort, Exit::Punt);
     };
+    let trace = &mut scratch.trace;
     let (len, sums) = (message.len, message.sums);
     match action {
         Action::Reply => {}

@@ -6,6 +6,8 @@ pub mod dns;
 pub mod frame;
 pub mod text;
 
+use crate::decide::Query;
+use crate::lookup::Labels;
 use crate::table::{NONE, VipEntry};
 use crate::verdict::{Reason, Verdict};
 
@@ -115,6 +117,20 @@ pub enum Action {
     Ignore,
 }
 
+/// Room for one message's work. In the kernel it lies in a per-CPU map, because the stack has 512 bytes.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Scratch {
+    /// Hashes of the name at hand.
+    pub labels: Labels,
+    /// The choice asked for.
+    pub query: Query,
+    /// The choice made.
+    pub verdict: Verdict,
+    /// What was decided on the way.
+    pub trace: Trace,
+}
+
 /// Where a message came from and to.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'t> {
@@ -127,6 +143,7 @@ pub struct Asked<'t> {
 }
 
 /// What was decided on the way, for counters and logs.
+#[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trace {
     /// Why.
