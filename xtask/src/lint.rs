@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{build, cmd::Cmd, project, setup, toolchain};
 
@@ -17,11 +17,15 @@ const OUTSIDE_WORKSPACE: [&str; 2] = ["redirector-ebpf/Cargo.toml", "fuzz/Cargo.
 
 pub(crate) fn run() -> Result<()> {
     setup::ensure(&[setup::Purpose::Build, setup::Purpose::Lint])?;
-    check_sizes()?;
-    format()?;
-    ebpf()?;
-    userspace()?;
-    dependencies()
+    // All of them, so that one run shows everything that is wrong.
+    let checks: [fn() -> Result<()>; 5] = [check_sizes, format, ebpf, userspace, dependencies];
+    let failures: Vec<_> = checks.iter().filter_map(|check| check().err()).collect();
+    for failure in &failures {
+        eprintln!("lint: {failure:#}");
+    }
+    ensure!(failures.is_empty(), "{} of {} checks failed", failures.len(), checks.len());
+    println!("lint: {} of {} checks passed", checks.len(), checks.len());
+    Ok(())
 }
 
 fn manifests() -> impl Iterator<Item = PathBuf> {
@@ -67,21 +71,22 @@ fn userspace() -> Result<()> {
 fn dependencies() -> Result<()> {
     manifests().try_for_each(|manifest| {
         Cmd::cargo()
-            .args(["deny", "--manifest-path"])
+            // Without it, each manifest's own folder is searched for one.
+            .args(["deny", "--config", "deny.toml", "--manifest-path"])
             .arg(manifest)
-            .args(["check", "--hide-inclusion-graph", "--config"])
-            .arg(project::root().join("deny.toml"))
-            .args(["licenses", "bans", "sources"])
+            .args(["check", "licenses", "bans", "sources"])
             .run()
     })
 }
 
 fn check_sizes() -> Result<()> {
     let long = too_long(project::root())?;
-    if long.is_empty() {
-        return Ok(());
-    }
-    bail!("files of more than {MAX_LINES} lines; split them by what they do:\n{}", long.join("\n"))
+    ensure!(
+        long.is_empty(),
+        "files of more than {MAX_LINES} lines; split them by what they do:\n{}",
+        long.join("\n")
+    );
+    Ok(())
 }
 
 /// The source files below `dir` that have too many lines.

@@ -40,8 +40,16 @@ enum Command {
     Conformance,
 }
 
-fn main() -> Result<ExitCode> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    // With `{:#}`, the whole chain of causes in one line, and no backtrace whatever the environment says.
+    run(Cli::parse().command).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
         Command::Setup(args) => setup::run(&args)?,
         Command::Build(args) => build::run(&args)?,
         Command::Load(args) => load::run(&args)?,

@@ -16,18 +16,20 @@ use crate::cmd::{self, Cmd};
 pub(crate) const BUILD: &[&str] = &["gcc", "libc6-dev"];
 
 /// Debian's Rust compiler with the source of `core`, the LLVM that it and bpf-linker share, what that LLVM is
-/// linked with, and the clippy of the same compiler.
+/// linked with.
 pub(crate) const BPF: &[&str] = &[
     "g++",
     "rustc-web",
     "rust-web-src",
-    "rust-web-clippy",
     "llvm-22-dev",
     "libpolly-22-dev",
     "libzstd-dev",
     "zlib1g-dev",
     "libxml2-dev",
 ];
+
+/// The clippy of Debian's compiler, for the XDP program.
+pub(crate) const BPF_LINT: &[&str] = &["rust-web-clippy"];
 
 /// rustfmt and clippy for a cargo that came from Debian.
 pub(crate) const LINT: &[&str] = &["rustfmt-web", "rust-web-clippy"];

@@ -118,6 +118,13 @@ fn lint() -> Result<()> {
             packages::install(packages::LINT)?;
         }
     }
+    if let Ok(toolchain) = toolchain::find()
+        && toolchain.is_debian()
+        && toolchain.clippy().is_none()
+        && let Err(error) = packages::install(packages::BPF_LINT)
+    {
+        eprintln!("warning: the XDP program cannot be linted: {error:#}");
+    }
     if !has("deny") {
         cargo_install(CARGO_DENY).run()?;
     }

@@ -39,6 +39,11 @@ impl BpfToolchain {
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
     }
 
+    /// Whether the compiler is Debian's.
+    pub(crate) fn is_debian(&self) -> bool {
+        self.rustc == Path::new(DEBIAN_RUSTC)
+    }
+
     /// The programs of clippy that belong to this compiler, if they are installed: the cargo subcommand.
     pub(crate) fn clippy(&self) -> Option<PathBuf> {
         let dir = self.rustc.parent()?;
