@@ -1,0 +1,242 @@
+//! Network and target states to the tables of a generation, or the reasons why not (invariant 4).
+//!
+//! Pure: equal input gives equal bytes, and nothing in an answer depends on what a box compiled before (invariant 8).
+
+use crate::check::check;
+use crate::counters::CounterIds;
+use crate::image::TableImage;
+use crate::model::{ChooseBy, DnsAnswer, Network, Service, Target, TargetState};
+use crate::names::{self, CDSR_LABEL, NS_LABEL, ZoneSource};
+use crate::refusal::Refusal;
+use crate::regions::{self, pack_words};
+use crate::shares::{self, GroupSpec, Shares, records, relocate};
+use crate::vips::{self, ipv4_word, ipv6_words};
+use redirector_core::hash::Keys;
+use redirector_core::lookup::mapped;
+use redirector_core::table::{
+    CHOOSE_CLIENT, CHOOSE_CLIENT_PREFIX, CHOOSE_CONTENT, CHOOSE_SPREAD, GroupPointer, LAYOUT_VERSION, Meta,
+    NONE, SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, Service as ServiceRecord, ShareRecord,
+    Target as TargetRecord,
+};
+
+/// Most records of an image (1 GiB).
+pub const MAX_RECORDS: usize = 1 << 24;
+
+/// A generation and what is needed to follow health and load, and to explain it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compiled {
+    /// The tables.
+    pub image: TableImage,
+    /// By share group number.
+    pub groups: Vec<GroupSpec>,
+    /// By target number: the groups that can answer with it, ascending.
+    pub target_groups: Vec<Vec<u32>>,
+    /// Records in use, from the front; the rest are room for later ones.
+    pub records_used: u32,
+    /// By zone number: the rules it was made from.
+    pub(crate) sources: Vec<ZoneSource>,
+}
+
+/// Records of an image whose groups need `needed` records at most at one time: room for every group's block to be
+/// written anew twice while readers may still look at the one before, and some for small images.
+pub fn record_capacity(needed: usize) -> usize {
+    needed * 3 + 64
+}
+
+/// Builds the tables of `generation`. `states` has one entry per target; `ids` gives counter slots.
+///
+/// # Errors
+/// Every reason why the network cannot be compiled; nothing is ever left out silently.
+pub fn compile(
+    network: &Network,
+    states: &[TargetState],
+    generation: u64,
+    ids: &mut impl CounterIds,
+) -> Result<Compiled, Vec<Refusal>> {
+    let mut refusals = check(network, states);
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
+    let keys = Keys::new(network.key);
+    let regions = regions::build(network, &mut refusals);
+    let names = names::build(network, &keys, &mut refusals);
+    let (vips, vip_info) = vips::build(network, &keys, &names.dns_depths, &names.url_depths, &mut refusals);
+    let shares = shares::build(network, &mut refusals);
+    let arena = place_records(&shares.groups, states, &mut refusals);
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
+    // Last, so that a refused network takes no slots.
+    let slots = CounterNumbers::take(network, ids).map_err(|refusal| vec![refusal])?;
+    let image = TableImage {
+        meta: Meta {
+            layout: LAYOUT_VERSION,
+            regions: network.regions.len() as u32 + 1,
+            generation,
+            keys,
+            ns_label: keys.text(NS_LABEL.as_bytes(), true),
+            cdsr_label: keys.text(CDSR_LABEL.as_bytes(), true),
+            suffix_mask: names.suffixes.len() as u32 - 1,
+            name_mask: names.names.len() as u32 - 1,
+        },
+        vips,
+        vip_info,
+        suffixes: names.suffixes,
+        zones: names.zones,
+        names: names.names,
+        services: service_records(network, &keys, &shares, &slots.services),
+        ipv4_root: regions.ipv4_root,
+        ipv4_pages: regions.ipv4_pages,
+        ipv6_root: regions.ipv6_root,
+        ipv6_nodes: regions.ipv6_nodes,
+        region_counters: pack_words(&slots.regions, 0),
+        cells: pack_words(&shares.cells, NONE),
+        groups: arena.pointers,
+        records: arena.records,
+        targets: target_records(network, &keys, &slots.targets),
+    };
+    let target_groups = target_groups(network.targets.len(), &shares.groups);
+    Ok(Compiled {
+        image,
+        groups: shares.groups,
+        target_groups,
+        records_used: arena.used,
+        sources: names.sources,
+    })
+}
+
+/// Records of all groups and the pointers to them.
+struct Arena {
+    pointers: Vec<GroupPointer>,
+    records: Vec<ShareRecord>,
+    used: u32,
+}
+
+fn place_records(groups: &[GroupSpec], states: &[TargetState], refusals: &mut Vec<Refusal>) -> Arena {
+    let capacity = record_capacity(groups.iter().map(GroupSpec::block_size).sum());
+    if capacity > MAX_RECORDS {
+        refusals.push(Refusal::of_network(
+            "coverages",
+            format!("{} share groups need {capacity} records, more than {MAX_RECORDS}", groups.len()),
+            "let regions share tiers",
+        ));
+        return Arena { pointers: Vec::new(), records: Vec::new(), used: 0 };
+    }
+    let mut arena = Arena { pointers: Vec::new(), records: Vec::with_capacity(capacity), used: 0 };
+    for group in groups {
+        let first = arena.records.len() as u32;
+        let pointer = match records(group, states) {
+            Some(mut block) => {
+                relocate(&mut block, first);
+                arena.records.extend(block);
+                first
+            }
+            None => NONE,
+        };
+        arena.pointers.push(GroupPointer::new(pointer, 0));
+    }
+    if arena.pointers.is_empty() {
+        arena.pointers.push(GroupPointer::new(NONE, 0));
+    }
+    arena.used = arena.records.len() as u32;
+    arena.records.resize(capacity, ShareRecord::default());
+    arena
+}
+
+fn target_groups(targets: usize, groups: &[GroupSpec]) -> Vec<Vec<u32>> {
+    let mut index: Vec<Vec<u32>> = vec![Vec::new(); targets];
+    for (number, group) in groups.iter().enumerate() {
+        let number = number as u32;
+        for member in group.tiers.iter().flat_map(|tier| tier.members.iter()) {
+            let held = &mut index[member.target as usize];
+            // Several tiers can name one target.
+            if held.last() != Some(&number) {
+                held.push(number);
+            }
+        }
+    }
+    index
+}
+
+/// Counter slots by index; of regions by region number.
+struct CounterNumbers {
+    services: Vec<u32>,
+    regions: Vec<u32>,
+    targets: Vec<u32>,
+}
+
+impl CounterNumbers {
+    fn take(network: &Network, ids: &mut impl CounterIds) -> Result<Self, Refusal> {
+        let full = |kind: &str, name: &str| {
+            Refusal::of_network(
+                format!("{kind} {name:?}"),
+                "no counter slot is left for it (slots of removed names are never given to others)",
+                "raise the number of counter slots",
+            )
+        };
+        let mut slots = Self { services: Vec::new(), regions: vec![0], targets: Vec::new() };
+        for service in &network.services {
+            slots.services.push(ids.service(&service.name).ok_or_else(|| full("service", &service.name))?);
+        }
+        for region in &network.regions {
+            slots.regions.push(ids.region(&region.name).ok_or_else(|| full("region", &region.name))?);
+        }
+        for target in &network.targets {
+            slots.targets.push(ids.target(&target.name).ok_or_else(|| full("target", &target.name))?);
+        }
+        Ok(slots)
+    }
+}
+
+fn service_records(network: &Network, keys: &Keys, shares: &Shares, counters: &[u32]) -> Vec<ServiceRecord> {
+    let record = |(index, service): (usize, &Service)| {
+        let fallback = shares.fallbacks[index];
+        let has = |family: usize| shares.families[service.coverage][family] || fallback[family] != NONE;
+        let flag = |set: bool, bit: u16| if set { bit } else { 0 };
+        ServiceRecord {
+            salt: keys.text(service.name.as_bytes(), false),
+            coverage: service.coverage as u32,
+            ttl: service.ttl,
+            hint_lifetime: service.hint_lifetime,
+            counter: counters[index],
+            fallback,
+            choose_by: match service.choose_by {
+                ChooseBy::ClientPrefix => CHOOSE_CLIENT_PREFIX,
+                ChooseBy::Client => CHOOSE_CLIENT,
+                ChooseBy::Content => CHOOSE_CONTENT,
+                ChooseBy::Spread => CHOOSE_SPREAD,
+            },
+            answers: service.answers,
+            flags: flag(has(0), SERVICE_HAS_IPV4)
+                | flag(has(1), SERVICE_HAS_IPV6)
+                | flag(service.dns == DnsAnswer::Vip, SERVICE_DNS_VIP),
+            network: service.cdn as u16,
+            reserved: Default::default(),
+        }
+    };
+    or_one(network.services.iter().enumerate().map(record).collect())
+}
+
+fn target_records(network: &Network, keys: &Keys, counters: &[u32]) -> Vec<TargetRecord> {
+    let record = |(target, counter): (&Target, &u32)| {
+        let v4 = target.ipv4.map(ipv4_word);
+        let v6 = target.ipv6.map(ipv6_words);
+        TargetRecord {
+            ipv6: v6.unwrap_or_default(),
+            digests: [v4.map(mapped), v6].map(|address| address.map_or(0, |address| keys.address(address))),
+            ipv4: v4.unwrap_or_default(),
+            ports: [target.http_port, target.https_port, target.rtsp_port],
+            network: 0,
+            counter: *counter,
+            reserved: Default::default(),
+        }
+    };
+    or_one(network.targets.iter().zip(counters).map(record).collect())
+}
+
+fn or_one<T: Default>(mut values: Vec<T>) -> Vec<T> {
+    if values.is_empty() {
+        values.push(T::default());
+    }
+    values
+}

@@ -1,0 +1,219 @@
+//! Client prefixes to the IPv4 and IPv6 region tables: longest match by two or a few dependent loads.
+//!
+//! Nested prefixes are flattened into runs of addresses with one region each; neighbours of the same region become one
+//! run. The tables are filled from the runs, so a page or node exists only where regions differ within it, and equal
+//! pages or nodes are stored once. Both families are handled as 128-bit addresses, IPv4 in the upper 32 bits.
+
+use crate::model::{Network, Region};
+use crate::refusal::Refusal;
+use ipnet::IpNet;
+use redirector_core::hash::splitmix;
+use redirector_core::table::{IPV6_ROOT_BITS, Node64, Page256, REGION_LINK, Words16};
+use std::collections::HashMap;
+
+/// Most regions: numbers are 16 bits wide, 0 stands for none and the region count must fit, too.
+pub const MAX_REGIONS: usize = 65534;
+/// Most pages of the IPv4 table (256 MiB). Prefixes up to /24 never need more than 65536.
+pub const MAX_IPV4_PAGES: usize = 1 << 18;
+/// Most nodes of the IPv6 table (512 MiB).
+pub const MAX_IPV6_NODES: usize = 1 << 21;
+
+const IPV4_ROOT_BITS: u32 = 16;
+
+/// The region tables of an image.
+pub(crate) struct RegionTables {
+    pub(crate) ipv4_root: Vec<Words16>,
+    pub(crate) ipv4_pages: Vec<Page256>,
+    pub(crate) ipv6_root: Vec<Words16>,
+    pub(crate) ipv6_nodes: Vec<Node64>,
+}
+
+/// Builds both tables. Region numbers are index + 1; 0 is no region.
+pub(crate) fn build(network: &Network, refusals: &mut Vec<Refusal>) -> RegionTables {
+    let background = network.default_region.map_or(0, |index| index as u32 + 1);
+    let [v4, v6] = sorted_prefixes(&network.regions);
+    for family in [&v4, &v6] {
+        refuse_repeats(family, &network.regions, refusals);
+    }
+    let (ipv4_root, pages) = trie::<256>(&runs(&v4, background), IPV4_ROOT_BITS, MAX_IPV4_PAGES);
+    let (ipv6_root, nodes) = trie::<64>(&runs(&v6, background), IPV6_ROOT_BITS, MAX_IPV6_NODES);
+    if pages.len() > MAX_IPV4_PAGES {
+        refusals.push(too_scattered("IPv4", "/24", MAX_IPV4_PAGES));
+    }
+    if nodes.len() > MAX_IPV6_NODES {
+        refusals.push(too_scattered("IPv6", "/48", MAX_IPV6_NODES));
+    }
+    RegionTables {
+        ipv4_root: pack_words(&ipv4_root, 0),
+        ipv4_pages: at_least_one(pages).into_iter().map(|words| Page256 { words }).collect(),
+        ipv6_root: pack_words(&ipv6_root, 0),
+        ipv6_nodes: at_least_one(nodes).into_iter().map(|words| Node64 { words }).collect(),
+    }
+}
+
+/// Words sixteen to a value; the last value is filled up with `filler`, and there is at least one.
+pub(crate) fn pack_words(words: &[u32], filler: u32) -> Vec<Words16> {
+    let count = words.len().div_ceil(16).max(1);
+    let word = |at: usize| words.get(at).copied().unwrap_or(filler);
+    (0..count).map(|value| Words16 { words: std::array::from_fn(|n| word(value * 16 + n)) }).collect()
+}
+
+fn at_least_one<const N: usize>(mut nodes: Vec<[u32; N]>) -> Vec<[u32; N]> {
+    if nodes.is_empty() {
+        nodes.push([0; N]);
+    }
+    nodes
+}
+
+fn too_scattered(family: &str, length: &str, limit: usize) -> Refusal {
+    Refusal::of_network(
+        format!("{family} region prefixes"),
+        format!("they differ in too many places: the table would have more than {limit} pages"),
+        format!("use fewer prefixes longer than {length}"),
+    )
+}
+
+/// A prefix with its region number. The derived order puts a prefix before those nested in it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Prefix {
+    start: u128,
+    length: u8,
+    region: u16,
+}
+
+fn sorted_prefixes(regions: &[Region]) -> [Vec<Prefix>; 2] {
+    let mut families = [Vec::new(), Vec::new()];
+    for (index, region) in regions.iter().enumerate() {
+        for prefix in &region.prefixes {
+            let (family, start, length) = match prefix.trunc() {
+                IpNet::V4(net) => (0, (net.addr().to_bits() as u128) << 96, net.prefix_len()),
+                IpNet::V6(net) => (1, net.addr().to_bits(), net.prefix_len()),
+            };
+            families[family].push(Prefix { start, length, region: (index + 1) as u16 });
+        }
+    }
+    for family in &mut families {
+        family.sort_unstable();
+        family.dedup();
+    }
+    families
+}
+
+fn refuse_repeats(sorted: &[Prefix], regions: &[Region], refusals: &mut Vec<Refusal>) {
+    for pair in sorted.windows(2) {
+        if (pair[0].start, pair[0].length) == (pair[1].start, pair[1].length) {
+            let [held, other] = [0, 1].map(|n| &regions[pair[n].region as usize - 1]);
+            let written = other
+                .prefixes
+                .iter()
+                .find(|prefix| held.prefixes.contains(prefix) && prefix.prefix_len() == pair[0].length);
+            let text = written.map_or_else(|| "a prefix".to_owned(), IpNet::to_string);
+            refusals.push(Refusal::new(
+                format!("region {:?}", other.name),
+                &other.origin,
+                format!("{text} also belongs to region {:?} ({})", held.name, held.origin),
+                "give each prefix to one region",
+            ));
+        }
+    }
+}
+
+/// First address of each run of addresses with one region, and that region; the first run begins at 0, neighbours
+/// differ.
+fn runs(sorted: &[Prefix], background: u32) -> Vec<(u128, u32)> {
+    let mut runs = vec![(0, background)];
+    // The prefixes around the current place, outermost first: last address and region.
+    let mut open = vec![(u128::MAX, background)];
+    for prefix in sorted {
+        close_before(&mut open, prefix.start, &mut runs);
+        begin_run(&mut runs, prefix.start, prefix.region as u32);
+        let last = prefix.start | u128::MAX.checked_shr(prefix.length as u32).unwrap_or(0);
+        open.push((last, prefix.region as u32));
+    }
+    while let Some((last, _)) = open.pop() {
+        if let (Some(next), Some((_, region))) = (last.checked_add(1), open.last()) {
+            begin_run(&mut runs, next, *region);
+        }
+    }
+    runs
+}
+
+fn close_before(open: &mut Vec<(u128, u32)>, start: u128, runs: &mut Vec<(u128, u32)>) {
+    while let [.., (_, outer), (last, _)] = open[..] {
+        if last >= start {
+            break;
+        }
+        begin_run(runs, last + 1, outer);
+        open.pop();
+    }
+}
+
+fn begin_run(runs: &mut Vec<(u128, u32)>, start: u128, region: u32) {
+    if runs.last().is_some_and(|(held, _)| *held == start) {
+        runs.pop();
+    }
+    if runs.last().is_none_or(|(_, held)| *held != region) {
+        runs.push((start, region));
+    }
+}
+
+/// Root of 2^`root_bits` entries and its nodes of `N` entries. Stops growing once it has more than `limit` nodes.
+fn trie<const N: usize>(runs: &[(u128, u32)], root_bits: u32, limit: usize) -> (Vec<u32>, Vec<[u32; N]>) {
+    let mut trie = Trie { runs, nodes: Vec::new(), seen: HashMap::new(), limit };
+    let mut root = vec![0; 1 << root_bits];
+    trie.fill(0, 128 - root_bits, 0, &mut root);
+    (root, trie.nodes)
+}
+
+struct Trie<'r, const N: usize> {
+    runs: &'r [(u128, u32)],
+    nodes: Vec<[u32; N]>,
+    /// Hash of a node's words to the first node with that hash.
+    seen: HashMap<u64, u32>,
+    limit: usize,
+}
+
+impl<const N: usize> Trie<'_, N> {
+    /// Fills consecutive entries of 2^`shift` addresses each from `base` on; `run` is the run `base` lies in.
+    fn fill(&mut self, base: u128, shift: u32, mut run: usize, entries: &mut [u32]) {
+        for (child, entry) in entries.iter_mut().enumerate() {
+            let start = base + ((child as u128) << shift);
+            let last = start + ((1u128 << shift) - 1);
+            while self.runs.get(run + 1).is_some_and(|(next, _)| *next <= start) {
+                run += 1;
+            }
+            let differs = self.runs.get(run + 1).is_some_and(|(next, _)| *next <= last);
+            *entry = if differs { self.link(start, shift, run) } else { self.leaf(start, run) };
+        }
+    }
+
+    fn link(&mut self, start: u128, shift: u32, run: usize) -> u32 {
+        if self.nodes.len() > self.limit {
+            return 0;
+        }
+        let mut words = [0; N];
+        self.fill(start, shift - N.ilog2(), run, &mut words);
+        REGION_LINK | self.intern(words)
+    }
+
+    fn intern(&mut self, words: [u32; N]) -> u32 {
+        let fold = |hash, pair: &[u32]| splitmix(hash ^ ((pair[0] as u64) << 32 | pair[1] as u64));
+        let hash = words.chunks_exact(2).fold(0, fold);
+        let number = self.nodes.len() as u32;
+        let held = *self.seen.entry(hash).or_insert(number);
+        if held != number && self.nodes[held as usize] == words {
+            return held;
+        }
+        self.nodes.push(words);
+        number
+    }
+
+    /// Region of a run with the length of the widest prefix around `address` that lies within the run.
+    fn leaf(&self, address: u128, run: usize) -> u32 {
+        let (start, region) = self.runs[run];
+        let beyond = |other: u128| (address ^ other).leading_zeros() + 1;
+        let below = start.checked_sub(1).map_or(0, beyond);
+        let above = self.runs.get(run + 1).map_or(0, |(next, _)| beyond(*next));
+        region | below.max(above) << 16
+    }
+}

@@ -1,0 +1,368 @@
+//! Coverages to share groups: who serves a region, tier by tier, with which share, as records of one cache line (P-12).
+//!
+//! A *spec* is what the configuration says and does not change with health or load; [`records`] turns it and the
+//! targets' present states into records. Whoever compiles a generation and whoever follows health later call the same
+//! function, so a box that saw a server die and one that started afterwards hold equal records (invariant 8).
+
+use crate::model::{Network, Pool, TargetState, Tier};
+use crate::refusal::Refusal;
+use redirector_core::table::{NONE, SHARE_ENTRIES, ShareRecord, TIER_FALLBACK};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Most targets of one tier: three levels of records.
+pub const MAX_TIER_TARGETS: usize = SHARE_ENTRIES * SHARE_ENTRIES * SHARE_ENTRIES;
+/// Most tiers that apply to one region: tier numbers are a byte, the last one means fallback.
+pub const MAX_TIERS: usize = TIER_FALLBACK as usize;
+/// Most cells: coverages × 2 families × regions (256 MiB).
+pub const MAX_CELLS: usize = 1 << 26;
+
+/// Weights count in 2^-36 of a share, so that the share of a pool divides among its members without visible error.
+const WEIGHT_SCALE: u32 = 36;
+
+/// A target and its share of a tier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Member {
+    /// Index into the network's targets.
+    pub target: u16,
+    /// Relative to the tier's other members; never 0.
+    pub weight: u64,
+}
+
+/// One tier as it applies to a region and family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TierSpec {
+    /// Place among the tiers that apply to the region, 0 first; [`TIER_FALLBACK`] for a service's fallback.
+    pub number: u8,
+    /// Seconds; [`NONE`] takes the service's.
+    pub ttl: u32,
+    /// By target; at least one.
+    pub members: Arc<[Member]>,
+}
+
+/// Everything a share group can ever answer, however health and load change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupSpec {
+    /// In order of use; at least one. Tiers without a target of the family are left out.
+    pub tiers: Vec<TierSpec>,
+}
+
+impl GroupSpec {
+    /// Most records a block of this group can have, whichever tier is in use.
+    pub fn block_size(&self) -> usize {
+        self.tiers.iter().map(|tier| tree_size(tier.members.len())).max().unwrap_or(0)
+    }
+}
+
+/// Records of a group under the targets' present states (missing states count as up): the first tier that has a usable
+/// target, `None` if no tier has. The first record is the root. A target that is down or has factor 0 keeps its
+/// interval and is marked, so that only its own clients move; a factor below 256 narrows the interval.
+///
+/// Record numbers count from the block's start until [`relocate`] is applied.
+pub fn records(spec: &GroupSpec, states: &[TargetState]) -> Option<Vec<ShareRecord>> {
+    let factor = |member: &Member| match states.get(member.target as usize) {
+        None => 256,
+        Some(state) if state.up => state.factor.min(256),
+        Some(_) => 0,
+    };
+    let tier = spec.tiers.iter().find(|tier| tier.members.iter().any(|member| factor(member) > 0))?;
+    let shares: Vec<Share> = tier
+        .members
+        .iter()
+        .map(|member| {
+            let factor = factor(member);
+            let kept = if factor == 0 { 256 } else { factor };
+            Share { name: member.target, weight: member.weight as u128 * kept as u128, down: factor == 0 }
+        })
+        .collect();
+    let blank = ShareRecord { tier: tier.number, ttl: tier.ttl, ..Default::default() };
+    let mut block = vec![blank];
+    fill(&mut block, 0, &shares, blank);
+    Some(block)
+}
+
+/// Makes a block's record numbers absolute: its first record will be number `first`.
+pub fn relocate(block: &mut [ShareRecord], first: u32) {
+    for record in block.iter_mut().filter(|record| record.branch == 1) {
+        record.base += first;
+    }
+}
+
+/// One entry to be: a target, or the sum of a child record's entries.
+#[derive(Clone, Copy)]
+struct Share {
+    name: u16,
+    weight: u128,
+    down: bool,
+}
+
+/// Writes the record at `at` for `shares`, and those beneath it at the block's end.
+fn fill(block: &mut Vec<ShareRecord>, at: usize, shares: &[Share], blank: ShareRecord) {
+    if shares.len() <= SHARE_ENTRIES {
+        block[at] = record(shares, blank);
+        return;
+    }
+    let base = block.len();
+    let parts = parts(shares.len());
+    block.resize(base + parts.len(), blank);
+    let mut rest = shares;
+    let mut sums = Vec::with_capacity(parts.len());
+    for (child, size) in parts.enumerate() {
+        let (part, others) = rest.split_at(size);
+        rest = others;
+        fill(block, base + child, part, blank);
+        sums.push(Share {
+            name: child as u16,
+            weight: part.iter().map(|share| share.weight).sum(),
+            down: part.iter().all(|share| share.down),
+        });
+    }
+    block[at] = ShareRecord { base: base as u32, branch: 1, ..record(&sums, blank) };
+}
+
+/// Sizes of a branch's children, as even as can be, of the fewest children that suffice.
+fn parts(targets: usize) -> impl ExactSizeIterator<Item = usize> {
+    let beneath =
+        if targets <= SHARE_ENTRIES * SHARE_ENTRIES { SHARE_ENTRIES } else { SHARE_ENTRIES * SHARE_ENTRIES };
+    let count = targets.div_ceil(beneath);
+    (0..count).map(move |child| targets / count + usize::from(child < targets % count))
+}
+
+fn tree_size(targets: usize) -> usize {
+    if targets <= SHARE_ENTRIES { 1 } else { 1 + parts(targets).map(tree_size).sum::<usize>() }
+}
+
+/// One record with cumulative thresholds, exact to 2^-32; no interval is empty, however small its share.
+fn record(shares: &[Share], blank: ShareRecord) -> ShareRecord {
+    let total: u128 = shares.iter().map(|share| share.weight).sum();
+    let mut record = ShareRecord { count: shares.len() as u8, ..blank };
+    let mut sum = 0u128;
+    let mut below = 0u32;
+    for (place, share) in shares.iter().enumerate() {
+        sum += share.weight;
+        record.refs[place] = share.name;
+        record.down |= (share.down as u8) << place;
+        let after = (shares.len() - place - 1) as u32;
+        if after > 0 {
+            let exact = ((sum << 32) + total / 2) / total;
+            below = (exact.min(u32::MAX as u128) as u32).clamp(below + 1, u32::MAX - after);
+            record.thresholds[place] = below;
+        }
+    }
+    record
+}
+
+/// Cells and groups of a network.
+#[derive(Default)]
+pub(crate) struct Shares {
+    /// Group by (coverage × 2 + family) × regions + region; [`NONE`] where no tier applies.
+    pub(crate) cells: Vec<u32>,
+    pub(crate) groups: Vec<GroupSpec>,
+    /// Each service's fallback for IPv4 and IPv6.
+    pub(crate) fallbacks: Vec<[u32; 2]>,
+    /// Whether each coverage has a target of IPv4 and IPv6 anywhere.
+    pub(crate) families: Vec<[bool; 2]>,
+}
+
+/// Builds cells and groups; groups are numbered by first use in the order of the cells, then of the services.
+pub(crate) fn build(network: &Network, refusals: &mut Vec<Refusal>) -> Shares {
+    let regions = network.regions.len() + 1;
+    let cells = network.coverages.len().saturating_mul(2 * regions);
+    if cells > MAX_CELLS {
+        refusals.push(Refusal::of_network(
+            "coverages",
+            format!(
+                "{} coverages × {regions} regions × 2 are more than {MAX_CELLS} cells",
+                network.coverages.len()
+            ),
+            "share coverages among services, or merge regions",
+        ));
+        return Shares::default();
+    }
+    let mut builder = Builder::new(network);
+    for coverage in 0..network.coverages.len() {
+        builder.coverage(coverage, refusals);
+    }
+    builder.services(refusals);
+    builder.shares
+}
+
+/// What makes groups equal: number, TTL and members of each tier.
+type GroupKey = Vec<(u8, u32, u32)>;
+/// Members of a tier, if it has any, and their number among all distinct lists.
+type Interned = Option<(u32, Arc<[Member]>)>;
+
+struct Builder<'n> {
+    network: &'n Network,
+    /// Per family and pool: members with an address of the family and their part of the pool.
+    pools: [Vec<Vec<Member>>; 2],
+    by_pools: [HashMap<&'n [(usize, u32)], Interned>; 2],
+    by_members: HashMap<Arc<[Member]>, u32>,
+    by_key: HashMap<GroupKey, u32>,
+    shares: Shares,
+}
+
+impl<'n> Builder<'n> {
+    fn new(network: &'n Network) -> Self {
+        let pools = [false, true]
+            .map(|v6| network.pools.iter().map(|pool| pool_members(network, pool, v6)).collect());
+        Self {
+            network,
+            pools,
+            by_pools: Default::default(),
+            by_members: HashMap::new(),
+            by_key: HashMap::new(),
+            shares: Shares::default(),
+        }
+    }
+
+    fn coverage(&mut self, index: usize, refusals: &mut Vec<Refusal>) {
+        let network = self.network;
+        let coverage = &network.coverages[index];
+        let mut tiers_of: HashMap<usize, Vec<usize>> = HashMap::new();
+        for region in coverage.tiers.iter().filter_map(|tier| tier.region) {
+            tiers_of.entry(region).or_default();
+        }
+        let mut everywhere = Vec::new();
+        for (number, tier) in coverage.tiers.iter().enumerate() {
+            match tier.region {
+                Some(region) => tiers_of.entry(region).or_default().push(number),
+                None => {
+                    everywhere.push(number);
+                    tiers_of.values_mut().for_each(|numbers| numbers.push(number));
+                }
+            }
+        }
+        if tiers_of.values().chain([&everywhere]).any(|numbers| numbers.len() > MAX_TIERS) {
+            refusals.push(Refusal::new(
+                format!("coverage {:?}", coverage.name),
+                &coverage.origin,
+                format!("more than {MAX_TIERS} tiers apply to one region"),
+                "merge tiers",
+            ));
+            return;
+        }
+        let mut families = [false; 2];
+        for (family, has) in families.iter_mut().enumerate() {
+            let lists: Vec<Interned> =
+                coverage.tiers.iter().map(|tier| self.tier_members(tier, family, refusals)).collect();
+            *has = lists.iter().any(Option::is_some);
+            let elsewhere = self.group(&coverage.tiers, &everywhere, &lists);
+            self.shares.cells.push(elsewhere);
+            for region in 0..network.regions.len() {
+                let group = match tiers_of.get(&region) {
+                    Some(numbers) => self.group(&coverage.tiers, numbers, &lists),
+                    None => elsewhere,
+                };
+                self.shares.cells.push(group);
+            }
+        }
+        self.shares.families.push(families);
+    }
+
+    /// Group of the tiers `numbers`, made if it is new.
+    fn group(&mut self, tiers: &[Tier], numbers: &[usize], lists: &[Interned]) -> u32 {
+        let mut specs = Vec::new();
+        let mut key = GroupKey::new();
+        for (place, number) in numbers.iter().enumerate() {
+            if let Some((list, members)) = &lists[*number] {
+                let (place, ttl) = (place as u8, tiers[*number].ttl.unwrap_or(NONE));
+                key.push((place, ttl, *list));
+                specs.push(TierSpec { number: place, ttl, members: members.clone() });
+            }
+        }
+        self.add_group(key, specs)
+    }
+
+    fn add_group(&mut self, key: GroupKey, tiers: Vec<TierSpec>) -> u32 {
+        if tiers.is_empty() {
+            return NONE;
+        }
+        let groups = &mut self.shares.groups;
+        *self.by_key.entry(key).or_insert_with(|| {
+            groups.push(GroupSpec { tiers });
+            groups.len() as u32 - 1
+        })
+    }
+
+    fn tier_members(&mut self, tier: &'n Tier, family: usize, refusals: &mut Vec<Refusal>) -> Interned {
+        if let Some(known) = self.by_pools[family].get(&tier.pools[..]) {
+            return known.clone();
+        }
+        let mut members: Vec<Member> = Vec::new();
+        for (pool, share) in &tier.pools {
+            let scaled = |member: &Member| Member { weight: member.weight * *share as u64, ..*member };
+            members.extend(self.pools[family][*pool].iter().map(scaled));
+        }
+        let interned = self.intern(members);
+        if interned.as_ref().is_some_and(|(_, members)| members.len() > MAX_TIER_TARGETS) {
+            refusals.push(Refusal::new(
+                "tier",
+                &tier.origin,
+                format!("its pools have more than {MAX_TIER_TARGETS} targets"),
+                "split it into tiers or regions with fewer targets each",
+            ));
+        }
+        self.by_pools[family].insert(&tier.pools, interned.clone());
+        interned
+    }
+
+    /// Brings a list of members into its one form: by target, each once, weights without common divisor.
+    fn intern(&mut self, mut members: Vec<Member>) -> Interned {
+        members.sort_unstable();
+        members.dedup_by(|next, held| {
+            let same = next.target == held.target;
+            if same {
+                held.weight += next.weight;
+            }
+            same
+        });
+        let divisor = members.iter().fold(0, |divisor, member| gcd(divisor, member.weight));
+        members.iter_mut().for_each(|member| member.weight /= divisor);
+        if members.is_empty() {
+            return None;
+        }
+        let members: Arc<[Member]> = members.into();
+        let next = self.by_members.len() as u32;
+        let number = *self.by_members.entry(members.clone()).or_insert(next);
+        Some((number, members))
+    }
+
+    fn services(&mut self, refusals: &mut Vec<Refusal>) {
+        for service in &self.network.services {
+            let groups = [false, true].map(|v6| {
+                let has = |target: &&usize| self.network.targets[**target].address(v6).is_some();
+                let member = |target: &usize| Member { target: *target as u16, weight: 1 };
+                let members: Vec<Member> = service.fallback.iter().filter(has).map(member).collect();
+                let Some((list, members)) = self.intern(members) else { return NONE };
+                if members.len() > MAX_TIER_TARGETS {
+                    refusals.push(Refusal::new(
+                        format!("service {:?}", service.name),
+                        &service.origin,
+                        format!("its fallback has more than {MAX_TIER_TARGETS} targets"),
+                        "name fewer",
+                    ));
+                }
+                let spec = TierSpec { number: TIER_FALLBACK, ttl: NONE, members };
+                self.add_group(vec![(TIER_FALLBACK, NONE, list)], vec![spec])
+            });
+            self.shares.fallbacks.push(groups);
+        }
+    }
+}
+
+/// Members with an address of the family; weights are parts of the pool in 2^-36, so a pool's share is divided among
+/// those of its members that can serve the family.
+fn pool_members(network: &Network, pool: &Pool, v6: bool) -> Vec<Member> {
+    let able = || pool.members.iter().filter(|(target, _)| network.targets[*target].address(v6).is_some());
+    let total: u64 = able().map(|(_, weight)| *weight as u64).sum();
+    let part = |weight: u32| (((weight as u64) << WEIGHT_SCALE) + total / 2) / total;
+    able().map(|(target, weight)| Member { target: *target as u16, weight: part(*weight) }).collect()
+}
+
+fn gcd(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}

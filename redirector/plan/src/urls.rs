@@ -1,0 +1,222 @@
+//! URL rules to host suffixes, host entries and path entries (P-17, P-26).
+//!
+//! Of the rules whose host matches a URL, those with the most specific host pattern that have a matching path decide;
+//! among them, the longest path. A host pattern is more specific than another if it fixes all labels that the other
+//! fixes, and more; patterns that cannot be compared are taken by the number of fixed labels, then by the leftmost.
+//! So the order in which rules are written means nothing.
+//!
+//! Readers look at the paths of one host entry only, therefore a host entry also gets the paths of the less specific
+//! patterns that match it, as far as none of its own paths covers them.
+
+use crate::entries::Entry;
+use crate::model::{LabelRule, Schemes, UrlRule};
+use crate::names::{Names, Shapes, ZoneSource, combinations, shape_of, written};
+use crate::refusal::Refusal;
+use redirector_core::hash::{Keys, Slot};
+use redirector_core::lookup::{Scheme, codepoint_slot};
+use redirector_core::table::{MAX_PATH_SEGMENTS, NONE, SPACE_PATH, Zone as ZoneRecord};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Scheme, CDN and suffix labels from the right.
+type Suffix<'n> = (Scheme, usize, Vec<&'n str>);
+
+/// Adds all URL rules; answers each CDN's bit set of suffix lengths, the union over schemes.
+pub(crate) fn build(names: &mut Names) -> Vec<u32> {
+    let network = names.network;
+    let mut depths = vec![0; network.cdns.len()];
+    for ((scheme, cdn, reversed), rules) in
+        rules_by_suffix(&network.urls, |rule| network.services[rule.service].cdn)
+    {
+        let number = names.zones.len();
+        let suffix: Vec<String> = reversed.iter().rev().map(|label| (*label).to_owned()).collect();
+        if names.add_suffix(scheme.space(), cdn, &suffix, number, &network.urls[rules[0]].origin) {
+            depths[cdn] |= 1 << suffix.len();
+        }
+        let shapes = HostZone::new(names, scheme, number, suffix.len()).build(&rules);
+        let (shapes, shape_count) = shapes.packed();
+        let suffix_labels = suffix.len() as u32;
+        names.zones.push(ZoneRecord { shapes, shape_count, suffix_labels, ..Default::default() });
+        names.sources.push(ZoneSource::Url { rules });
+    }
+    depths
+}
+
+fn schemes(schemes: Schemes) -> impl Iterator<Item = Scheme> {
+    let Schemes { http, https, rtsp } = schemes;
+    [(http, Scheme::Http), (https, Scheme::Https), (rtsp, Scheme::Rtsp)]
+        .into_iter()
+        .filter_map(|(has, scheme)| has.then_some(scheme))
+}
+
+/// Groups rules by the shortest suffix among them that ends their host: suffixes of one scheme and CDN never nest, so a
+/// reader's longest match cannot hide rules of a shorter suffix. In order of scheme, CDN and suffix.
+fn rules_by_suffix(urls: &[UrlRule], cdn: impl Fn(&UrlRule) -> usize) -> Vec<(Suffix<'_>, Vec<usize>)> {
+    let mut groups: BTreeMap<(u32, usize, Vec<&str>), (Scheme, Vec<usize>)> = BTreeMap::new();
+    for (index, rule) in urls.iter().enumerate() {
+        let reversed: Vec<&str> = rule.suffix.iter().rev().map(String::as_str).collect();
+        for scheme in schemes(rule.schemes) {
+            let key = (scheme.space(), cdn(rule), reversed.clone());
+            groups.entry(key).or_insert((scheme, Vec::new())).1.push(index);
+        }
+    }
+    let mut outermost: Vec<(Suffix, Vec<usize>)> = Vec::new();
+    for ((_, cdn, suffix), (scheme, rules)) in groups {
+        match outermost.last_mut() {
+            Some((held, members)) if (held.0, held.1) == (scheme, cdn) && suffix.starts_with(&held.2) => {
+                members.extend(rules);
+            }
+            _ => outermost.push(((scheme, cdn, suffix), rules)),
+        }
+    }
+    outermost
+}
+
+/// A host pattern's combination of fixed labels.
+struct Host {
+    slot: Slot,
+    shape: (u16, u16),
+    /// Label hashes; 0 where free.
+    labels: Vec<u64>,
+    /// Indices of rules, one for each path.
+    rules: Vec<usize>,
+}
+
+/// The rules beneath one host suffix.
+struct HostZone<'z, 'n> {
+    names: &'z mut Names<'n>,
+    scheme: Scheme,
+    number: usize,
+    suffix_labels: usize,
+    hosts: Vec<Host>,
+    by_slot: HashMap<Slot, usize>,
+}
+
+impl<'z, 'n> HostZone<'z, 'n> {
+    fn new(names: &'z mut Names<'n>, scheme: Scheme, number: usize, suffix_labels: usize) -> Self {
+        Self { names, scheme, number, suffix_labels, hosts: Vec::new(), by_slot: HashMap::new() }
+    }
+
+    fn build(mut self, rules: &[usize]) -> Shapes {
+        let mut shapes = Shapes::default();
+        for index in rules {
+            let rule = &self.names.network.urls[*index];
+            let fixed = &rule.suffix[..rule.suffix.len() - self.suffix_labels];
+            let host: Vec<LabelRule> =
+                rule.host.iter().cloned().chain(fixed.iter().cloned().map(LabelRule::Fixed)).collect();
+            let what = title(rule);
+            if rule.path.len() > MAX_PATH_SEGMENTS {
+                let why = format!("{} path segments are more than {MAX_PATH_SEGMENTS}", rule.path.len());
+                self.names.refusals.push(Refusal::new(
+                    what,
+                    &rule.origin,
+                    why,
+                    "end the path earlier with `*`",
+                ));
+            } else if self.names.accepts_labels(&what, &host, &rule.origin) {
+                if !shapes.add(shape_of(&host)) {
+                    self.names.refuse_shapes(&what, &rule.origin);
+                    break;
+                }
+                self.add_rule(*index, &host);
+            }
+        }
+        let ranked = rank(&shapes);
+        for host in 0..self.hosts.len() {
+            self.emit(host, &ranked);
+        }
+        shapes
+    }
+
+    fn add_rule(&mut self, index: usize, labels: &[LabelRule]) {
+        let shape = shape_of(labels);
+        let urls = &self.names.network.urls;
+        for hashes in combinations(&self.names.keys, labels) {
+            let slot = self.slot(shape, &hashes);
+            let next = self.hosts.len();
+            let host = *self.by_slot.entry(slot).or_insert(next);
+            if host == next {
+                self.hosts.push(Host { slot, shape, labels: hashes, rules: vec![index] });
+                continue;
+            }
+            let rules = &mut self.hosts[host].rules;
+            match rules.iter().find(|held| urls[**held].path == urls[index].path) {
+                None => rules.push(index),
+                Some(held) if urls[*held].service == urls[index].service => {}
+                Some(held) => {
+                    self.names.refusals.push(Refusal::new(
+                        title(&urls[index]),
+                        &urls[index].origin,
+                        format!("URLs it covers already belong to another service ({})", urls[*held].origin),
+                        "give each URL to one service",
+                    ));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn slot(&self, shape: (u16, u16), hashes: &[u64]) -> Slot {
+        codepoint_slot(&self.names.keys, self.scheme.space(), self.number as u32, shape, |place| {
+            hashes[place]
+        })
+    }
+
+    /// Rules of a host with those it takes over from less specific patterns.
+    fn effective_rules(&self, host: &Host, ranked: &[(u16, u16)]) -> Vec<usize> {
+        let urls = &self.names.network.urls;
+        let mut rules = host.rules.clone();
+        let (labels, keyed) = host.shape;
+        let wider =
+            ranked.iter().filter(|shape| shape.0 == labels && shape.1 != keyed && shape.1 & !keyed == 0);
+        for shape in wider {
+            let Some(other) = self.by_slot.get(&self.slot(*shape, &host.labels)) else { continue };
+            let covered =
+                |rule: &usize| rules.iter().any(|held| urls[*rule].path.starts_with(&urls[*held].path));
+            let more: Vec<usize> =
+                self.hosts[*other].rules.iter().copied().filter(|rule| !covered(rule)).collect();
+            rules.extend(more);
+        }
+        rules
+    }
+
+    fn emit(&mut self, host: usize, ranked: &[(u16, u16)]) {
+        let host = &self.hosts[host];
+        let urls = &self.names.network.urls;
+        let rules = self.effective_rules(host, ranked);
+        let flags = rules.iter().fold(0, |flags, rule| flags | 1 << urls[*rule].path.len());
+        let whole = rules.iter().find(|rule| urls[**rule].path.is_empty());
+        let value = whole.map_or(NONE, |rule| urls[*rule].service as u32);
+        let order = ranked.iter().position(|shape| *shape == host.shape).unwrap_or(0) as u16;
+        let slot = host.slot;
+        self.names.names.add_new(Entry { slot, value, order, flags, rule: rules[0] });
+        for rule in rules.into_iter().filter(|rule| !urls[*rule].path.is_empty()) {
+            let slot = path_slot(&self.names.keys, slot.fingerprint, &urls[rule].path);
+            let value = urls[rule].service as u32;
+            self.names.names.add_new(Entry { slot, value, order: 0, flags: 0, rule });
+        }
+    }
+}
+
+/// Key of a path beneath a host entry, as `lookup::path` walks it.
+fn path_slot(keys: &Keys, host: u64, path: &[String]) -> Slot {
+    let start = Slot { find: host, fingerprint: host }.push(keys, SPACE_PATH as u64);
+    path.iter().fold(start, |slot, segment| slot.push(keys, keys.text(segment.as_bytes(), false)))
+}
+
+/// Shapes by precedence: most fixed labels first, then those that fix labels further left.
+fn rank(shapes: &Shapes) -> Vec<(u16, u16)> {
+    let set: BTreeSet<_> =
+        shapes.iter().map(|(labels, keyed)| (MAX_FREE - keyed.count_ones(), keyed, labels)).collect();
+    set.into_iter().map(|(_, keyed, labels)| (labels, keyed)).collect()
+}
+
+/// More than the free labels of any shape.
+const MAX_FREE: u32 = u16::BITS;
+
+fn title(rule: &UrlRule) -> String {
+    let schemes: Vec<&str> = schemes(rule.schemes).map(Scheme::name).collect();
+    let host = [written(&rule.host), rule.suffix.join(".")];
+    let host: Vec<String> = host.into_iter().filter(|part| !part.is_empty()).collect();
+    let path: String = rule.path.iter().map(|segment| format!("/{segment}")).collect();
+    format!("URL \"{}://{}{path}/*\"", schemes.join("|"), host.join("."))
+}
