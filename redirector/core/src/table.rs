@@ -106,7 +106,8 @@ pub struct NameEntry {
     pub fingerprint: u64,
     /// Zone index (suffix table) or service index (name table).
     pub value: u32,
-    /// Place of the rule in its zone's list: the lowest match wins.
+    /// Place of the rule in its zone's list: the lowest match wins. Neighbours of one shape, of which no name matches
+    /// two, share a place.
     pub order: u16,
     /// [`NAME_PARTIAL`], or for URL hosts a bit set of path depths with rules (bit n: n segments).
     pub flags: u16,

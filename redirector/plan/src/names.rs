@@ -235,25 +235,31 @@ impl Names<'_> {
         true
     }
 
+    /// Enters a grammar's names. A name that an earlier grammar has stays with that one (P-6); a grammar that gets none
+    /// of its names is refused.
     fn full_names(&mut self, number: usize, zone: &Zone, index: usize, order: u16) {
         let grammar = &zone.grammars[index];
         let service = grammar.service as u32;
+        let (mut owner, mut useful) = (None, false);
         for slot in self.slots(SPACE_DNS, number, &grammar.labels) {
             let entry = Entry { slot, value: service, order, flags: 0, rule: index };
             match self.names.add(entry) {
                 Some(held) if held.flags & NAME_PARTIAL != 0 => *held = entry,
                 Some(held) if held.value != service => {
-                    let other = &zone.grammars[held.rule].origin;
-                    self.refusals.push(Refusal::new(
-                        format!("name {:?} in {}", written(&grammar.labels), zone_title(zone)),
-                        &grammar.origin,
-                        format!("a name it covers already belongs to another service ({other})"),
-                        "give each name to one service",
-                    ));
-                    return;
+                    owner = owner.or(Some(held.rule));
+                    continue;
                 }
                 _ => {}
             }
+            useful = true;
+        }
+        if let (Some(owner), false) = (owner, useful) {
+            self.refusals.push(Refusal::new(
+                format!("name {:?} in {}", written(&grammar.labels), zone_title(zone)),
+                &grammar.origin,
+                format!("all its names belong to an earlier rule ({})", zone.grammars[owner].origin),
+                "give each name to one service",
+            ));
         }
     }
 

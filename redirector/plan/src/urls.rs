@@ -1,12 +1,11 @@
 //! URL rules to host suffixes, host entries and path entries (P-17, P-26).
 //!
 //! Of the rules whose host matches a URL, those with the most specific host pattern that have a matching path decide;
-//! among them, the longest path. A host pattern is more specific than another if it fixes all labels that the other
-//! fixes, and more; patterns that cannot be compared are taken by the number of fixed labels, then by the leftmost.
-//! So the order in which rules are written means nothing.
+//! among them, the longest path. Host patterns are compared label by label from the right: the first label that only
+//! one of them fixes makes that one more specific. So the order in which rules are written means nothing.
 //!
-//! Readers look at the paths of one host entry only, therefore a host entry also gets the paths of the less specific
-//! patterns that match it, as far as none of its own paths covers them.
+//! Readers look at the paths of one host entry only. Therefore a host entry also gets the paths of patterns that fix
+//! some of its labels and no others, as far as none of its own paths covers them.
 
 use crate::entries::Entry;
 use crate::model::{LabelRule, Schemes, UrlRule};
@@ -15,7 +14,8 @@ use crate::refusal::Refusal;
 use redirector_core::hash::{Keys, Slot};
 use redirector_core::lookup::{Scheme, codepoint_slot};
 use redirector_core::table::{MAX_PATH_SEGMENTS, NONE, SPACE_PATH, Zone as ZoneRecord};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 
 /// Scheme, CDN and suffix labels from the right.
 type Suffix<'n> = (Scheme, usize, Vec<&'n str>);
@@ -51,7 +51,7 @@ fn schemes(schemes: Schemes) -> impl Iterator<Item = Scheme> {
 /// Groups rules by the shortest suffix among them that ends their host: suffixes of one scheme and CDN never nest, so a
 /// reader's longest match cannot hide rules of a shorter suffix. In order of scheme, CDN and suffix.
 fn rules_by_suffix(urls: &[UrlRule], cdn: impl Fn(&UrlRule) -> usize) -> Vec<(Suffix<'_>, Vec<usize>)> {
-    let mut groups: BTreeMap<(u32, usize, Vec<&str>), (Scheme, Vec<usize>)> = BTreeMap::new();
+    let mut groups: BTreeMap<_, (Scheme, Vec<usize>)> = BTreeMap::new();
     for (index, rule) in urls.iter().enumerate() {
         let reversed: Vec<&str> = rule.suffix.iter().rev().map(String::as_str).collect();
         for scheme in schemes(rule.schemes) {
@@ -203,15 +203,12 @@ fn path_slot(keys: &Keys, host: u64, path: &[String]) -> Slot {
     path.iter().fold(start, |slot, segment| slot.push(keys, keys.text(segment.as_bytes(), false)))
 }
 
-/// Shapes by precedence: most fixed labels first, then those that fix labels further left.
+/// Shapes, most specific first among those of equally many labels: the n-th label from the left is bit n.
 fn rank(shapes: &Shapes) -> Vec<(u16, u16)> {
-    let set: BTreeSet<_> =
-        shapes.iter().map(|(labels, keyed)| (MAX_FREE - keyed.count_ones(), keyed, labels)).collect();
-    set.into_iter().map(|(_, keyed, labels)| (labels, keyed)).collect()
+    let mut ranked: Vec<_> = shapes.iter().collect();
+    ranked.sort_unstable_by_key(|(labels, keyed)| (*labels, Reverse(*keyed)));
+    ranked
 }
-
-/// More than the free labels of any shape.
-const MAX_FREE: u32 = u16::BITS;
 
 fn title(rule: &UrlRule) -> String {
     let schemes: Vec<&str> = schemes(rule.schemes).map(Scheme::name).collect();

@@ -161,8 +161,7 @@ pub(super) fn read_vips(root: &Section<'_>, management: Option<IpAddr>) -> Vips 
         root.place.error("no VIP is configured", "add a [[vip]] with `cdn` and `addresses`");
     }
     // A network that is named stays known although its VIP has another error.
-    let mut cdns: Vec<String> =
-        sections.iter().filter_map(|section| section.get("cdn")?.string()).collect();
+    let mut cdns: Vec<String> = sections.iter().filter_map(|section| section.get("cdn")?.string()).collect();
     cdns.sort_unstable();
     cdns.dedup();
     let mut holders = BTreeMap::new();

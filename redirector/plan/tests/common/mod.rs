@@ -225,7 +225,7 @@ pub(crate) fn url_service(
     let zone = image.zone(number).expect("zone exists");
     let left = count - zone.suffix_labels as usize;
     let host = lookup::rule(image, &labels, left, space, number, zone)?;
-    lookup::path(image, &labels, segments, &host)
+    lookup::path(image, &labels, segments, &host).map(|(service, _)| service)
 }
 
 pub(crate) fn vip_entry(image: &TableImage, address: IpAddr) -> redirector_core::table::VipEntry {
