@@ -248,5 +248,7 @@ pub(crate) fn verdict(image: &TableImage, service: u32, client: IpAddr, want_v6:
         excluded: [0; 8],
         preferred: 0,
     };
-    decide::<_, true>(&query, image.service(service).expect("service"), image)
+    let mut verdict = Verdict::default();
+    decide::<_, true>(&query, image.service(service).expect("service"), image, &mut verdict);
+    verdict
 }
