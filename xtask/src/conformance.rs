@@ -27,7 +27,7 @@ const PAGES: [(char, u32); 5] = [('P', 35), ('B', 17), ('M', 18), ('C', 37), ('A
 /// Where the requirements' text is, seen from the project's root, on machines that have it.
 const REQUIREMENTS: &str = "../shared/spec";
 
-/// A letter and a number, `P-16`; ordered as in the requirements.
+/// A letter and a number, as in `P-16`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Id(char, u32);
 
@@ -146,7 +146,10 @@ fn run_proofs(clauses: &[Clause], tests: &[TestCase], artifacts: &Artifacts) -> 
                 // A library and a program of one name may each have a test of this name.
                 named.peek().is_some() && named.all(|test| test.passes(artifacts))
             }
-            Proof::Xtask(args) => Cmd::new(env::current_exe()?).args(args).status()?.success(),
+            // As for tests, what skips a part of itself is no proof.
+            Proof::Xtask(args) => {
+                Cmd::new(env::current_exe()?).args(args).env("CI", "true").status()?.success()
+            }
         };
         if !holds {
             failed.insert(proof.clone());
