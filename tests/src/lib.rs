@@ -9,6 +9,8 @@
 //! A missing capability is a skip that names its reason. With `CI=true` in the environment it is a failure,
 //! because a suite that skipped its way to green proves nothing.
 
+pub mod lab;
+
 use std::{
     env, fs,
     io::Write as _,
@@ -76,6 +78,17 @@ pub fn require_commands(commands: &[&str]) -> bool {
     }
     skip(&format!("{} not installed: run `cargo xtask setup`", missing.join(", ")));
     false
+}
+
+/// For a test that needs a network with clients and servers: a lab of its own, or `None` after having reported the
+/// skip.
+///
+/// # Panics
+/// With `CI=true`, if something is missing; and if the lab cannot be built.
+#[must_use]
+pub fn require_lab() -> Option<lab::Lab> {
+    let possible = require_root() && require_commands(&lab::PROGRAMS);
+    possible.then(|| lab::Lab::start().unwrap_or_else(|error| panic!("{error:#}")))
 }
 
 /// The path of one of the workspace's own programs (`redirector`, `cdsr`), as `cargo xtask build` made it.

@@ -3,6 +3,7 @@
 mod build;
 mod cmd;
 mod conformance;
+mod lab;
 mod lint;
 mod load;
 mod packages;
@@ -32,6 +33,9 @@ enum Command {
     Build(build::BuildArgs),
     /// Build, check a configuration and run the daemon with it on this box.
     Load(load::LoadArgs),
+    /// Keep a network of namespaces standing for hands-on use (as root).
+    #[command(subcommand)]
+    Lab(lab::LabCommand),
     /// Check format, lints, licences, sources of dependencies and sizes of files and functions.
     Lint,
     /// Build and run all tests; those that need root run if this is root.
@@ -53,6 +57,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Setup(args) => setup::run(&args)?,
         Command::Build(args) => build::run(&args)?,
         Command::Load(args) => load::run(&args)?,
+        Command::Lab(command) => return lab::run(&command),
         Command::Lint => lint::run()?,
         Command::Test(args) => return test::run(&args),
         Command::Conformance => return conformance::run(),

@@ -46,7 +46,6 @@ pub(crate) const DEMO: &[&str] = &[
     "gir1.2-gst-rtsp-server-1.0",
     "gstreamer1.0-plugins-base",
     "gstreamer1.0-plugins-good",
-    "gstreamer1.0-plugins-ugly",
 ];
 
 /// Those of `packages` that are not installed.
