@@ -3,7 +3,7 @@
 use super::checks::{self, Check};
 use super::index::{Index, read_named, written_name};
 use super::names;
-use super::read::{Section, Text, Value};
+use super::read::{Place, Section, Text, Value};
 use super::suggest;
 use redirector_plan::model::{Speaks, Target, Vip};
 use std::collections::BTreeMap;
@@ -83,9 +83,8 @@ const INTERFACE_LENGTH: usize = 15;
 
 /// Reads `[box]`.
 pub(super) fn read_box(root: &Section<'_>) -> Option<BoxSettings> {
-    let example = "{ name = \"fra1-r1\", management = \"198.18.0.5\", interfaces = [\"eth1\"] }";
-    let section =
-        root.require("box", example)?.section(&["name", "management", "interfaces", "xdp"], example)?;
+    const KEYS: &[&str] = &["name", "management", "interfaces", "xdp"];
+    let section = root.table("box", KEYS, "`name`, `management` and `interfaces`")?;
     let name = section.require("name", "\"fra1-r1\"").and_then(|value| value.word("\"fra1-r1\""));
     let management =
         section.require("management", "\"198.18.0.5\"").and_then(|value| value.text("\"198.18.0.5\""));
@@ -145,17 +144,19 @@ pub(super) fn choice<T: Copy>(value: &Value<'_>, words: &[(&str, T)]) -> Option<
     found
 }
 
+/// Who holds each anycast address: the VIP's name, and where the address stands.
+pub(super) type Holders<'a> = BTreeMap<IpAddr, (String, Place<'a>)>;
+
 /// What [`read_vips`] found.
-pub(super) struct Vips {
+pub(super) struct Vips<'a> {
     pub(super) list: Vec<Vip>,
     /// Content networks, sorted.
     pub(super) cdns: Vec<String>,
-    /// Who holds each anycast address: the VIP's name and line.
-    pub(super) holders: BTreeMap<IpAddr, (String, u32)>,
+    pub(super) holders: Holders<'a>,
 }
 
 /// Reads the `[[vip]]` tables.
-pub(super) fn read_vips(root: &Section<'_>, management: Option<IpAddr>) -> Vips {
+pub(super) fn read_vips<'a>(root: &Section<'a>, management: Option<IpAddr>) -> Vips<'a> {
     let sections = root.tables("vip", &["name", "cdn", "addresses", "speaks"]);
     if root.get("vip").is_none() {
         root.place.error("no VIP is configured", "add a [[vip]] with `cdn` and `addresses`");
@@ -173,7 +174,7 @@ pub(super) fn read_vips(root: &Section<'_>, management: Option<IpAddr>) -> Vips 
         };
         let (mut ipv4, mut ipv6) = (Vec::new(), Vec::new());
         for (address, text) in addresses(section, "[\"203.0.113.1\"]")? {
-            claim(&mut holders, address, &text, name, management);
+            claim(&mut holders, address, text, name, management);
             match address {
                 IpAddr::V4(v4) => ipv4.push(v4),
                 IpAddr::V6(v6) => ipv6.push(v6),
@@ -197,10 +198,10 @@ fn vip_name<'a>(section: &Section<'a>) -> Option<Text<'a>> {
 }
 
 /// Notes who holds an anycast address, and reports a second holder.
-fn claim(
-    holders: &mut BTreeMap<IpAddr, (String, u32)>,
+fn claim<'a>(
+    holders: &mut Holders<'a>,
     address: IpAddr,
-    text: &Text<'_>,
+    text: Text<'a>,
     vip: &str,
     management: Option<IpAddr>,
 ) {
@@ -210,14 +211,16 @@ fn claim(
             "management never answers on a VIP: use another address for one of them",
         );
     }
-    if let Some((holder, line)) = holders.get(&address) {
-        text.place.error(
-            format!("{address} is already an address of VIP `{holder}` on line {line}"),
-            "an address belongs to one VIP: leave it out here or there",
-        );
+    let Some((holder, place)) = holders.get(&address) else {
+        holders.insert(address, (vip.to_owned(), text.place));
         return;
-    }
-    holders.insert(address, (vip.to_owned(), text.place.line()));
+    };
+    let (first, second) = place.clone().in_order(text.place);
+    let owners = if holder == vip { format!("VIP `{vip}`") } else { format!("VIPs `{holder}` and `{vip}`") };
+    second.error(
+        format!("{address} is listed twice, for {owners}; first on line {}", first.line()),
+        "an address belongs to one VIP: leave it out here or there",
+    );
 }
 
 fn speaks(value: &Value<'_>) -> Option<Speaks> {
@@ -247,7 +250,7 @@ pub(super) struct Targets<'a> {
 }
 
 /// Reads the `[[target]]` tables; `holders` are the box's own anycast addresses, which no answer may name (P-4).
-pub(super) fn read_targets<'a>(root: &Section<'a>, holders: &BTreeMap<IpAddr, (String, u32)>) -> Targets<'a> {
+pub(super) fn read_targets<'a>(root: &Section<'a>, holders: &Holders<'_>) -> Targets<'a> {
     let sections = root.tables("target", &["name", "site", "addresses", "host", "ports", "check"]);
     let mut hosts = Vec::new();
     let (read, index) = read_named("target", sections, written_name, |section, name| {
@@ -301,13 +304,14 @@ fn read_ports(section: &Section<'_>) -> Option<[u16; 3]> {
 
 fn target_addresses(
     section: &Section<'_>,
-    holders: &BTreeMap<IpAddr, (String, u32)>,
+    holders: &Holders<'_>,
 ) -> Option<(Option<Ipv4Addr>, Option<Ipv6Addr>)> {
     let (mut ipv4, mut ipv6) = (None, None);
     for (address, text) in addresses(section, "[\"192.0.2.10\", \"2001:db8:1::10\"]")? {
-        if let Some((vip, line)) = holders.get(&address) {
+        if let Some((vip, place)) = holders.get(&address) {
             let message = format!(
-                "{address} is an address of VIP `{vip}` on line {line}: clients sent there come back here"
+                "{address} is an address of VIP `{vip}` on line {}: clients sent there come back here",
+                place.line()
             );
             text.place.error(message, "give the server's own unicast address");
         }

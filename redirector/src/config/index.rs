@@ -42,10 +42,14 @@ pub(super) fn read_named<'a, T>(
     mut read: impl FnMut(&Section<'a>, &str) -> Option<T>,
 ) -> (Vec<T>, Index) {
     let mut by_name: BTreeMap<&str, (Text<'a>, Section<'a>)> = BTreeMap::new();
+    let mut refused = Vec::new();
     for section in sections {
-        let Some(name) = name_of(&section).filter(check_name) else {
-            // Its other keys are still read for their errors.
+        let name = name_of(&section);
+        let Some(name) = name.as_ref().filter(|name| check_name(name)) else {
+            // Its other keys are still read for their errors, and references to a name that was refused are not
+            // reported as well.
             read(&section, "");
+            refused.extend(name.map(|name| name.text.to_owned()));
             continue;
         };
         if let Some((first, _)) = by_name.get(name.text) {
@@ -54,10 +58,10 @@ pub(super) fn read_named<'a, T>(
             name.place.error(message, format!("give every {kind} a `name` of its own"));
             continue;
         }
-        by_name.insert(name.text, (name, section));
+        by_name.insert(name.text, (name.clone(), section));
     }
     let mut things = Vec::with_capacity(by_name.len());
-    let mut index = Index { kind, by_name: BTreeMap::new() };
+    let mut index = Index { kind, by_name: refused.into_iter().map(|name| (name, None)).collect() };
     for (name, (_, section)) in by_name {
         let thing = read(&section, name);
         index.by_name.insert(name.to_owned(), thing.is_some().then_some(things.len()));

@@ -46,8 +46,10 @@ const KEYS: &[&str] = &[
 /// Reads `[limits]`; `None` if there is an error.
 pub(super) fn read_limits(root: &Section<'_>) -> Option<Limits> {
     let default = Limits::default();
-    let Some(value) = root.get("limits") else { return Some(default) };
-    let section = value.section(KEYS, "{ http_connections = 4096 }")?;
+    if root.get("limits").is_none() {
+        return Some(default);
+    }
+    let section = root.table("limits", KEYS, "")?;
     let count = |key, default, low, high| match section.get(key) {
         None => Some(default),
         Some(value) => value.integer(low..=high).and_then(|count| usize::try_from(count).ok()),

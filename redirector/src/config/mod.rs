@@ -150,9 +150,9 @@ fn read_all(doc: &Document, root: &Section<'_>, directory: &Path) -> Option<Conf
 
 /// The fleet's secret, `key` of `[fleet]`.
 fn read_key(root: &Section<'_>) -> Option<[u8; 16]> {
-    let example = "{ key = \"…\" }, with 32 hexadecimal digits of your own: openssl rand -hex 16";
-    let section = root.require("fleet", example)?.section(&["key"], example)?;
-    let text = section.require("key", "\"…\", with 32 hexadecimal digits")?.text("\"…\"")?;
+    let section = root.table("fleet", &["key"], "a `key` of 32 hexadecimal digits: openssl rand -hex 16")?;
+    let text =
+        section.require("key", "\"…\" with 32 hexadecimal digits: openssl rand -hex 16")?.text("\"…\"")?;
     let key = units::parse_key(text.text);
     if key.is_none() {
         let message =

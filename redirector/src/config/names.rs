@@ -79,11 +79,11 @@ pub(super) fn check_size(text: &Text<'_>, lengths: impl Iterator<Item = usize> +
     let (labels, length) = (lengths.clone().count(), lengths.map(|length| length + 1).sum::<usize>() + 1);
     if labels > NAME_LABELS {
         text.place.error(
-            format!("names of {labels} labels"),
+            format!("this makes names of {labels} labels"),
             format!("names have at most {NAME_LABELS}, the suffix included"),
         );
     } else if length > NAME_LENGTH {
-        let message = format!("names of at least {length} bytes");
+        let message = format!("this makes names of at least {length} bytes");
         text.place.error(message, format!("names have at most {NAME_LENGTH} bytes, the suffix included"));
     }
     labels <= NAME_LABELS && length <= NAME_LENGTH

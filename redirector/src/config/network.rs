@@ -46,9 +46,9 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
 }
 
 /// The targets that a name or a pattern means, by name; the second is whether it was a pattern.
-fn select(text: &Text<'_>, targets: &Index) -> Option<(Vec<usize>, bool)> {
+fn select<'t>(text: &Text<'t>, targets: &'t Index) -> Option<(Vec<(&'t str, usize)>, bool)> {
     if !text.text.contains(['*', '?']) {
-        return Some((vec![targets.resolve(text)?], false));
+        return Some((vec![(text.text, targets.resolve(text)?)], false));
     }
     let matching = |(name, _): &(&str, Option<usize>)| matches(text.text.as_bytes(), name.as_bytes());
     let mut found = targets.iter().filter(matching).peekable();
@@ -57,7 +57,7 @@ fn select(text: &Text<'_>, targets: &Index) -> Option<(Vec<usize>, bool)> {
         text.place.error(message, "`*` is any text, `?` any one character");
         return None;
     }
-    Some((found.filter_map(|(_, index)| index).collect(), true))
+    Some((found.filter_map(|(name, index)| Some((name, index?))).collect(), true))
 }
 
 /// A weight or a share; 1 unless written.
@@ -100,15 +100,15 @@ fn add_members(members: &mut BTreeMap<usize, Member>, element: &Value<'_>, targe
         (element.word("[\"par-web-*\"]")?, 1)
     };
     let (selected, by_pattern) = select(&text, targets)?;
-    for target in selected {
+    for (name, target) in selected {
         let member = Member { weight, by_pattern, line: text.place.line() };
         let Some(known) = members.get(&target) else {
             members.insert(target, member);
             continue;
         };
         if known.by_pattern == by_pattern && known.weight != weight {
-            let message = format!("this gives a target another weight than line {} does", known.line);
-            text.place.error(message, "name the target by itself, or make the patterns disjoint");
+            let message = format!("this gives `{name}` another weight than line {} does", known.line);
+            text.place.error(message, "write the weight once, beside the target's own name");
             return None;
         }
         if known.by_pattern && !by_pattern {
@@ -293,7 +293,7 @@ fn read_fallback(value: &Value<'_>, targets: &Index) -> Option<Vec<usize>> {
     for element in value.list("[\"par-web-1\"]")? {
         let selected = element.word("[\"par-web-1\"]").and_then(|text| select(&text, targets));
         sound &= selected.is_some();
-        for target in selected.map(|(selected, _)| selected).unwrap_or_default() {
+        for (_, target) in selected.map(|(selected, _)| selected).unwrap_or_default() {
             if !fallback.contains(&target) {
                 fallback.push(target);
             }

@@ -2,7 +2,7 @@
 
 use super::error::{ConfigError, Severity, Source};
 use super::index::{Index, read_named, written_name};
-use super::read::{Document, Section, Text, Value};
+use super::read::{Document, Place, Section, Text, Value};
 use ipnet::IpNet;
 use redirector_plan::model::Region;
 use std::net::IpAddr;
@@ -198,16 +198,20 @@ pub(super) struct Regions {
 /// Reads the `[[region]]` tables; `directory` is where relative file names start.
 pub(super) fn read_regions<'a>(doc: &'a Document, directory: &Path, root: &Section<'a>) -> Regions {
     let mut reader = Reader { doc, directory, sources: vec![Arc::clone(&doc.source)] };
-    let mut default: Option<(String, u32)> = None;
+    let mut default: Option<(String, Place<'_>)> = None;
     let sections = root.tables("region", &["name", "prefixes", "default"]);
     let (mut regions, index) = read_named("region", sections, written_name, |section, name| {
         let is_default = section.get("default").and_then(|value| Some((value.boolean()?, value)));
         if let Some((true, value)) = &is_default {
-            if let Some((first, line)) = &default {
-                let message = format!("region `{first}` on line {line} is the default already");
-                value.place.error(message, "one region can have `default = true`");
-            }
-            default.get_or_insert((name.to_owned(), section.place.line()));
+            default = Some(match default.take() {
+                None => (name.to_owned(), value.place.clone()),
+                Some((known, other)) => {
+                    let (first, second) = other.in_order(value.place.clone());
+                    let message = format!("the region on line {} is the default already", first.line());
+                    second.error(message, "one region can have `default = true`");
+                    (known, first)
+                }
+            });
         }
         let listed = match section.get("prefixes") {
             None if matches!(is_default, Some((true, _))) => Vec::new(),

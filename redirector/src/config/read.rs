@@ -69,6 +69,11 @@ impl Place<'_> {
         self.span.clone()
     }
 
+    /// The one that is written first, then the other.
+    pub(super) fn in_order(self, other: Self) -> (Self, Self) {
+        if self.span.start <= other.span.start { (self, other) } else { (other, self) }
+    }
+
     /// Reports an error here.
     pub(super) fn error(&self, message: impl Into<String>, help: impl Into<String>) {
         self.doc.findings.error(&self.doc.source, self.span.clone(), message.into(), help.into());
@@ -274,13 +279,28 @@ impl<'a> Section<'a> {
     pub(super) fn require(&self, key: &'static str, example: &str) -> Option<Value<'a>> {
         let value = self.get(key);
         if value.is_none() {
-            let message = match self.name {
-                "" => format!("`{key}` is missing"),
-                name => format!("this `{name}` has no `{key}`"),
-            };
-            self.place.error(message, format!("add {key} = {example}"));
+            self.place
+                .error(format!("this `{}` has no `{key}`", self.name), format!("add {key} = {example}"));
         }
         value
+    }
+
+    /// The table `[key]`; `content` says what to write there if it is missing.
+    pub(super) fn table(
+        &self,
+        key: &'static str,
+        keys: &'static [&'static str],
+        content: &str,
+    ) -> Option<Section<'a>> {
+        let value = self.get(key);
+        if let Some(table) = value.as_ref().filter(|value| value.is_table()) {
+            return table.section(keys, content);
+        }
+        match value {
+            Some(other) => other.place.error(format!("`{key}` is one table"), format!("write [{key}], once")),
+            None => self.place.error(format!("there is no [{key}]"), format!("add [{key}] with {content}")),
+        }
+        None
     }
 
     /// The tables under a key: `[[key]]`; none if there is no such key.
@@ -288,7 +308,7 @@ impl<'a> Section<'a> {
         let Some(value) = self.get(key) else { return Vec::new() };
         if value.is_table() {
             value.place.error(format!("`{key}` is a list of tables"), format!("write [[{key}]]"));
-            return Vec::new();
+            return value.section(keys, "").into_iter().collect();
         }
         let list = value.list(&format!("[{{ name = \"…\" }}], or [[{key}]]")).unwrap_or_default();
         list.iter().filter_map(|value| value.section(keys, "{ name = \"…\" }")).collect()

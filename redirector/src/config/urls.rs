@@ -141,8 +141,11 @@ fn read_path(text: &Text<'_>, start: usize) -> Option<Vec<String>> {
     for segment in &segments {
         let wrong = |c: char| !c.is_ascii_graphic() || "*{}?#\\\"<>^`|".contains(c);
         if segment.is_empty() || segment == "." || segment == ".." {
-            let message = format!("a path of a rule has no segment `{segment}`");
-            place.error(message, "write the path as clients send it, for example /live/*");
+            let message = match segment.as_str() {
+                "" => "a path segment is empty".to_owned(),
+                dots => format!("`{dots}` is not a segment of rules: clients resolve it before they ask"),
+            };
+            place.error(message, "for example /live/*");
             return None;
         }
         if let Some(c) = segment.chars().find(|c| wrong(*c)) {
@@ -158,7 +161,7 @@ fn read_path(text: &Text<'_>, start: usize) -> Option<Vec<String>> {
 }
 
 /// The URL rules of all services, most specific first, so that the first host that matches is the one that counts:
-/// fixed labels before listed values before free ones, compared from the right.
+/// labels with values before free ones, compared from the right.
 ///
 /// The longest known suffix of a host decides which rules are looked at. So all hosts of a CDN that end alike get the
 /// same, shortest suffix, a zone's or another rule's: then `{a}.{b}.cdn.acme.net` still covers what
@@ -222,10 +225,17 @@ fn check_contradictions(services: &[Service], urls: &[Vec<UrlPattern<'_>>]) {
                     claimed.entry(key).or_insert((&service.name, pattern));
                 }
             }
-            if let Some((owner, first)) = earlier {
-                let message = format!("service `{owner}` has the same URLs on line {}", first.place.line());
-                pattern
-                    .place
+            if let Some((owner, other)) = earlier {
+                let (first, second) = other.place.clone().in_order(pattern.place.clone());
+                let names = format!("services `{owner}` and `{}`", service.name);
+                let message = match owner == service.name {
+                    true => format!("this covers URLs that the rule on line {} covers", first.line()),
+                    false => format!(
+                        "{names} both have these URLs, by this rule and the one on line {}",
+                        first.line()
+                    ),
+                };
+                second
                     .error(message, "leave one rule out, or give one a longer path or a more specific host");
             }
         }

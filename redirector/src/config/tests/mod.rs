@@ -1,7 +1,12 @@
+mod naming;
+mod network;
+mod structure;
+
 use super::*;
 use redirector_plan::model::LabelRule;
 
-pub(super) const SMALL: &str = r#"
+/// A small configuration without a mistake.
+const SMALL: &str = r#"
 [box]
 name = "fra1-r1"
 management = "198.18.0.5"
@@ -52,8 +57,25 @@ coverage = "web-eu"
 urls = ["http://{object}.web.{customer}.cdn.acme.net/*"]
 "#;
 
-pub(super) fn parse_text(text: &str) -> Result<Config, ConfigErrors> {
+fn parse_text(text: &str) -> Result<Config, ConfigErrors> {
     parse("test.toml", text.to_owned(), Path::new(""))
+}
+
+/// The findings, one a line, for the small configuration with each `(old, new)` applied; an empty `old` appends.
+fn findings(changes: &[(&str, &str)]) -> Vec<String> {
+    let mut text = SMALL.to_owned();
+    for (old, new) in changes {
+        if old.is_empty() {
+            text.push_str(new);
+        } else {
+            assert!(text.contains(old), "{old} is not in the configuration");
+            text = text.replacen(old, new, 1);
+        }
+    }
+    match parse_text(&text) {
+        Ok(config) => config.warnings.iter().map(ToString::to_string).collect(),
+        Err(errors) => errors.iter().map(ToString::to_string).collect(),
+    }
 }
 
 #[test]
