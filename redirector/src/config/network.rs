@@ -7,11 +7,10 @@ use super::read::{Section, Text, Value};
 use super::units;
 use super::urls::{self, UrlPattern};
 use redirector_plan::model::{ChooseBy, Coverage, DnsAnswer, Pool, Service, Tier};
+use redirector_plan::{MAX_ANSWERS, MAX_WEIGHT};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Largest weight or share.
-const WEIGHT: u64 = 65_535;
 /// Longest TTL: a week, beyond which resolvers cut anyway.
 pub(super) const LONGEST_TTL: Duration = Duration::from_secs(7 * 86_400);
 /// Longest time a CDSR client may keep an answer.
@@ -64,7 +63,7 @@ fn select<'t>(text: &Text<'t>, targets: &'t Index) -> Option<(Vec<(&'t str, usiz
 fn weight(section: &Section<'_>, key: &'static str) -> Option<u32> {
     match section.get(key) {
         None => Some(1),
-        Some(value) => value.integer(1..=WEIGHT).and_then(|weight| u32::try_from(weight).ok()),
+        Some(value) => value.integer(1..=u64::from(MAX_WEIGHT)).and_then(|weight| u32::try_from(weight).ok()),
     }
 }
 
@@ -242,7 +241,7 @@ fn read_service(section: &Section<'_>, name: &str, references: &References<'_>) 
         section.get("choose_by").map_or(Some(ChooseBy::ClientPrefix), |value| choice(&value, &keys));
     let forms = [("server", DnsAnswer::Server), ("vip", DnsAnswer::Vip)];
     let dns = section.get("dns").map_or(Some(DnsAnswer::Server), |value| choice(&value, &forms));
-    let answers = section.get("answers").map_or(Some(1), |value| value.integer(1..=4));
+    let answers = section.get("answers").map_or(Some(1), |value| value.integer(1..=u64::from(MAX_ANSWERS)));
     let fallback =
         section.get("fallback").map_or(Some(Vec::new()), |value| read_fallback(&value, references.targets));
     let location = match section.get("location") {

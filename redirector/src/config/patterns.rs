@@ -43,6 +43,16 @@ pub(super) fn expand(rules: &[LabelRule]) -> Vec<Vec<Option<&str>>> {
     all
 }
 
+/// Orders patterns, whatever their variables are called.
+pub(super) fn sort_key(rules: &[LabelRule]) -> Vec<(u8, Vec<String>)> {
+    let key = |rule: &LabelRule| match rule {
+        LabelRule::Fixed(label) => (0, vec![label.clone()]),
+        LabelRule::OneOf(_, values) => (1, values.clone()),
+        LabelRule::Free(_) => (2, Vec::new()),
+    };
+    rules.iter().map(key).collect()
+}
+
 /// Patterns in order, the first that matches winning: finds those that can never win.
 #[derive(Debug, Default)]
 pub(super) struct Ordered<'p> {

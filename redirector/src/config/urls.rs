@@ -4,9 +4,8 @@ use super::names::{self, Labels};
 use super::patterns;
 use super::read::{Place, Text, Value};
 use redirector_core::table::{MAX_CODEPOINT_LABELS, MAX_PATH_SEGMENTS};
-use redirector_plan::model::{LabelRule, Schemes, Service, UrlRule, Zone};
-use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeMap, BTreeSet};
+use redirector_plan::model::{LabelRule, Schemes, Service, UrlRule};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Range;
 
@@ -23,15 +22,14 @@ pub(super) struct UrlPattern<'a> {
 }
 
 impl UrlPattern<'_> {
-    /// The fixed labels at the host's end.
-    fn fixed_tail(&self) -> Vec<String> {
-        let fixed = |rule: &LabelRule| match rule {
-            LabelRule::Fixed(label) => Some(label.clone()),
-            LabelRule::Free(_) | LabelRule::OneOf(..) => None,
-        };
-        let mut tail: Vec<String> = self.host.iter().rev().map_while(fixed).collect();
-        tail.reverse();
-        tail
+    fn into_rule(mut self, service: usize) -> UrlRule {
+        let origin = self.place.origin();
+        let mut suffix = Vec::new();
+        while let Some(LabelRule::Fixed(label)) = self.host.pop_if(|rule| matches!(rule, LabelRule::Fixed(_)))
+        {
+            suffix.insert(0, label);
+        }
+        UrlRule { schemes: self.schemes, host: self.host, suffix, path: self.path, service, origin }
     }
 }
 
@@ -160,50 +158,19 @@ fn read_path(text: &Text<'_>, start: usize) -> Option<Vec<String>> {
     Some(segments)
 }
 
-/// The URL rules of all services, most specific first, so that the first host that matches is the one that counts:
-/// labels with values before free ones, compared from the right.
-///
-/// The longest known suffix of a host decides which rules are looked at. So all hosts of a CDN that end alike get the
-/// same, shortest suffix, a zone's or another rule's: then `{a}.{b}.cdn.acme.net` still covers what
-/// `{a}.tv.cdn.acme.net` does not.
-pub(super) fn rules(services: &[Service], urls: Vec<Vec<UrlPattern<'_>>>, zones: &[Zone]) -> Vec<UrlRule> {
+/// The URL rules of all services, in an order that does not depend on the file's.
+pub(super) fn rules(services: &[Service], urls: Vec<Vec<UrlPattern<'_>>>) -> Vec<UrlRule> {
     check_contradictions(services, &urls);
-    let mut suffixes: BTreeSet<(usize, Vec<String>)> =
-        zones.iter().map(|zone| (zone.cdn, zone.suffix.clone())).collect();
-    for (service, patterns) in services.iter().zip(&urls) {
-        suffixes.extend(patterns.iter().map(|pattern| (service.cdn, pattern.fixed_tail())));
-    }
-    let mut rules: Vec<UrlRule> = Vec::new();
-    for (number, (service, patterns)) in services.iter().zip(urls).enumerate() {
-        for pattern in patterns {
-            let tail = pattern.fixed_tail();
-            let known = |from: &usize| suffixes.contains(&(service.cdn, tail[*from..].to_vec()));
-            // A whole tail is always known, since it was added above.
-            let from = (0..tail.len()).rev().find(known).unwrap_or_default();
-            let suffix = tail[from..].to_vec();
-            let host = pattern.host[..pattern.host.len() - suffix.len()].to_vec();
-            let (schemes, path, origin) = (pattern.schemes, pattern.path, pattern.place.origin());
-            rules.push(UrlRule { schemes, host, suffix, path, service: number, origin });
-        }
-    }
-    rules.sort_by(|a, b| {
-        specificity(a, b).then_with(|| services[a.service].name.cmp(&services[b.service].name))
-    });
-    rules
-}
-
-fn specificity(a: &UrlRule, b: &UrlRule) -> Ordering {
-    let rank = |rule: &LabelRule| match rule {
-        LabelRule::Fixed(label) => (0, vec![label.clone()]),
-        LabelRule::OneOf(_, values) => (1, values.clone()),
-        LabelRule::Free(_) => (2, Vec::new()),
+    let of_service = |(number, patterns): (usize, Vec<UrlPattern<'_>>)| {
+        let mut patterns: Vec<UrlRule> =
+            patterns.into_iter().map(|pattern| pattern.into_rule(number)).collect();
+        patterns.sort_by_cached_key(|rule| {
+            let Schemes { http, https, rtsp } = rule.schemes;
+            (rule.suffix.clone(), patterns::sort_key(&rule.host), rule.path.clone(), (http, https, rtsp))
+        });
+        patterns
     };
-    let host = |rule: &UrlRule| rule.host.iter().rev().map(rank).collect::<Vec<_>>();
-    let schemes = |rule: &UrlRule| (rule.schemes.http, rule.schemes.https, rule.schemes.rtsp);
-    (a.suffix.cmp(&b.suffix))
-        .then_with(|| host(a).cmp(&host(b)))
-        .then_with(|| (Reverse(a.path.len()), &a.path).cmp(&(Reverse(b.path.len()), &b.path)))
-        .then_with(|| schemes(a).cmp(&schemes(b)))
+    urls.into_iter().enumerate().flat_map(of_service).collect()
 }
 
 /// Reports URLs that two rules of one CDN claim with equal right.

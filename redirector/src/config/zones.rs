@@ -8,6 +8,7 @@ use super::read::{Place, Section, Text, Value};
 use super::units;
 use redirector_core::table::MAX_CODEPOINT_LABELS;
 use redirector_plan::model::{DnsAnswer, Grammar, LabelRule, Service, Zone};
+use redirector_plan::{CDSR_LABEL, NS_LABEL};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -119,7 +120,26 @@ fn read_labels(text: &Text<'_>, suffix: &[String], labels: &Labels) -> Option<Ve
         return None;
     }
     let lengths = rules.iter().map(names::shortest).chain(suffix.iter().map(String::len));
-    (names::check_size(text, lengths) && patterns::check_count(&rules, &text.place)).then_some(rules)
+    let sound = check_reserved(&rules, text)
+        && names::check_size(text, lengths)
+        && patterns::check_count(&rules, &text.place);
+    sound.then_some(rules)
+}
+
+/// Reports a pattern that takes a name which the box answers by itself.
+fn check_reserved(rules: &[LabelRule], text: &Text<'_>) -> bool {
+    let takes = |label: &str| match rules.first() {
+        Some(LabelRule::Fixed(fixed)) => fixed == label,
+        Some(LabelRule::OneOf(_, values)) => values.iter().any(|value| value == label),
+        Some(LabelRule::Free(_)) | None => false,
+    };
+    let (name, purpose) = match rules.len() {
+        _ if takes(CDSR_LABEL) => (CDSR_LABEL, "tells clients that an address speaks CDSR"),
+        1 if takes(NS_LABEL) => (NS_LABEL, "is the name of the zone's name server"),
+        _ => return true,
+    };
+    text.place.error(format!("`{name}` {purpose}, and is answered without a pattern"), "use another label");
+    false
 }
 
 /// Reports patterns that no name reaches because earlier ones take them all.

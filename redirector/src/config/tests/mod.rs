@@ -104,3 +104,15 @@ fn a_small_configuration_becomes_a_network() {
     assert_eq!(limits, Limits::default());
     assert!(warnings.is_empty());
 }
+
+fn example() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/redirector.toml")
+}
+
+#[test]
+fn the_example_loads_without_a_warning() {
+    match load(&example()) {
+        Ok(config) => assert!(config.warnings.is_empty(), "{:?}", config.warnings),
+        Err(errors) => panic!("{}", errors.report(false)),
+    }
+}

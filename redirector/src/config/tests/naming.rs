@@ -522,3 +522,11 @@ fn dots_are_not_path_segments() {
         ]
     );
 }
+
+#[test]
+fn reserved_names_have_no_pattern() {
+    let found = findings(&[(r#""{object}.web.{customer}""#, r#""_cdsr.{object}""#)]);
+    assert_eq!(found, [""]);
+    let found = findings(&[(r#""{object}.web.{customer}""#, r#""{host:www|ns1}""#)]);
+    assert_eq!(found, [""]);
+}
