@@ -90,7 +90,7 @@ impl ConfigError {
     pub fn report(&self, color: bool) -> String {
         let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
         let mut text = String::new();
-        match GraphicalReportHandler::new_themed(theme).render_report(&mut text, self) {
+        match GraphicalReportHandler::new_themed(theme).render_report(&mut text, &Shown(self)) {
             Ok(()) => text,
             Err(fmt::Error) => format!("{self}\n"),
         }
@@ -118,24 +118,39 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-impl Diagnostic for ConfigError {
+/// A finding in the form that reports are made from: place and help apart from the message.
+#[derive(Debug)]
+struct Shown<'e>(&'e ConfigError);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.place {
+            Some(_) => f.write_str(&self.0.message),
+            None => write!(f, "{}: {}", self.0.origin.file, self.0.message),
+        }
+    }
+}
+
+impl std::error::Error for Shown<'_> {}
+
+impl Diagnostic for Shown<'_> {
     fn severity(&self) -> Option<miette::Severity> {
-        Some(match self.severity {
+        Some(match self.0.severity {
             Severity::Error => miette::Severity::Error,
             Severity::Warning => miette::Severity::Warning,
         })
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+        self.0.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.place.as_ref().map(|(source, _)| &source.shown as &dyn SourceCode)
+        self.0.place.as_ref().map(|(source, _)| &source.shown as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let (_, span) = self.place.as_ref()?;
+        let (_, span) = self.0.place.as_ref()?;
         Some(Box::new(std::iter::once(LabeledSpan::new_with_span(None, span.clone()))))
     }
 }
@@ -187,9 +202,3 @@ impl fmt::Display for ConfigErrors {
 }
 
 impl std::error::Error for ConfigErrors {}
-
-impl Diagnostic for ConfigErrors {
-    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
-        Some(Box::new(self.findings.iter().map(|finding| finding as &dyn Diagnostic)))
-    }
-}

@@ -131,7 +131,7 @@ fn read_all(doc: &Document, root: &Section<'_>, directory: &Path) -> Option<Conf
     for host in &targets.hosts {
         zones::check_target_host(&zones, &services.list, host);
     }
-    let urls = urls::rules(&services.list, services.urls);
+    let urls = urls::rules(&services.list, services.urls, &zones);
     let network = Network {
         key: key?,
         cdns: vips.cdns,

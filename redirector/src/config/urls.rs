@@ -4,8 +4,8 @@ use super::names::{self, Labels};
 use super::patterns;
 use super::read::{Place, Text, Value};
 use redirector_core::table::{MAX_CODEPOINT_LABELS, MAX_PATH_SEGMENTS};
-use redirector_plan::model::{LabelRule, Schemes, Service, UrlRule};
-use std::collections::BTreeMap;
+use redirector_plan::model::{LabelRule, Schemes, Service, UrlRule, Zone};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Range;
 
@@ -22,16 +22,25 @@ pub(super) struct UrlPattern<'a> {
 }
 
 impl UrlPattern<'_> {
-    fn into_rule(mut self, service: usize) -> UrlRule {
-        let origin = self.place.origin();
-        let mut suffix = Vec::new();
-        while let Some(LabelRule::Fixed(label)) = self.host.pop_if(|rule| matches!(rule, LabelRule::Fixed(_)))
-        {
-            suffix.insert(0, label);
+    fn into_rule(mut self, service: usize, zones: &Zones<'_>) -> UrlRule {
+        let fixed = |rule: &&LabelRule| matches!(rule, LabelRule::Fixed(_));
+        let tail = self.host.iter().rev().take_while(fixed).count();
+        let tail = self.host.split_off(self.host.len() - tail).into_iter().filter_map(|rule| match rule {
+            LabelRule::Fixed(label) => Some(label),
+            LabelRule::Free(_) | LabelRule::OneOf(..) => None,
+        });
+        let mut suffix: Vec<String> = tail.collect();
+        // One zone has the hosts of many services: its suffix serves them all.
+        if let Some(start) = (0..suffix.len()).rev().find(|start| zones.contains(&suffix[*start..])) {
+            self.host.extend(suffix.drain(..start).map(LabelRule::Fixed));
         }
-        UrlRule { schemes: self.schemes, host: self.host, suffix, path: self.path, service, origin }
+        let Self { schemes, host, path, place } = self;
+        UrlRule { schemes, host, suffix, path, service, origin: place.origin() }
     }
 }
+
+/// Suffixes of one CDN's zones.
+type Zones<'z> = BTreeSet<&'z [String]>;
 
 /// Reads a service's `urls`; `None` if one of them has an error.
 pub(super) fn read_urls<'a>(value: &Value<'a>, labels: &Labels) -> Option<Vec<UrlPattern<'a>>> {
@@ -159,16 +168,22 @@ fn read_path(text: &Text<'_>, start: usize) -> Option<Vec<String>> {
 }
 
 /// The URL rules of all services, in an order that does not depend on the file's.
-pub(super) fn rules(services: &[Service], urls: Vec<Vec<UrlPattern<'_>>>) -> Vec<UrlRule> {
+pub(super) fn rules(services: &[Service], urls: Vec<Vec<UrlPattern<'_>>>, zones: &[Zone]) -> Vec<UrlRule> {
     check_contradictions(services, &urls);
+    let mut suffixes: BTreeMap<usize, Zones<'_>> = BTreeMap::new();
+    for zone in zones {
+        suffixes.entry(zone.cdn).or_default().insert(&zone.suffix);
+    }
+    let none = Zones::new();
     let of_service = |(number, patterns): (usize, Vec<UrlPattern<'_>>)| {
-        let mut patterns: Vec<UrlRule> =
-            patterns.into_iter().map(|pattern| pattern.into_rule(number)).collect();
-        patterns.sort_by_cached_key(|rule| {
+        let zones = suffixes.get(&services[number].cdn).unwrap_or(&none);
+        let rules = patterns.into_iter().map(|pattern| pattern.into_rule(number, zones));
+        let mut rules: Vec<UrlRule> = rules.collect();
+        rules.sort_by_cached_key(|rule| {
             let Schemes { http, https, rtsp } = rule.schemes;
             (rule.suffix.clone(), patterns::sort_key(&rule.host), rule.path.clone(), (http, https, rtsp))
         });
-        patterns
+        rules
     };
     urls.into_iter().enumerate().flat_map(of_service).collect()
 }

@@ -1,6 +1,8 @@
+mod files;
 mod naming;
 mod network;
 mod structure;
+mod written;
 
 use super::*;
 use redirector_plan::model::LabelRule;

@@ -526,7 +526,17 @@ fn dots_are_not_path_segments() {
 #[test]
 fn reserved_names_have_no_pattern() {
     let found = findings(&[(r#""{object}.web.{customer}""#, r#""_cdsr.{object}""#)]);
-    assert_eq!(found, [""]);
+    assert_eq!(
+        found,
+        [
+            "test.toml:44:21: `_cdsr` tells clients that an address speaks CDSR, and is answered without a pattern (use another label)"
+        ]
+    );
     let found = findings(&[(r#""{object}.web.{customer}""#, r#""{host:www|ns1}""#)]);
-    assert_eq!(found, [""]);
+    assert_eq!(
+        found,
+        [
+            "test.toml:44:21: `ns1` is the name of the zone's name server, and is answered without a pattern (use another label)"
+        ]
+    );
 }
