@@ -9,7 +9,7 @@ use std::net::IpAddr;
 /// order, except that what is to be avoided always comes last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Preferences {
-    /// Servers wanted if policy allows. Single addresses are named in requests, too.
+    /// Servers wanted if policy allows, the most wanted first. Single addresses are named in requests, too.
     pub prefer: Vec<IpNet>,
     /// Numbers of networks wanted.
     pub networks: Vec<u16>,

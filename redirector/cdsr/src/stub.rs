@@ -220,7 +220,9 @@ impl Stub {
                 return self.conclude(url, place, Answer { attempts, ..answer });
             };
             let delay = random::scaled(delay.clamp(SHORTEST_DELAY, LONGEST_DELAY), 1.0, 1.25)?;
-            if Instant::now() + delay >= deadline {
+            // Servers that failed are not back within a transaction.
+            let hopeless = servers.iter().any(|entry| entry.opinion != Opinion::Preferred);
+            if hopeless || Instant::now() + delay >= deadline {
                 self.learn(Reach::new(answer.reply.scope, url), Outcome::RetryLater, delay);
                 return Err(Error::RetryLater { after: delay });
             }
@@ -280,12 +282,16 @@ impl Stub {
     /// Failed servers first, since a request that does not name them brings them back; then preferred ones.
     fn server_list(&self, url: &Url) -> Vec<ServerEntry> {
         let mut servers = self.state().memory.failures(url, Instant::now());
-        let single = |net: &&ipnet::IpNet| net.prefix_len() == net.max_prefix_len();
-        for net in self.inner.config.preferences.prefer.iter().filter(single) {
-            let server = SocketAddr::new(net.addr(), 0);
-            servers.push(ServerEntry { server, opinion: Opinion::Preferred });
+        let failed = servers.len();
+        for net in &self.inner.config.preferences.prefer {
+            if net.prefix_len() == net.max_prefix_len() {
+                let server = SocketAddr::new(net.addr(), 0);
+                servers.push(ServerEntry { server, opinion: Opinion::Preferred });
+            }
         }
         servers.truncate(MAX_SERVERS);
+        // The last is the one most wanted (section 5.1).
+        servers[failed..].reverse();
         servers
     }
 

@@ -312,7 +312,8 @@ impl Reply {
             lifetime: if lasting { Duration::from_secs(u64::from(value)) } else { Duration::ZERO },
             scope: scope(header[20], u16::from_be_bytes([header[22], header[23]]), request.url),
             more: header[21] & FLAG_MORE != 0,
-            handled_suffix: handled_suffix(usize::from(header[24]), request.url),
+            handled_suffix: handled_suffix(usize::from(header[24]), request.url)
+                .filter(|_| status == Status::Handled),
             endpoints: endpoints
                 .chunks_exact(ENDPOINT)
                 .filter_map(endpoint)
