@@ -75,7 +75,7 @@ impl Vector {
     /// The bytes of a key.
     pub(crate) fn bytes(&self, key: &str) -> Vec<u8> {
         let digits: Vec<u8> = self.text(key).bytes().filter(|b| !b.is_ascii_whitespace()).collect();
-        assert!(digits.len() % 2 == 0, "{}: {key}: half a byte", self.name);
+        assert!(digits.len().is_multiple_of(2), "{}: {key}: half a byte", self.name);
         let byte = |pair: &[u8]| {
             let pair = std::str::from_utf8(pair).expect("hexadecimal digits");
             u8::from_str_radix(pair, 16).unwrap_or_else(|e| panic!("{}: {key}: {pair}: {e}", self.name))

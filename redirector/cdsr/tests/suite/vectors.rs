@@ -1,13 +1,10 @@
 //! The client's half of the protocol against the vectors of docs/cdsr-protocol.md, appendix A.
 
-#[path = "../../../tests/vectors/reader.rs"]
-mod reader;
-
+use crate::reader::Vector;
 use cdsr::Url;
 use cdsr::wire::{
     Endpoint, FailureKind, Families, Opinion, Reply, ReplyError, Request, Scope, ServerEntry, Status,
 };
-use reader::Vector;
 use std::net::IpAddr;
 use std::time::Duration;
 
