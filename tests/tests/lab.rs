@@ -1,12 +1,12 @@
 //! The lab itself: what the other tests and the demo stand on.
 
-use std::{fs, path::Path};
+use std::{fs, net::SocketAddr, path::Path};
 
 use redirector_tests::{
     lab::{
         Lab,
         config::configuration,
-        topology::{Family, RTSP_PATH, RTSP_PORT, Role, names, node, with_role},
+        topology::{Family, RTSP_PATH, RTSP_PORT, Role, WEB_PORT, names, node, with_role},
     },
     require_lab,
 };
@@ -18,14 +18,13 @@ fn every_client_reaches_every_server_by_http_and_rtsp_over_both_families() {
         for family in Family::ALL {
             let here = lab.client(client.name, family);
             for server in with_role(Role::Server) {
-                let host = match family {
-                    Family::V4 => server.own.v4.to_string(),
-                    Family::V6 => format!("[{}]", server.own.v6),
-                };
-                let page = here.curl(&format!("http://{host}/any/page.html")).unwrap();
-                assert_eq!((page.status, page.body.trim()), (200, server.name));
-                let video = here.ffprobe(&format!("rtsp://{host}:{RTSP_PORT}{RTSP_PATH}")).unwrap();
-                assert_eq!(video.server(), Some(server));
+                let address = server.own.of(family);
+                let page =
+                    here.curl(&format!("http://{}/a/page.html", SocketAddr::new(address, WEB_PORT))).unwrap();
+                assert_eq!((page.status, page.body.trim(), page.address), (200, server.name, address));
+                let rtsp = SocketAddr::new(address, RTSP_PORT);
+                let video = here.ffprobe(&format!("rtsp://{rtsp}{RTSP_PATH}")).unwrap();
+                assert_eq!((video.server(), &video.connected[..]), (Some(server), &[rtsp][..]));
             }
         }
     }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use redirector_tests::lab::quoted;
 
 /// A command line under construction. Nothing runs until one of [`run`](Self::run), [`status`](Self::status),
 /// [`read`](Self::read) or [`succeeds`](Self::succeeds) is called.
@@ -121,15 +122,6 @@ impl fmt::Display for Cmd {
         write!(f, "{}", quoted(self.0.get_program()))?;
         self.0.get_args().try_for_each(|arg| write!(f, " {}", quoted(arg)))
     }
-}
-
-fn quoted(word: &OsStr) -> String {
-    let word = word.to_string_lossy();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-+=./:@%,~".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.into_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// Where `program` would be found: in `PATH`, or in cargo's own folder of installed programs, which a service's

@@ -3,12 +3,14 @@
 mod build;
 mod cmd;
 mod conformance;
+mod demo;
 mod lab;
 mod lint;
 mod load;
 mod packages;
 mod project;
 mod setup;
+mod signals;
 mod test;
 mod test_list;
 mod toolchain;
@@ -33,6 +35,8 @@ enum Command {
     Build(build::BuildArgs),
     /// Build, check a configuration and run the daemon with it on this box.
     Load(load::LoadArgs),
+    /// Show real clients being sent to their nearest servers, and elsewhere when one dies (as root).
+    Demo,
     /// Keep a network of namespaces standing for hands-on use (as root).
     #[command(subcommand)]
     Lab(lab::LabCommand),
@@ -57,6 +61,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Setup(args) => setup::run(&args)?,
         Command::Build(args) => build::run(&args)?,
         Command::Load(args) => load::run(&args)?,
+        Command::Demo => return demo::run(),
         Command::Lab(command) => return lab::run(&command),
         Command::Lint => lint::run()?,
         Command::Test(args) => return test::run(&args),

@@ -8,9 +8,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-use crate::cmd::{self, Cmd};
+use crate::{
+    cmd::{self, Cmd},
+    signals,
+};
 
 /// A C compiler to link with: some crates on the way to the XDP program's linker want one.
 pub(crate) const BUILD: &[&str] = &["gcc", "libc6-dev"];
@@ -112,7 +114,7 @@ struct NoDaemons {
 
 impl NoDaemons {
     fn enter() -> Result<Self> {
-        outlive_signals()?;
+        signals::outlive()?;
         Self::replace(Path::new(POLICY))
     }
 
@@ -144,18 +146,6 @@ impl Drop for NoDaemons {
 
 fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     result.or_else(|err| if err.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(err) })
-}
-
-/// Lets Ctrl-C end apt but not this process, which has something to put back. A handler that does nothing, not
-/// "ignore": children would inherit that.
-fn outlive_signals() -> Result<()> {
-    extern "C" fn nothing(_: nix::libc::c_int) {}
-    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::SA_RESTART, SigSet::empty());
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        // SAFETY: the handler touches nothing, so it may run at any moment.
-        unsafe { sigaction(signal, &action) }?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

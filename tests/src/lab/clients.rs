@@ -1,6 +1,10 @@
 //! Other people's programs at a client, and what they report.
 
-use std::{fs, net::IpAddr, path::Path};
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
@@ -62,10 +66,12 @@ pub struct Curl {
 }
 
 /// What `ffprobe` reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
     /// Width and height of the video in pixels.
     pub picture: (u32, u32),
+    /// What was connected to, in order: with a redirect, the VIP and then the server.
+    pub connected: Vec<SocketAddr>,
 }
 
 impl Probe {
@@ -142,23 +148,31 @@ impl<'a> Client<'a> {
     /// If there is no video.
     pub fn ffprobe(&self, url: &str) -> Result<Probe> {
         // Twenty frames to estimate their rate would take two seconds.
-        let transport = ["ffprobe", "-v", "error", "-rtsp_transport", "tcp", "-fpsprobesize", "0"];
+        let transport =
+            ["ffprobe", "-v", "verbose", "-hide_banner", "-rtsp_transport", "tcp", "-fpsprobesize", "0"];
         let report = ["-show_entries", "stream=width,height", "-of", "json", url];
         let command = self.command(&[&transport[..], &report].concat())?;
         let line = command.to_string();
-        parse_ffprobe(&command.run()?).with_context(|| format!("report of `{line}`"))
+        let output = command.output()?;
+        let log = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "`{line}` failed: {}\n{}", output.status, log.trim_end());
+        parse_ffprobe(&String::from_utf8_lossy(&output.stdout), &log)
+            .with_context(|| format!("report of `{line}`"))
     }
 
-    /// Runs `cdsr resolve` (`program` is the path of `cdsr`) against the VIP of this client's family.
+    /// Runs `cdsr resolve` (`program` is the path of `cdsr`) and gives its report, also of a failure.
     ///
     /// # Errors
-    /// If it fails or reports something other than JSON.
+    /// If it reports something other than JSON.
     pub fn cdsr(&self, program: &Path, vip: IpAddr, url: &str) -> Result<Value> {
         let program = program.display().to_string();
         let vip = vip.to_string();
         let command = self.command(&[&program, "resolve", url, "--server", &vip, "--json"])?;
         let line = command.to_string();
-        serde_json::from_str(&command.run()?).with_context(|| format!("report of `{line}`"))
+        let output = command.output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("report of `{line}`\n{}", said.trim_end()))
     }
 }
 
@@ -196,12 +210,16 @@ fn parse_curl(report: &str) -> Result<Curl> {
     })
 }
 
-fn parse_ffprobe(report: &str) -> Result<Probe> {
+fn parse_ffprobe(report: &str, log: &str) -> Result<Probe> {
     let report: Value = serde_json::from_str(report)?;
     let size = |key: &str| report["streams"][0][key].as_u64().and_then(|size| u32::try_from(size).ok());
     let picture = size("width").zip(size("height")).context("no video stream")?;
     ensure!(picture.0 > 0 && picture.1 > 0, "the video has no size");
-    Ok(Probe { picture })
+    let connected = log.lines().filter_map(|line| {
+        let (address, port) = line.split_once("Successfully connected to ")?.1.split_once(" port ")?;
+        Some(SocketAddr::new(address.parse().ok()?, port.trim().parse().ok()?))
+    });
+    Ok(Probe { picture, connected: connected.collect() })
 }
 
 #[cfg(test)]
@@ -223,6 +241,6 @@ mod tests {
     fn a_report_without_an_answer_is_an_error() {
         assert!(parse_dig(";; communications error: timed out\n").is_err());
         assert!(parse_curl("only content").is_err());
-        assert!(parse_ffprobe(r#"{"streams":[]}"#).is_err());
+        assert!(parse_ffprobe(r#"{"streams":[]}"#, "").is_err());
     }
 }

@@ -5,6 +5,7 @@ use std::{
     fmt,
     fs::File,
     io::{self, Write as _},
+    os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, ExitStatus, Output, Stdio},
     thread,
@@ -13,7 +14,8 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 /// A command line under construction; [`run`](Self::run), [`output`](Self::output), [`status`](Self::status) and
-/// [`spawn`](Self::spawn) start it.
+/// [`spawn`](Self::spawn) start it. All but `status` keep the program away from the terminal's Ctrl-C: whoever started
+/// it has to clean up, and ends it then.
 #[derive(Debug)]
 pub struct Cmd {
     command: Command,
@@ -68,7 +70,7 @@ impl Cmd {
     pub fn output(mut self) -> Result<Output> {
         let line = self.to_string();
         let stdin = if self.input.is_some() { Stdio::piped() } else { Stdio::null() };
-        self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command.process_group(0).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().with_context(|| format!("`{line}` cannot be started"))?;
         let (input, pipe) = (self.input, child.stdin.take());
         let output = thread::scope(|scope| {
@@ -99,7 +101,7 @@ impl Cmd {
             Ok((file.try_clone()?, file))
         };
         let (out, err) = open().with_context(|| log.display().to_string())?;
-        self.command.stdin(Stdio::null()).stdout(out).stderr(err);
+        self.command.process_group(0).stdin(Stdio::null()).stdout(out).stderr(err);
         self.command.spawn().with_context(|| format!("`{self}` cannot be started"))
     }
 }
@@ -112,7 +114,9 @@ impl fmt::Display for Cmd {
     }
 }
 
-fn quoted(word: &OsStr) -> String {
+/// A word of a command line, in quotes if a shell would take it for something else.
+#[must_use]
+pub fn quoted(word: &OsStr) -> String {
     let word = word.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-+=./:@%,~".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

@@ -38,7 +38,7 @@ use nix::{
 };
 
 pub use clients::{Client, Curl, Dig, Probe};
-pub use command::Cmd;
+pub use command::{Cmd, quoted};
 pub use daemon::Daemon;
 pub use wait::wait_for;
 
