@@ -8,9 +8,10 @@
 //!
 //! [`topology`] has the addresses. A [`Lab`] made by a test disappears with the value; several may exist at once, as
 //! each has a prefix of its own for the names of its namespaces. What a killed process left behind is removed when
-//! its prefix is used again. [`Client`] runs other people's programs as a client would, and [`Daemon`] runs the
-//! redirector in a box.
+//! its prefix is used again. [`Client`] runs other people's programs as a client would, [`Daemon`] runs the
+//! redirector in a box, and [`Asker`] checks that a client finds its server through it.
 
+mod ask;
 mod clients;
 mod command;
 pub mod config;
@@ -37,6 +38,7 @@ use nix::{
     unistd::{Pid, geteuid},
 };
 
+pub use ask::{AnswerPath, Asker, Protocol, Row};
 pub use clients::{Client, Curl, Dig, Probe};
 pub use command::{Cmd, quoted};
 pub use daemon::Daemon;

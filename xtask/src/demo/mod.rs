@@ -1,7 +1,6 @@
 //! `cargo xtask demo`: real clients in two regions find their nearest servers through the redirector, before and after
 //! one of the servers dies.
 
-mod ask;
 mod report;
 
 use std::{
@@ -11,7 +10,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use redirector_tests::lab::{
-    Daemon, Lab,
+    Asker, Daemon, Lab, Protocol, Row,
     config::{VIP_NAME, configuration},
     topology::{BOX, Family, Node, Role, node, with_role},
     wait_for,
@@ -22,7 +21,6 @@ use crate::{
     setup::{self, Purpose},
     signals,
 };
-use ask::{Asker, Protocol, Row};
 
 /// How long answers may take to follow a server's death or its first good health check.
 const MOVE_LIMIT: Duration = Duration::from_secs(20);

@@ -1,11 +1,10 @@
 //! What the demo prints.
 
 use redirector_tests::lab::{
+    AnswerPath, Row,
     config::{SERVER_NAME, VIP_NAME},
     topology::{BOX, NODES, Role, node, with_role},
 };
-
-use super::ask::{AnswerPath, Row};
 
 /// Who is there, and what is asked.
 pub(super) fn introduction() -> String {

@@ -1,29 +1,39 @@
-//! One question by one client, and who answered it how.
+//! One question by one client, and who answered it how: for the demo and for the tests of what the demo shows.
+//!
+//! The box's part in it is read from its counters: `redirector stats --json` has, for each of `fast` and `slow`, the
+//! object `reasons` with a count by reason name, and `xdp`, which is `off` without a fast path.
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use redirector_tests::lab::{
+use serde_json::Value;
+
+use super::{
     Daemon, Lab,
     config::{SERVER_NAME, VIP_NAME},
-    topology::{BOX, Family, Node, RTSP_PATH, node},
+    topology::{BOX, Family, NODES, Node, RTSP_PATH, node},
 };
-use serde_json::Value;
 
 /// A protocol by which a client finds its server, and the program that speaks it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Protocol {
+pub enum Protocol {
+    /// `cdsr resolve`
     Cdsr,
+    /// `dig`
     Dns,
+    /// `curl --location`
     Http,
+    /// `ffprobe`
     Rtsp,
 }
 
 impl Protocol {
-    pub(super) const ALL: [Self; 4] = [Self::Cdsr, Self::Dns, Self::Http, Self::Rtsp];
+    /// In the order of reports.
+    pub const ALL: [Self; 4] = [Self::Cdsr, Self::Dns, Self::Http, Self::Rtsp];
 
     /// Name of the protocol and the client program.
-    pub(super) fn name(self) -> &'static str {
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Cdsr => "CDSR (cdsr resolve)",
             Self::Dns => "DNS  (dig)",
@@ -43,7 +53,7 @@ impl Protocol {
 
 /// Which part of the box answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum AnswerPath {
+pub enum AnswerPath {
     /// The XDP program.
     Fast,
     /// The daemon's sockets.
@@ -53,7 +63,9 @@ pub(super) enum AnswerPath {
 impl AnswerPath {
     const ALL: [Self; 2] = [Self::Fast, Self::Slow];
 
-    pub(super) fn name(self) -> &'static str {
+    /// What operators call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Fast => "XDP",
             Self::Slow => "sockets",
@@ -70,39 +82,50 @@ impl AnswerPath {
 }
 
 /// An expectation and what came of it.
-pub(super) struct Row {
-    pub(super) client: &'static Node,
-    pub(super) family: Family,
-    pub(super) protocol: Protocol,
-    pub(super) expected: &'static Node,
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Who asked.
+    pub client: &'static Node,
+    /// Over which family.
+    pub family: Family,
+    /// By which protocol.
+    pub protocol: Protocol,
+    /// The server that it should get.
+    pub expected: &'static Node,
     /// The servers' addresses that the client was given; in words if it was not.
-    pub(super) answer: Result<Vec<IpAddr>, String>,
+    pub answer: Result<Vec<IpAddr>, String>,
     /// Reasons that the box counted for it, by the path that answered.
-    pub(super) reasons: Vec<(AnswerPath, String)>,
+    pub reasons: Vec<(AnswerPath, String)>,
     /// Whether the box has a fast path.
     fast: bool,
 }
 
 impl Row {
     /// Whether the client got the server that it should, from the part of the box that it should.
-    pub(super) fn met(&self) -> bool {
+    #[must_use]
+    pub fn met(&self) -> bool {
         let expected = self.expected.own.of(self.family);
         let path = if self.fast { self.protocol.path() } else { AnswerPath::Slow };
         self.answer.as_deref() == Ok(&[expected])
             && self.decision().is_some_and(|(answered, _)| *answered == path)
     }
 
-    /// The reason for the server, apart from answers that lead to the VIP itself.
-    pub(super) fn decision(&self) -> Option<&(AnswerPath, String)> {
+    /// The reason for the server, apart from answers that lead to the VIP itself, and which path gave it.
+    #[must_use]
+    pub fn decision(&self) -> Option<&(AnswerPath, String)> {
         self.reasons.iter().find(|(_, reason)| reason.ends_with("-tier") || reason == "fallback")
     }
 }
 
 /// Asks for clients, and watches the box's counters meanwhile.
-pub(super) struct Asker<'a> {
-    pub(super) lab: &'a Lab,
-    pub(super) daemon: Daemon<'a>,
-    pub(super) cdsr: PathBuf,
+#[derive(Debug)]
+pub struct Asker<'a> {
+    /// Where the clients are.
+    pub lab: &'a Lab,
+    /// The redirector in [`BOX`], with the configuration of [`super::config`].
+    pub daemon: Daemon<'a>,
+    /// The program `cdsr`.
+    pub cdsr: PathBuf,
 }
 
 impl Asker<'_> {
@@ -110,7 +133,7 @@ impl Asker<'_> {
     ///
     /// # Errors
     /// If the daemon does not give its counters.
-    pub(super) fn ask(
+    pub fn ask(
         &self,
         client: &'static Node,
         family: Family,
@@ -140,7 +163,10 @@ impl Asker<'_> {
     }
 
     /// Asks the VIP by DNS.
-    pub(super) fn dns(&self, client: &Node, family: Family) -> Result<Vec<IpAddr>> {
+    ///
+    /// # Errors
+    /// If there is no answer, or one that is an error.
+    pub fn dns(&self, client: &Node, family: Family) -> Result<Vec<IpAddr>> {
         let client = self.lab.client(client.name, family);
         let answer = client.dig(vip(family)?, &[SERVER_NAME, family.record_type()])?;
         ensure!(answer.status == "NOERROR", "{}", answer.status);
@@ -178,7 +204,7 @@ fn vip(family: Family) -> Result<IpAddr> {
 
 /// A server's address, if what came from there is that server's content.
 fn by_itself(address: IpAddr, family: Family, name: &str) -> Result<Vec<IpAddr>> {
-    let own = redirector_tests::lab::topology::NODES.iter().find(|node| node.name == name);
+    let own = NODES.iter().find(|node| node.name == name);
     ensure!(own.is_some_and(|own| own.own.of(family) == address), "{address} gave the content of `{name}`");
     Ok(vec![address])
 }
