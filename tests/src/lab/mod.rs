@@ -8,8 +8,8 @@
 //!
 //! [`topology`] has the addresses. A [`Lab`] made by a test disappears with the value; several may exist at once, as
 //! each has a prefix of its own for the names of its namespaces. What a killed process left behind is removed when
-//! its prefix is used again. [`Client`] runs other people's programs as a client would, [`Daemon`] runs the
-//! redirector in a box, and [`Asker`] checks that a client finds its server through it.
+//! its prefix is used again. [`Client`] runs other people's programs as a client would, [`Daemon`]
+//! runs the redirector in a box, and [`Asker`] checks that a client finds its server through it.
 
 mod ask;
 mod clients;
