@@ -7,5 +7,6 @@ mod discovery;
 mod properties;
 #[path = "../../../../tests/vectors/reader.rs"]
 mod reader;
+mod redirector;
 mod stub;
 mod vectors;
