@@ -51,7 +51,7 @@ pub enum Severity {
     Warning,
 }
 
-/// One finding. Serialises to `severity`, `file`, `line`, `column`, `message` and `help`.
+/// One finding. Serialises to `severity`, `file`, `line`, `column`, `message`, `help` and, where there is one, `service`.
 #[derive(Debug, Clone, Serialize)]
 pub struct ConfigError {
     /// Error or warning.
@@ -63,6 +63,9 @@ pub struct ConfigError {
     pub message: String,
     /// What would be right.
     pub help: Option<String>,
+    /// The service it stands in, if it stands in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     #[serde(skip)]
     place: Option<(Arc<Source>, Range<usize>)>,
 }
@@ -77,13 +80,13 @@ impl ConfigError {
         help: Option<String>,
     ) -> Self {
         let origin = source.origin(span.start);
-        Self { severity, origin, message, help, place: Some((Arc::clone(source), span)) }
+        Self { severity, origin, message, help, service: None, place: Some((Arc::clone(source), span)) }
     }
 
     /// A file that could not be read.
     pub(super) fn unreadable(file: &str, message: String, help: String) -> Self {
         let origin = Origin { file: file.to_owned(), line: 0, column: 0 };
-        Self { severity: Severity::Error, origin, message, help: Some(help), place: None }
+        Self { severity: Severity::Error, origin, message, help: Some(help), service: None, place: None }
     }
 
     /// The finding with the line it is about and a caret, as text for people; `color` adds terminal colours.
@@ -165,7 +168,10 @@ pub struct ConfigErrors {
 
 impl ConfigErrors {
     pub(super) fn new(mut findings: Vec<ConfigError>) -> Self {
-        sort(&mut findings);
+        findings.sort_by(|a, b| {
+            let key = |e: &ConfigError| (e.origin.line, e.origin.column);
+            a.origin.file.cmp(&b.origin.file).then(key(a).cmp(&key(b))).then(a.message.cmp(&b.message))
+        });
         Self { findings }
     }
 
@@ -178,14 +184,6 @@ impl ConfigErrors {
     pub fn report(&self, color: bool) -> String {
         self.findings.iter().map(|finding| finding.report(color)).collect()
     }
-}
-
-/// Orders findings by file, line, column and text.
-pub(super) fn sort(findings: &mut [ConfigError]) {
-    findings.sort_by(|a, b| {
-        let key = |e: &ConfigError| (e.origin.line, e.origin.column);
-        a.origin.file.cmp(&b.origin.file).then(key(a).cmp(&key(b))).then(a.message.cmp(&b.message))
-    });
 }
 
 /// One line for each finding.

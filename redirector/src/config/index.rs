@@ -1,6 +1,6 @@
 //! Names of things and references to them.
 
-use super::read::{Section, Text};
+use super::read::{Place, Section, Text};
 use super::suggest;
 use std::collections::BTreeMap;
 
@@ -27,47 +27,77 @@ impl Index {
         None
     }
 
+    /// The index of the thing with this name, if there is one without errors.
+    pub(super) fn find(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied().flatten()
+    }
+
     /// All names that were written, in order, with the indices of those that could be read.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Option<usize>)> {
         self.by_name.iter().map(|(name, index)| (name.as_str(), *index))
     }
 }
 
-/// Reads things sorted by name, whatever their order in the file. `name_of` finds the name's text (and reports its
-/// absence), `read` the rest.
+/// Tables of one kind, sorted by name whatever their order in the file.
+pub(super) struct Named<'a> {
+    kind: &'static str,
+    by_name: BTreeMap<&'a str, (Place<'a>, Section<'a>)>,
+    /// Tables without a usable name, which are still read for their other errors.
+    nameless: Vec<Section<'a>>,
+    /// Names that cannot be used. References to them are not reported as well.
+    refused: Vec<&'a str>,
+}
+
+impl<'a> Named<'a> {
+    /// Sorts tables; `name_of` finds the name's text, and reports its absence.
+    pub(super) fn sort(
+        kind: &'static str,
+        sections: Vec<Section<'a>>,
+        name_of: impl Fn(&Section<'a>) -> Option<Text<'a>>,
+    ) -> Self {
+        let mut named = Self { kind, by_name: BTreeMap::new(), nameless: Vec::new(), refused: Vec::new() };
+        for section in sections {
+            let name = name_of(&section);
+            let Some(Text { text, place }) = name.clone().filter(check_name) else {
+                named.nameless.push(section);
+                named.refused.extend(name.map(|name| name.text));
+                continue;
+            };
+            if let Some((first, _)) = named.by_name.get(text) {
+                let message = format!("`{text}` is already the name of the {kind} on line {}", first.line());
+                place.error(message, format!("give every {kind} a `name` of its own"));
+                continue;
+            }
+            named.by_name.insert(text, (place, section));
+        }
+        named
+    }
+
+    /// Makes things of the tables with `read`, which gets an empty name where there is none.
+    pub(super) fn read<T>(self, mut read: impl FnMut(&Section<'a>, &str) -> Option<T>) -> (Vec<T>, Index) {
+        for section in &self.nameless {
+            read(section, "");
+        }
+        let mut things = Vec::with_capacity(self.by_name.len());
+        let refused = self.refused.into_iter().map(|name| (name.to_owned(), None));
+        let mut index = Index { kind: self.kind, by_name: refused.collect() };
+        for (name, (_, section)) in self.by_name {
+            let thing = read(&section, name);
+            index.by_name.insert(name.to_owned(), thing.is_some().then_some(things.len()));
+            things.extend(thing);
+        }
+        (things, index)
+    }
+}
+
+/// Reads tables of one kind in the order of their names. Things with errors have a name and nothing else.
 pub(super) fn read_named<'a, T>(
     kind: &'static str,
     sections: Vec<Section<'a>>,
     name_of: impl Fn(&Section<'a>) -> Option<Text<'a>>,
     mut read: impl FnMut(&Section<'a>, &str) -> Option<T>,
 ) -> (Vec<T>, Index) {
-    let mut by_name: BTreeMap<&str, (Text<'a>, Section<'a>)> = BTreeMap::new();
-    let mut refused = Vec::new();
-    for section in sections {
-        let name = name_of(&section);
-        let Some(name) = name.as_ref().filter(|name| check_name(name)) else {
-            // Its other keys are still read for their errors, and references to a name that was refused are not
-            // reported as well.
-            read(&section, "");
-            refused.extend(name.map(|name| name.text.to_owned()));
-            continue;
-        };
-        if let Some((first, _)) = by_name.get(name.text) {
-            let message =
-                format!("`{}` is already the name of the {kind} on line {}", name.text, first.place.line());
-            name.place.error(message, format!("give every {kind} a `name` of its own"));
-            continue;
-        }
-        by_name.insert(name.text, (name.clone(), section));
-    }
-    let mut things = Vec::with_capacity(by_name.len());
-    let mut index = Index { kind, by_name: refused.into_iter().map(|name| (name, None)).collect() };
-    for (name, (_, section)) in by_name {
-        let thing = read(&section, name);
-        index.by_name.insert(name.to_owned(), thing.is_some().then_some(things.len()));
-        things.extend(thing);
-    }
-    (things, index)
+    Named::sort(kind, sections, name_of).read(|section, name| section.read(|| read(section, name)))
 }
 
 /// The name under the key `name`.

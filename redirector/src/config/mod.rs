@@ -11,6 +11,7 @@ mod addresses;
 mod checks;
 mod error;
 mod index;
+mod kept;
 mod limits;
 mod names;
 mod network;
@@ -38,7 +39,7 @@ use std::path::Path;
 use std::sync::Arc;
 use toml::de::DeTable;
 
-/// A configuration that passed every check.
+/// A configuration that can be used.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Settings of this box.
@@ -51,6 +52,8 @@ pub struct Config {
     pub limits: Limits,
     /// What is allowed and probably not meant, by place.
     pub warnings: Vec<ConfigError>,
+    /// Errors in services that stay as they were, or are left out if they are new; none from [`load`].
+    pub refused: Vec<ConfigError>,
 }
 
 /// Reads and checks a configuration.
@@ -58,6 +61,31 @@ pub struct Config {
 /// # Errors
 /// Everything that is wrong in the file and in the prefix files that it names.
 pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+    let (name, text) = read_file(path)?;
+    parse(&name, text, directory(path), Errors::Refuse)
+}
+
+/// Like [`load`], but a service with errors does not keep the rest from being used: it stays as it was in the
+/// `last` network, and is left out if it was not there. [`Config::refused`] tells.
+///
+/// # Errors
+/// Everything that is wrong, if any of it stands outside of services.
+pub fn load_keeping(path: &Path, last: Option<&Network>) -> Result<Config, ConfigErrors> {
+    let (name, text) = read_file(path)?;
+    parse(&name, text, directory(path), Errors::KeepServices(last))
+}
+
+/// What errors in services lead to.
+#[derive(Debug, Clone, Copy)]
+enum Errors<'l> {
+    /// Nothing is taken.
+    Refuse,
+    /// The rest is taken.
+    KeepServices(Option<&'l Network>),
+}
+
+/// The configuration's name for messages, and its text.
+fn read_file(path: &Path) -> Result<(String, String), ConfigErrors> {
     let name = path.display().to_string();
     let unreadable = |message: String, help: &str| {
         ConfigErrors::new(vec![ConfigError::unreadable(&name, message, help.to_owned())])
@@ -66,14 +94,20 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
         unreadable(format!("cannot read the configuration: {error}"), "check the path and its permissions")
     })?;
     let text = String::from_utf8(bytes).map_err(|error| {
-        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].split(|byte| *byte == b'\n').count();
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.split(|byte| *byte == b'\n').count();
         unreadable(format!("line {line} is not UTF-8 text"), "save the file as UTF-8")
     })?;
-    parse(&name, text, path.parent().unwrap_or(Path::new("")))
+    Ok((name, text))
 }
 
-/// Checks a configuration's text; `name` is for messages, `directory` is where relative file names start.
-fn parse(name: &str, text: String, directory: &Path) -> Result<Config, ConfigErrors> {
+/// Where relative file names start.
+fn directory(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
+/// Checks a configuration's text; `name` is for messages.
+fn parse(name: &str, text: String, directory: &Path, mode: Errors<'_>) -> Result<Config, ConfigErrors> {
     let doc = Document::new(name, text);
     let (table, errors) = DeTable::parse_recoverable(doc.source.text());
     if !errors.is_empty() {
@@ -84,14 +118,25 @@ fn parse(name: &str, text: String, directory: &Path) -> Result<Config, ConfigErr
         "box", "fleet", "limits", "labels", "vip", "region", "target", "pool", "coverage", "service", "zone",
     ];
     let root = Section::root(&doc, &table, TABLES);
-    let read = read_all(&doc, &root, directory);
+    let last = match mode {
+        Errors::Refuse => None,
+        Errors::KeepServices(last) => last,
+    };
+    let read = read_all(&doc, &root, directory, last);
     drop(table);
-    match (read, doc.findings.into_result()) {
-        (Some(config), Ok(mut warnings)) => {
-            error::sort(&mut warnings);
-            Ok(Config { warnings, ..config })
+    let findings = ConfigErrors::new(doc.findings.into_list());
+    let bearable = |finding: &ConfigError| match mode {
+        _ if finding.severity == Severity::Warning => true,
+        Errors::Refuse => false,
+        Errors::KeepServices(_) => finding.service.is_some(),
+    };
+    match read {
+        Some(config) if findings.iter().all(bearable) => {
+            let warning = |finding: &ConfigError| finding.severity == Severity::Warning;
+            let (warnings, refused) = findings.iter().cloned().partition(warning);
+            Ok(Config { warnings, refused, ..config })
         }
-        (_, Ok(findings) | Err(findings)) => Err(ConfigErrors::new(findings)),
+        _ => Err(findings),
     }
 }
 
@@ -104,7 +149,7 @@ fn syntax_error(source: &Arc<Source>, error: &toml::de::Error) -> ConfigError {
 
 /// Reads every table, in the order of references; `None` if the configuration cannot be used. Findings may make a
 /// result unusable, too.
-fn read_all(doc: &Document, root: &Section<'_>, directory: &Path) -> Option<Config> {
+fn read_all(doc: &Document, root: &Section<'_>, directory: &Path, last: Option<&Network>) -> Option<Config> {
     let box_ = addresses::read_box(root);
     let key = read_key(root);
     let limits = limits::read_limits(root);
@@ -120,7 +165,7 @@ fn read_all(doc: &Document, root: &Section<'_>, directory: &Path) -> Option<Conf
         targets: &targets.index,
         labels: &labels,
     };
-    let services = network::read_services(root, &references);
+    let services = network::read_services(doc, root, &references, last);
     let references = zones::References {
         cdns: &vips.cdns,
         services: &services.list,
@@ -145,7 +190,14 @@ fn read_all(doc: &Document, root: &Section<'_>, directory: &Path) -> Option<Conf
         zones,
         urls,
     };
-    Some(Config { box_: box_?, network, checks: targets.checks, limits: limits?, warnings: Vec::new() })
+    Some(Config {
+        box_: box_?,
+        network,
+        checks: targets.checks,
+        limits: limits?,
+        warnings: Vec::new(),
+        refused: Vec::new(),
+    })
 }
 
 /// The fleet's secret, `key` of `[fleet]`.

@@ -1,12 +1,13 @@
 //! Pools, coverages and services: who serves what to whom.
 
 use super::addresses::choice;
-use super::index::{Index, read_named, written_name};
+use super::index::{Index, Named, read_named, written_name};
+use super::kept::last_good;
 use super::names::Labels;
-use super::read::{Section, Text, Value};
+use super::read::{Document, Place, Section, Text, Value};
 use super::units;
-use super::urls::{self, UrlPattern};
-use redirector_plan::model::{ChooseBy, Coverage, DnsAnswer, Pool, Service, Tier};
+use super::urls::{self, Urls, read_urls};
+use redirector_plan::model::{ChooseBy, Coverage, DnsAnswer, Network, Pool, Service, Tier};
 use redirector_plan::{MAX_ANSWERS, MAX_WEIGHT};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -72,25 +73,36 @@ pub(super) fn read_pools(root: &Section<'_>, targets: &Index) -> (Vec<Pool>, Ind
     read_named("pool", root.tables("pool", &["name", "targets"]), written_name, |section, name| {
         let example = "[\"par-web-*\"], or [{ target = \"par-web-1\", weight = 3 }]";
         let list = section.require("targets", example)?.nonempty_list(example)?;
-        let mut members: BTreeMap<usize, Member> = BTreeMap::new();
-        let mut sound = true;
-        for element in &list {
-            sound &= add_members(&mut members, element, targets).is_some();
+        let mut picks: Vec<Pick<'_>> =
+            list.iter().filter_map(|element| read_pick(element, targets)).collect();
+        // A target's own name counts more than a pattern that matches it, in whatever order they stand.
+        picks.sort_by_key(|pick| pick.by_pattern);
+        let mut members: BTreeMap<usize, (u32, &Pick<'_>)> = BTreeMap::new();
+        for pick in &picks {
+            for (target_name, target) in &pick.targets {
+                let (weight, first) = *members.entry(*target).or_insert((pick.weight, pick));
+                if weight != pick.weight && first.by_pattern == pick.by_pattern {
+                    let line = first.place.line();
+                    let message = format!("this gives `{target_name}` another weight than line {line} does");
+                    pick.place.error(message, "write the weight once, beside the target's own name");
+                    break;
+                }
+            }
         }
-        let members = members.into_iter().map(|(target, member)| (target, member.weight)).collect();
-        sound.then(|| Pool { name: name.to_owned(), members, origin: section.place.origin() })
+        let members = members.into_iter().map(|(target, (weight, _))| (target, weight)).collect();
+        Some(Pool { name: name.to_owned(), members, origin: section.place.origin() })
     })
 }
 
-/// How a target came into a pool.
-struct Member {
+/// What one element of a pool's `targets` means.
+struct Pick<'a> {
+    targets: Vec<(&'a str, usize)>,
     weight: u32,
     by_pattern: bool,
-    line: u32,
+    place: Place<'a>,
 }
 
-/// Adds what one element of `targets` means. A target's own name counts more than a pattern that matches it.
-fn add_members(members: &mut BTreeMap<usize, Member>, element: &Value<'_>, targets: &Index) -> Option<()> {
+fn read_pick<'a>(element: &Value<'a>, targets: &'a Index) -> Option<Pick<'a>> {
     let (text, weight) = if element.is_table() {
         let section = element.section(&["target", "weight"], "{ target = \"par-web-1\", weight = 3 }")?;
         let weight = weight(&section, "weight");
@@ -98,23 +110,8 @@ fn add_members(members: &mut BTreeMap<usize, Member>, element: &Value<'_>, targe
     } else {
         (element.word("[\"par-web-*\"]")?, 1)
     };
-    let (selected, by_pattern) = select(&text, targets)?;
-    for (name, target) in selected {
-        let member = Member { weight, by_pattern, line: text.place.line() };
-        let Some(known) = members.get(&target) else {
-            members.insert(target, member);
-            continue;
-        };
-        if known.by_pattern == by_pattern && known.weight != weight {
-            let message = format!("this gives `{name}` another weight than line {} does", known.line);
-            text.place.error(message, "write the weight once, beside the target's own name");
-            return None;
-        }
-        if known.by_pattern && !by_pattern {
-            members.insert(target, member);
-        }
-    }
-    Some(())
+    let (targets, by_pattern) = select(&text, targets)?;
+    Some(Pick { targets, weight, by_pattern, place: text.place })
 }
 
 /// Reads the `[[coverage]]` tables.
@@ -191,7 +188,7 @@ pub(super) struct Services<'a> {
     pub(super) list: Vec<Service>,
     pub(super) index: Index,
     /// The URL rules of each service, by index.
-    pub(super) urls: Vec<Vec<UrlPattern<'a>>>,
+    pub(super) urls: Vec<Urls<'a>>,
 }
 
 const SERVICE: &[&str] = &[
@@ -208,15 +205,26 @@ const SERVICE: &[&str] = &[
     "urls",
 ];
 
-/// Reads the `[[service]]` tables.
-pub(super) fn read_services<'a>(root: &Section<'a>, references: &References<'_>) -> Services<'a> {
-    let (read, index) =
-        read_named("service", root.tables("service", SERVICE), written_name, |section, name| {
-            let urls = section
-                .get("urls")
-                .map_or(Some(Vec::new()), |value| urls::read_urls(&value, references.labels));
-            Some((read_service(section, name, references)?, urls?))
-        });
+/// Reads the `[[service]]` tables. A service with errors stays as it was in the `last` network, if it was there.
+pub(super) fn read_services<'a>(
+    doc: &Document,
+    root: &Section<'a>,
+    references: &References<'_>,
+    last: Option<&Network>,
+) -> Services<'a> {
+    let named = Named::sort("service", root.tables("service", SERVICE), written_name);
+    let (read, index) = named.read(|section, name| {
+        let read = || {
+            let urls =
+                section.get("urls").map_or(Some(Vec::new()), |value| read_urls(&value, references.labels));
+            Some((read_service(section, name, references)?, Urls::Written(urls?)))
+        };
+        let (service, wrong) = doc.findings.within_service(name, || section.read(read));
+        // Without an error of its own, a service lacks something that is refused elsewhere.
+        let Some(last) = last.filter(|_| wrong) else { return service };
+        let (service, urls) = last_good(last, name, section, references)?;
+        Some((service, Urls::Kept(urls)))
+    });
     let (list, urls) = read.into_iter().unzip();
     Services { list, index, urls }
 }

@@ -27,6 +27,11 @@ pub(super) struct NotAPrefix {
 pub(super) fn parse_prefix(text: &str) -> Result<IpNet, NotAPrefix> {
     let wrong = |message: String, help: String| Err(NotAPrefix { message, help });
     if let Ok(prefix) = text.parse::<IpNet>() {
+        if let IpNet::V6(v6) = prefix
+            && let (Some(v4), Some(length)) = (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96))
+        {
+            return wrong(format!("`{text}` is IPv4 in IPv6 form"), format!("write {v4}/{length}"));
+        }
         if prefix.trunc() == prefix {
             return Ok(prefix);
         }
@@ -40,7 +45,7 @@ pub(super) fn parse_prefix(text: &str) -> Result<IpNet, NotAPrefix> {
             format!("write {host} for this host alone"),
         );
     }
-    let shown: String = text.chars().take(60).collect();
+    let shown: String = text.chars().take(60).flat_map(char::escape_debug).collect();
     let help = match text.split_once('/') {
         Some((address, _)) if address.parse::<std::net::Ipv4Addr>().is_ok() => {
             "IPv4 prefix lengths are 0 to 32"
@@ -66,6 +71,8 @@ struct Reader<'a> {
     doc: &'a Document,
     directory: &'a Path,
     sources: Vec<Arc<Source>>,
+    /// What was read so far, by region, whether or not the region has errors.
+    listed: Vec<(String, Vec<Listed>)>,
 }
 
 impl Reader<'_> {
@@ -143,26 +150,32 @@ impl Reader<'_> {
     }
 
     /// Reports prefixes that stand in two regions, and (as warnings) those that stand in one twice.
-    fn check_repeats(&self, regions: &[(Region, Vec<Listed>)]) {
-        let mut all: Vec<(&Listed, &Region)> =
-            regions.iter().flat_map(|(region, listed)| listed.iter().map(move |l| (l, region))).collect();
-        all.sort_unstable_by_key(|(l, _)| (l.prefix, l.source, l.span.start));
-        let repeats: Vec<_> = all.windows(2).filter(|pair| pair[0].0.prefix == pair[1].0.prefix).collect();
-        for (n, pair) in repeats.iter().take(SHOWN).enumerate() {
-            let [(first, region), (second, other)] = [pair[0], pair[1]];
-            let more = if n + 1 == SHOWN { and_more(repeats.len()) } else { String::new() };
-            let place = self.sources[first.source].origin(first.span.start);
-            let (severity, message) = if region.name == other.name {
-                (Severity::Warning, format!("{} stands twice in region `{}`", first.prefix, region.name))
-            } else {
-                let names = format!("region `{}` and in region `{}`", region.name, other.name);
-                (Severity::Error, format!("{} is in {names}", first.prefix))
-            };
-            let help = format!("it is also at {}:{}; leave it in one place", place.file, place.line);
-            let source = &self.sources[second.source];
-            let span = second.span.clone();
-            self.doc.findings.push(ConfigError::at(severity, source, span, message + &more, Some(help)));
+    fn check_repeats(&self) {
+        let mut all: Vec<(&Listed, &str)> = Vec::new();
+        for (region, listed) in &self.listed {
+            all.extend(listed.iter().map(|one| (one, region.as_str())));
         }
+        all.sort_unstable_by_key(|(l, _)| (l.prefix, l.source, l.span.start));
+        let repeats = all.windows(2).filter(|pair| pair[0].0.prefix == pair[1].0.prefix);
+        let (harmless, wrong): (Vec<_>, Vec<_>) = repeats.partition(|pair| pair[0].1 == pair[1].1);
+        let counts = |n: usize, count| if n + 1 == SHOWN { and_more(count) } else { String::new() };
+        for (n, pair) in wrong.iter().take(SHOWN).enumerate() {
+            let [(first, region), (second, other)] = [pair[0], pair[1]];
+            let message = format!("{} is in region `{region}` and in region `{other}`", first.prefix);
+            self.report_repeat(Severity::Error, first, second, message + &counts(n, wrong.len()));
+        }
+        for (n, pair) in harmless.iter().take(SHOWN).enumerate() {
+            let [(first, region), (second, _)] = [pair[0], pair[1]];
+            let message = format!("{} stands twice in region `{region}`", first.prefix);
+            self.report_repeat(Severity::Warning, first, second, message + &counts(n, harmless.len()));
+        }
+    }
+
+    fn report_repeat(&self, severity: Severity, first: &Listed, second: &Listed, message: String) {
+        let place = self.sources[first.source].origin(first.span.start);
+        let help = format!("it is also at {}:{}; leave it in one place", place.file, place.line);
+        let (source, span) = (&self.sources[second.source], second.span.clone());
+        self.doc.findings.push(ConfigError::at(severity, source, span, message, Some(help)));
     }
 }
 
@@ -197,10 +210,10 @@ pub(super) struct Regions {
 
 /// Reads the `[[region]]` tables; `directory` is where relative file names start.
 pub(super) fn read_regions<'a>(doc: &'a Document, directory: &Path, root: &Section<'a>) -> Regions {
-    let mut reader = Reader { doc, directory, sources: vec![Arc::clone(&doc.source)] };
+    let mut reader = Reader { doc, directory, sources: vec![Arc::clone(&doc.source)], listed: Vec::new() };
     let mut default: Option<(String, Place<'_>)> = None;
     let sections = root.tables("region", &["name", "prefixes", "default"]);
-    let (mut regions, index) = read_named("region", sections, written_name, |section, name| {
+    let (list, index) = read_named("region", sections, written_name, |section, name| {
         let is_default = section.get("default").and_then(|value| Some((value.boolean()?, value)));
         if let Some((true, value)) = &is_default {
             default = Some(match default.take() {
@@ -217,19 +230,59 @@ pub(super) fn read_regions<'a>(doc: &'a Document, directory: &Path, root: &Secti
             None if matches!(is_default, Some((true, _))) => Vec::new(),
             _ => reader.prefixes(&section.require("prefixes", EXAMPLE)?)?,
         };
-        let region = Region { name: name.to_owned(), prefixes: Vec::new(), origin: section.place.origin() };
-        Some((region, listed))
+        let mut prefixes: Vec<IpNet> = listed.iter().map(|one| one.prefix).collect();
+        prefixes.sort_unstable();
+        prefixes.dedup();
+        reader.listed.push((name.to_owned(), listed));
+        Some(Region { name: name.to_owned(), prefixes, origin: section.place.origin() })
     });
-    reader.check_repeats(&regions);
-    let list: Vec<Region> = regions
-        .iter_mut()
-        .map(|(region, listed)| {
-            let mut prefixes: Vec<IpNet> = listed.iter().map(|l| l.prefix).collect();
-            prefixes.sort_unstable();
-            prefixes.dedup();
-            Region { prefixes, ..region.clone() }
-        })
-        .collect();
+    reader.check_repeats();
     let default = default.and_then(|(name, _)| list.iter().position(|region| region.name == name));
     Regions { list, index, default }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn help(text: &str) -> String {
+        parse_prefix(text).unwrap_err().help
+    }
+
+    #[test]
+    fn the_right_prefix_is_named() {
+        assert_eq!(help("10.1.2.3/8"), "the prefix is 10.0.0.0/8");
+        assert_eq!(help("2001:db8::1/32"), "the prefix is 2001:db8::/32");
+        assert_eq!(help("2001:db8::1"), "write 2001:db8::1/128 for this host alone");
+        assert_eq!(help("::ffff:192.0.2.0/120"), "write 192.0.2.0/24");
+        assert_eq!(help("2001:db8::/129"), "IPv6 prefix lengths are 0 to 128");
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(parse_prefix("\u{1b}[2J").unwrap_err().message, r"`\u{1b}[2J` is not a prefix");
+    }
+
+    proptest! {
+        #[test]
+        fn a_prefix_is_read_or_the_right_one_named(address: IpAddr, length in 0u8..=128) {
+            prop_assume!(address.is_ipv6() || length <= 32);
+            prop_assume!(address.to_canonical() == address);
+            let right = IpNet::new_assert(address, length).trunc();
+            prop_assert_eq!(parse_prefix(&right.to_string()), Ok(right));
+            let written = format!("{address}/{length}");
+            match parse_prefix(&written) {
+                Ok(prefix) => prop_assert_eq!(prefix, right),
+                Err(wrong) => prop_assert_eq!(wrong.help, format!("the prefix is {right}")),
+            }
+        }
+
+        #[test]
+        fn any_text_as_prefix_is_refused_or_read(text in "[0-9a-f:./ ]{0,24}|\\PC{0,24}") {
+            if let Ok(prefix) = parse_prefix(&text) {
+                prop_assert_eq!(prefix.trunc(), prefix);
+            }
+        }
+    }
 }

@@ -4,21 +4,43 @@
 use super::error::{ConfigError, Severity, Source};
 use super::suggest;
 use redirector_plan::model::Origin;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 /// The findings of one load.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     list: RefCell<Vec<ConfigError>>,
+    errors: Cell<usize>,
+    /// The service that is being read.
+    service: RefCell<Option<String>>,
 }
 
 impl Findings {
-    pub(super) fn push(&self, finding: ConfigError) {
+    pub(super) fn push(&self, mut finding: ConfigError) {
+        if finding.severity == Severity::Error {
+            self.errors.set(self.errors.get() + 1);
+        }
+        finding.service.clone_from(&self.service.borrow());
         self.list.borrow_mut().push(finding);
+    }
+
+    /// What `read` answers, and whether it found an error.
+    fn watch<T>(&self, read: impl FnOnce() -> T) -> (T, bool) {
+        let before = self.errors.get();
+        let result = read();
+        (result, self.errors.get() > before)
+    }
+
+    /// The same; what it finds is marked as standing in a service.
+    pub(super) fn within_service<T>(&self, name: &str, read: impl FnOnce() -> T) -> (T, bool) {
+        self.service.replace(Some(name.to_owned()).filter(|name| !name.is_empty()));
+        let watched = self.watch(read);
+        self.service.replace(None);
+        watched
     }
 
     /// An error at `span` of `source`.
@@ -26,10 +48,9 @@ impl Findings {
         self.push(ConfigError::at(Severity::Error, source, span, message, Some(help)));
     }
 
-    /// What was found, or nothing but warnings.
-    pub(super) fn into_result(self) -> Result<Vec<ConfigError>, Vec<ConfigError>> {
-        let list = self.list.into_inner();
-        if list.iter().any(|finding| finding.severity == Severity::Error) { Err(list) } else { Ok(list) }
+    /// Everything that was found.
+    pub(super) fn into_list(self) -> Vec<ConfigError> {
+        self.list.into_inner()
     }
 }
 
@@ -193,7 +214,8 @@ impl<'a> Value<'a> {
             self.mismatch("a table", example);
             return None;
         };
-        Some(Section::new(self.key, keys, table, self.place.clone()))
+        let section = Section { name: self.key, keys, table, place: self.place.clone() };
+        Some(section.checked())
     }
 
     /// A table whose keys the operator chooses.
@@ -203,12 +225,11 @@ impl<'a> Value<'a> {
             return None;
         };
         let doc = self.place.doc;
-        let entry = |(key, raw): (&'a Spanned<_>, &'a Spanned<DeValue<'a>>)| {
-            let key: &'a Spanned<std::borrow::Cow<'a, str>> = key;
-            let name = Text { text: key.get_ref(), place: Place { doc, span: key.span() } };
-            (name, Value::new(doc, self.key, raw))
+        let name = |key: &'a Spanned<DeString<'a>>| Text {
+            text: key.get_ref(),
+            place: Place { doc, span: key.span() },
         };
-        Some(table.iter().map(entry).collect())
+        Some(table.iter().map(|(key, raw)| (name(key), Value::new(doc, self.key, raw))).collect())
     }
 }
 
@@ -242,22 +263,32 @@ pub(super) struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    fn new(
-        name: &'static str,
-        keys: &'static [&'static str],
-        table: &'a DeTable<'a>,
-        place: Place<'a>,
-    ) -> Self {
+    /// Reports keys that the table does not have.
+    fn check_keys(&self) {
+        let Self { name, keys, table, place } = self;
         for key in table.keys().filter(|key| !keys.contains(&key.get_ref().as_ref())) {
             let word = key.get_ref().as_ref();
-            let message = match name {
+            let message = match *name {
                 "" => format!("`{word}` is not a table of this configuration"),
                 _ => format!("`{word}` is not a key of `{name}`"),
             };
             let help = suggest::help(word, keys.iter().copied(), "leave it out");
             Place { doc: place.doc, span: key.span() }.error(message, help);
         }
-        Self { name, keys, table, place }
+    }
+
+    fn checked(self) -> Self {
+        self.check_keys();
+        self
+    }
+
+    /// What `read` makes of the table, unless that or the table's keys have an error.
+    pub(super) fn read<T>(&self, read: impl FnOnce() -> Option<T>) -> Option<T> {
+        let (result, wrong) = self.place.doc.findings.watch(|| {
+            self.check_keys();
+            read()
+        });
+        result.filter(|_| !wrong)
     }
 
     /// The document's outermost table.
@@ -266,7 +297,7 @@ impl<'a> Section<'a> {
         table: &'a Spanned<DeTable<'a>>,
         keys: &'static [&'static str],
     ) -> Self {
-        Self::new("", keys, table.get_ref(), Place { doc, span: 0..0 })
+        Self { name: "", keys, table: table.get_ref(), place: Place { doc, span: 0..0 } }.checked()
     }
 
     /// The value of a key, if it is written.
@@ -303,14 +334,21 @@ impl<'a> Section<'a> {
         None
     }
 
-    /// The tables under a key: `[[key]]`; none if there is no such key.
+    /// The tables under a key: `[[key]]`; none if there is no such key. Their keys are checked by [`Self::read`].
     pub(super) fn tables(&self, key: &'static str, keys: &'static [&'static str]) -> Vec<Section<'a>> {
         let Some(value) = self.get(key) else { return Vec::new() };
         if value.is_table() {
             value.place.error(format!("`{key}` is a list of tables"), format!("write [[{key}]]"));
-            return value.section(keys, "").into_iter().collect();
         }
-        let list = value.list(&format!("[{{ name = \"…\" }}], or [[{key}]]")).unwrap_or_default();
-        list.iter().filter_map(|value| value.section(keys, "{ name = \"…\" }")).collect()
+        let elements =
+            if value.is_table() { Some(vec![value]) } else { value.list(&format!("[], or [[{key}]]")) };
+        let table = |value: Value<'a>| match value.raw {
+            DeValue::Table(table) => Some(Section { name: key, keys, table, place: value.place }),
+            _ => {
+                value.mismatch("a list of tables", &format!("[], or [[{key}]]"));
+                None
+            }
+        };
+        elements.unwrap_or_default().into_iter().filter_map(table).collect()
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn read_zones(root: &Section<'_>, references: &References<'_>) -> Vec
     let sections = root.tables("zone", &["suffix", "cdn", "serial", "negative_ttl", "ns_ttl", "names"]);
     let mut zones: BTreeMap<(Vec<String>, usize), (Zone, Vec<Place<'_>>)> = BTreeMap::new();
     for section in sections {
-        let Some((zone, places)) = read_zone(&section, references) else { continue };
+        let Some((zone, places)) = section.read(|| read_zone(&section, references)) else { continue };
         let key = (zone.suffix.clone(), zone.cdn);
         if let Some((first, _)) = zones.get(&key) {
             let message =
@@ -74,9 +74,7 @@ fn read_zone<'a>(section: &Section<'a>, references: &References<'_>) -> Option<(
     let read: Vec<_> =
         list.iter().filter_map(|value| read_grammar(value, &suffix, cdn, references)).collect();
     check_order(&read, references.services);
-    if read.len() < list.len() {
-        return None;
-    }
+    // A name of a service that was refused is left out with it.
     let (grammars, places) = read.into_iter().unzip();
     let zone = Zone {
         suffix,

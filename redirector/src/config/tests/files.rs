@@ -107,6 +107,19 @@ fn a_prefix_in_the_files_of_two_regions_is_told_with_both_places() {
 }
 
 #[test]
+fn many_repeats_in_one_region_do_not_hide_a_prefix_in_two() {
+    let directory = TempDir::new().unwrap();
+    let second = "\n[[region]]\nname = \"de\"\nprefixes = { file = \"de.txt\" }\n";
+    fs::write(directory.path().join("box.toml"), format!("{SMALL}{second}")).unwrap();
+    let repeats = "10.0.0.0/24\n".repeat(100);
+    fs::write(directory.path().join("de.txt"), format!("{repeats}192.0.2.0/24\n")).unwrap();
+    let errors = load(&directory.path().join("box.toml")).unwrap_err();
+    let errors: Vec<_> = errors.iter().filter(|finding| finding.severity == Severity::Error).collect();
+    assert_eq!(errors.len(), 1);
+    assert_eq!(errors[0].message, "192.0.2.0/24 is in region `fr` and in region `de`");
+}
+
+#[test]
 fn a_missing_configuration_is_told() {
     let directory = TempDir::new().unwrap();
     let findings = findings_in(&directory, load(&directory.path().join("box.toml")));
@@ -172,7 +185,7 @@ fn columns_count_characters() {
 
 /// Reads a text that may be anything: whatever comes of it, reports of it can be written.
 fn digest(text: String) {
-    match parse("fuzz.toml", text, Path::new("/nonexistent")) {
+    match parse("fuzz.toml", text, Path::new("/nonexistent"), Errors::Refuse) {
         Ok(config) => config.warnings.iter().for_each(|finding| drop(finding.report(false))),
         Err(errors) => {
             assert!(errors.iter().any(|finding| finding.severity == Severity::Error));

@@ -1,4 +1,5 @@
 mod files;
+mod kept;
 mod naming;
 mod network;
 mod structure;
@@ -60,7 +61,7 @@ urls = ["http://{object}.web.{customer}.cdn.acme.net/*"]
 "#;
 
 fn parse_text(text: &str) -> Result<Config, ConfigErrors> {
-    parse("test.toml", text.to_owned(), Path::new(""))
+    parse("test.toml", text.to_owned(), Path::new(""), Errors::Refuse)
 }
 
 /// The findings, one a line, for the small configuration with each `(old, new)` applied; an empty `old` appends.
@@ -82,7 +83,7 @@ fn findings(changes: &[(&str, &str)]) -> Vec<String> {
 
 #[test]
 fn a_small_configuration_becomes_a_network() {
-    let Config { box_, network, checks, limits, warnings } = parse_text(SMALL).unwrap();
+    let Config { box_, network, checks, limits, warnings, refused } = parse_text(SMALL).unwrap();
     assert_eq!((box_.name.as_str(), box_.xdp), ("fra1-r1", XdpMode::Auto));
     assert_eq!(box_.management, "198.18.0.5".parse::<std::net::IpAddr>().unwrap());
     assert_eq!(box_.interfaces, ["eth1"]);
@@ -104,7 +105,7 @@ fn a_small_configuration_becomes_a_network() {
     assert_eq!(network.urls[0].suffix, ["cdn", "acme", "net"]);
     assert_eq!(network.urls[0].host, network.zones[0].grammars[0].labels);
     assert_eq!(limits, Limits::default());
-    assert!(warnings.is_empty());
+    assert!(warnings.is_empty() && refused.is_empty());
 }
 
 fn example() -> std::path::PathBuf {

@@ -1,6 +1,6 @@
 //! What mistakes in addresses, regions, pools and coverages are answered with.
 
-use super::findings;
+use super::{SMALL, findings, parse_text};
 
 #[test]
 fn a_vip_is_required() {
@@ -399,4 +399,15 @@ fn members_are_names_or_tables() {
             r#"test.toml:33:12: `targets` must be a string, this is an array (for example: targets = ["par-web-*"])"#
         ]
     );
+}
+
+#[test]
+fn a_targets_own_name_gives_its_weight_whatever_the_order() {
+    let elements =
+        [r#""*-web-*""#, r#"{ target = "par-web-1", weight = 3 }"#, r#"{ target = "fra*", weight = 1 }"#];
+    for order in [[0, 1, 2], [1, 2, 0], [2, 0, 1]] {
+        let written = format!("targets = [{}]", order.map(|n| elements[n]).join(", "));
+        let config = parse_text(&SMALL.replace(r#"targets = ["fra-web-*"]"#, &written)).unwrap();
+        assert_eq!(config.network.pools[0].members, [(0, 1), (1, 3)], "{written}");
+    }
 }

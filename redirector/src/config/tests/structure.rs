@@ -1,6 +1,6 @@
 //! What mistakes of form, in the box's own tables and in health checks are answered with.
 
-use super::findings;
+use super::{SMALL, findings, parse_text};
 
 #[test]
 fn unknown_tables_are_told() {
@@ -351,5 +351,18 @@ fn check_counts_and_statuses_are_in_range() {
             "test.toml:21:47: 101 is out of range for `fall` (it can be 1 to 100)",
             "test.toml:21:61: 99 is out of range for `status` (it can be 100 to 599)"
         ]
+    );
+}
+
+#[test]
+fn integers_have_any_form_of_toml() {
+    let text =
+        format!("{SMALL}[limits]\nhttp_connections = 1_000\nheader_bytes = 0x4000\nrtsp_connections = +5\n");
+    let limits = parse_text(&text).unwrap().limits;
+    assert_eq!((limits.http_connections, limits.header_bytes, limits.rtsp_connections), (1000, 16_384, 5));
+    let found = findings(&[("", "[limits]\nhttp_connections = -1\n")]);
+    assert_eq!(
+        found,
+        ["test.toml:51:20: -1 is out of range for `http_connections` (it can be 1 to 1000000)"]
     );
 }
