@@ -1,7 +1,9 @@
 //! Placement of entries in tables whose readers look into two buckets.
 
+use redirector_core::hash::splitmix;
+
 /// Moves after which an insertion is given up and the table declared too full.
-const MOST_MOVES: usize = 500;
+const MOST_MOVES: u64 = 500;
 const EMPTY: u32 = u32::MAX;
 
 /// Finds a bucket for every item: `choices` are each item's two buckets (below `buckets`), `room` the entries of a
@@ -27,8 +29,8 @@ pub(crate) fn place(choices: &[[u32; 2]], buckets: usize, room: usize) -> Option
             if moves == MOST_MOVES {
                 return None;
             }
-            // Which one moves out changes from step to step, or two items could chase each other for ever.
-            std::mem::swap(&mut places[(moves / 2 + moves) % room], &mut homeless);
+            // Which one moves out must vary, or a few items could chase each other for ever.
+            std::mem::swap(&mut places[splitmix(moves) as usize % room], &mut homeless);
             let [first, second] = choices[homeless as usize];
             bucket = if bucket == first { second } else { first };
             moves += 1;
@@ -40,7 +42,6 @@ pub(crate) fn place(choices: &[[u32; 2]], buckets: usize, room: usize) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use redirector_core::hash::splitmix;
 
     fn choices(items: usize, buckets: u64) -> Vec<[u32; 2]> {
         let pick = |n: u64| (splitmix(n) % buckets) as u32;

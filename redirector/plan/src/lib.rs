@@ -2,13 +2,14 @@
 //!
 //! [`model`] is the input. [`compile`] turns it and the targets' states into the flat tables of `redirector-core` (an
 //! [`image`]), or refuses; `regions`, `names`, `urls`, `vips` and `shares` each write one kind of table. [`shares`] is
-//! also what follows health and load between generations.
+//! also what follows health and load between generations, and [`explain`] leads back from tables to configuration.
 
 mod buckets;
 mod check;
 pub mod compile;
 pub mod counters;
 mod entries;
+pub mod explain;
 pub mod image;
 pub mod model;
 mod names;

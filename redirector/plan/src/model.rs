@@ -273,7 +273,7 @@ pub struct Schemes {
 }
 
 /// What changes by itself between reloads: one entry per target, in the order of [`Network::targets`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetState {
     /// Passing its health checks, or not checked.
     pub up: bool,

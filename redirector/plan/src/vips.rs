@@ -64,13 +64,8 @@ pub(crate) fn build(
 }
 
 fn place(entries: &[VipEntry], keys: &Keys, refusals: &mut Vec<Refusal>) -> Vec<VipBucket> {
-    let choices: Vec<[u32; 2]> = entries
-        .iter()
-        .map(|entry| {
-            let hash = keys.address(entry.address);
-            [hash as u32, (hash >> 32) as u32].map(|half| half & (VIP_BUCKETS - 1))
-        })
-        .collect();
+    let halves = |digest: u64| [digest as u32, (digest >> 32) as u32].map(|half| half & (VIP_BUCKETS - 1));
+    let choices: Vec<[u32; 2]> = entries.iter().map(|entry| halves(keys.address(entry.address))).collect();
     let held = buckets::place(&choices, VIP_BUCKETS as usize, BUCKET_ENTRIES);
     let Some(held) = held.filter(|_| entries.len() <= MAX_VIP_ADDRESSES) else {
         let why = format!("{} addresses do not fit", entries.len());

@@ -1,0 +1,335 @@
+//! Share groups and their records: exact shares, and who moves when a target fails.
+
+mod common;
+
+use common::*;
+use proptest::prelude::*;
+use redirector_core::table::{NONE, ShareRecord, TIER_FALLBACK};
+use redirector_core::verdict::{Reason, Verdict};
+use redirector_plan::Compiled;
+use redirector_plan::compile::compile;
+use redirector_plan::model::{Network, Pool, TargetState, Tier};
+use redirector_plan::shares::{GroupSpec, Member, TierSpec, records, relocate};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+const DEAD: TargetState = TargetState { up: false, factor: 256 };
+const FULL: TargetState = TargetState { up: true, factor: 256 };
+
+/// One coverage for everybody over these pools and tiers, with as many targets as they need.
+fn with_tiers(pools: Vec<Pool>, tiers: Vec<Tier>) -> Network {
+    let targets =
+        pools.iter().flat_map(|pool| &pool.members).map(|(target, _)| target + 1).max().unwrap_or(0);
+    Network {
+        targets: (0..targets).map(target).collect(),
+        pools,
+        coverages: vec![coverage("all", tiers)],
+        regions: vec![],
+        zones: vec![],
+        urls: vec![],
+        ..small()
+    }
+}
+
+fn one_pool(weights: &[u32]) -> Network {
+    let members: Vec<(usize, u32)> = weights.iter().copied().enumerate().collect();
+    with_tiers(vec![pool("p", &members)], vec![tier(None, &[(0, 1)])])
+}
+
+fn client(n: u32) -> IpAddr {
+    Ipv4Addr::from_bits(0x0a00_0000 + n).into()
+}
+
+/// Target of each of many clients.
+fn assignments(network: &Network, states: &[TargetState], clients: u32) -> Vec<u32> {
+    let image = compiled_with(network, states).image;
+    let first = |verdict: Verdict| if verdict.count > 0 { verdict.targets[0] } else { NONE };
+    (0..clients).map(|n| first(verdict(&image, 0, client(n), false, 1))).collect()
+}
+
+fn spec(weights: &[u64]) -> GroupSpec {
+    let member = |(target, weight): (usize, &u64)| Member { target: target as u16, weight: *weight };
+    let members = weights.iter().enumerate().map(member).collect();
+    GroupSpec { tiers: vec![TierSpec { number: 0, ttl: NONE, members }] }
+}
+
+#[test]
+fn pool_shares_and_weights_multiply_into_exact_thresholds() {
+    let pools = vec![pool("a", &[(0, 1), (1, 1)]), pool("b", &[(2, 3), (3, 1)])];
+    let network = with_tiers(pools, vec![tier(None, &[(0, 3), (1, 1)])]);
+    let compiled = compiled(&network);
+    let record = compiled.image.records[0];
+    // 3/8, 3/8, 3/16, 1/16.
+    assert_eq!(record.thresholds[..5], [0x6000_0000, 0xc000_0000, 0xf000_0000, u32::MAX, u32::MAX]);
+    assert_eq!(
+        (record.refs[..4].to_vec(), record.count, record.down, record.branch),
+        (vec![0, 1, 2, 3], 4, 0, 0)
+    );
+    assert_eq!(compiled.groups.len(), 1, "both families and all regions share it");
+}
+
+#[test]
+fn clients_are_spread_as_configured() {
+    let network = one_pool(&[6, 3, 1]);
+    let mut counts = [0u32; 3];
+    for target in assignments(&network, &all_up(&network), 100_000) {
+        counts[target as usize] += 1;
+    }
+    for (count, share) in counts.iter().zip([60_000i32, 30_000, 10_000]) {
+        assert!((*count as i32 - share).abs() < 700, "{counts:?}");
+    }
+}
+
+#[test]
+fn choice_equals_a_naive_pick_over_exact_intervals() {
+    let weights = [5u128, 1, 1, 9, 3, 2, 2, 4];
+    let network = one_pool(&weights.map(|weight| weight as u32));
+    let compiled = compiled(&network);
+    let (keys, salt) = (compiled.image.meta.keys, compiled.image.services[0].salt);
+    let total: u128 = weights.iter().sum();
+    for (n, got) in assignments(&network, &all_up(&network), 20_000).into_iter().enumerate() {
+        let hash = keys.step(keys.step(keys.step(keys.seed, salt), 0), 0x0a00_0000 + n as u64);
+        let point = (hash >> 32) as u128;
+        let mut sum = 0;
+        let above = |weight: &u128| {
+            sum += weight;
+            point * total < sum << 32
+        };
+        let want = weights.iter().position(above).expect("below the total");
+        let edge = weights[..=want].iter().sum::<u128>() << 32;
+        // At the very edge the tables round; nobody is that close in this sample.
+        assert!(edge - point * total > total, "client {n} stands on an edge");
+        assert_eq!(got as usize, want, "client {n}");
+    }
+}
+
+#[test]
+fn dead_target_moves_only_its_own_clients() {
+    for count in [2, 8, 9, 20, 64, 65, 200] {
+        let network = one_pool(&vec![1; count]);
+        let mut states = all_up(&network);
+        let before = assignments(&network, &states, 4000);
+        let dead = count / 2;
+        states[dead] = DEAD;
+        let after = assignments(&network, &states, 4000);
+        let mut moved = 0;
+        for (n, (old, new)) in before.iter().zip(&after).enumerate() {
+            assert_ne!(*new as usize, dead);
+            if *old as usize == dead {
+                moved += 1;
+            } else {
+                assert_eq!(old, new, "client {n} of {count} targets moved without need");
+            }
+        }
+        assert!(moved > 0, "{count} targets: nobody was at the dead one");
+    }
+}
+
+#[test]
+fn clients_of_a_dead_target_spread_over_the_others_by_weight() {
+    let network = one_pool(&[2, 1, 1]);
+    let mut states = all_up(&network);
+    let before = assignments(&network, &states, 60_000);
+    states[0] = DEAD;
+    let after = assignments(&network, &states, 60_000);
+    let to =
+        |target: u32| before.iter().zip(&after).filter(|(old, new)| **old == 0 && **new == target).count();
+    let (one, two) = (to(1) as i64, to(2) as i64);
+    assert!((one - two).abs() < 1000 && one + two > 29_000, "{one} and {two}");
+}
+
+#[test]
+fn dead_branch_moves_only_its_own_clients() {
+    let network = one_pool(&[1; 20]);
+    let mut states = all_up(&network);
+    let before = assignments(&network, &states, 4000);
+    // 20 targets are children of 7, 7 and 6.
+    states[7..14].fill(DEAD);
+    for (old, new) in before.iter().zip(assignments(&network, &states, 4000)) {
+        assert!(!(7..14).contains(&new));
+        assert!((7..14).contains(old) || *old == new);
+    }
+}
+
+#[test]
+fn load_factor_narrows_an_interval_and_zero_counts_as_down() {
+    let half = TargetState { up: true, factor: 128 };
+    let none = TargetState { up: true, factor: 0 };
+    let block = records(&spec(&[1, 1]), &[half, FULL]).expect("usable");
+    assert_eq!(block[0].thresholds[0], 0x5555_5555, "1/2 to 1 is a third");
+    let block = records(&spec(&[1, 1]), &[none, FULL]).expect("usable");
+    assert_eq!((block[0].thresholds[0], block[0].down), (1 << 31, 1), "it keeps its place");
+    assert_eq!(records(&spec(&[1, 1]), &[none, DEAD]), None);
+}
+
+#[test]
+fn tier_without_usable_target_is_passed_over() {
+    let pools = vec![pool("near", &[(0, 1), (1, 1)]), pool("far", &[(2, 1)])];
+    let mut far = tier(None, &[(1, 1)]);
+    far.ttl = Some(5);
+    let network = with_tiers(pools, vec![tier(None, &[(0, 1)]), far]);
+    let mut states = all_up(&network);
+    let ask =
+        |states: &[TargetState]| verdict(&compiled_with(&network, states).image, 0, client(1), false, 4);
+    states[0] = DEAD;
+    let near = ask(&states);
+    assert_eq!((near.reason, near.count, near.targets[0], near.ttl), (Reason::FirstTier, 1, 1, 0));
+    states[1].factor = 0;
+    let far = ask(&states);
+    assert_eq!((far.reason, far.count, far.targets[0], far.ttl), (Reason::LaterTier, 1, 2, 5));
+    states[2] = DEAD;
+    assert_eq!(ask(&states).reason, Reason::NothingUsable);
+}
+
+#[test]
+fn tiny_weights_keep_an_interval() {
+    let block = records(&spec(&[1, 1 << 50, 1, 1]), &[FULL; 4]).expect("usable");
+    let thresholds = block[0].thresholds;
+    assert_eq!(thresholds[..4], [1, u32::MAX - 2, u32::MAX - 1, u32::MAX]);
+}
+
+#[test]
+fn pools_share_is_divided_among_members_of_the_family() {
+    let pools = vec![pool("a", &[(0, 1), (1, 1)]), pool("b", &[(2, 1), (3, 1)])];
+    let mut network = with_tiers(pools, vec![tier(None, &[(0, 1), (1, 1)])]);
+    network.targets[0].ipv6 = None;
+    let compiled = compiled(&network);
+    let weights = |v6| -> Vec<(u16, u64)> {
+        let tier = &compiled.cell_group(0, 0, v6).expect("has tiers").tiers[0];
+        tier.members.iter().map(|member| (member.target, member.weight)).collect()
+    };
+    assert_eq!(weights(false), [(0, 1), (1, 1), (2, 1), (3, 1)]);
+    assert_eq!(weights(true), [(1, 2), (2, 1), (3, 1)]);
+    assert_eq!(compiled.target_groups[0].len(), 1);
+    assert_eq!(compiled.target_groups[1].len(), 2, "IPv4 and IPv6 have groups of their own now");
+}
+
+#[test]
+fn order_of_pools_and_members_does_not_change_a_byte() {
+    let pools = vec![pool("a", &[(0, 1), (1, 2), (4, 7)]), pool("b", &[(2, 3), (3, 1), (0, 4)])];
+    let mut network = with_tiers(pools, vec![tier(None, &[(0, 3), (1, 5)])]);
+    let straight = compiled(&network);
+    network.pools.iter_mut().for_each(|pool| pool.members.reverse());
+    network.coverages[0].tiers[0].pools.reverse();
+    assert_eq!(compiled(&network), straight);
+}
+
+#[test]
+fn equal_tiers_share_a_group_and_others_do_not() {
+    let mut network = small();
+    network.coverages.push(network.coverages[0].clone());
+    let compiled_twice = compiled(&network);
+    assert_eq!(compiled_twice.groups.len(), 3, "de, fr and elsewhere");
+    network.coverages[1].tiers[0].ttl = Some(9);
+    assert_eq!(compiled(&network).groups.len(), 4, "fr has another TTL in the second");
+}
+
+#[test]
+fn region_that_no_tier_serves_has_no_group() {
+    let mut network = small();
+    network.coverages[0].tiers.retain(|tier| tier.region == Some(0));
+    let compiled = compiled(&network);
+    let groups = [0, 1, 2].map(|region| compiled.cell_group(0, region, false).is_some());
+    assert_eq!(groups, [false, true, false]);
+    let verdict = verdict(&compiled.image, 0, client(0x0002_0001), false, 1);
+    assert_eq!((verdict.region, verdict.reason, verdict.group), (2, Reason::NothingUsable, NONE));
+}
+
+#[test]
+fn tier_takes_512_targets_and_refuses_more_with_its_place() {
+    let full = one_pool(&[1; 512]);
+    let mut seen = vec![false; 512];
+    assignments(&full, &all_up(&full), 20_000).iter().for_each(|target| seen[*target as usize] = true);
+    assert!(seen.iter().all(|seen| *seen), "every target is reached");
+    let over = one_pool(&[1; 513]);
+    let refused = compile(&over, &all_up(&over), 1, &mut ids()).expect_err("is refused");
+    assert!(refused[0].to_string().starts_with("box.toml:400:1: tier: its pools have more than 512 targets"));
+}
+
+#[test]
+fn following_health_gives_the_records_of_a_fresh_start() {
+    let network = small();
+    let Compiled { image, groups, target_groups, .. } = compiled(&network);
+    let mut states = all_up(&network);
+    states[2] = DEAD;
+    let fresh = compiled_with(&network, &states);
+    for (number, group) in groups.iter().enumerate() {
+        let changed = target_groups[2].contains(&(number as u32));
+        let first = fresh.image.groups[number].record();
+        let mut block = records(group, &states).expect("something is usable");
+        relocate(&mut block, first);
+        assert_eq!(fresh.image.records[first as usize..][..block.len()], block[..]);
+        let old = image.records[image.groups[number].record() as usize];
+        assert_eq!(old != block[0], changed, "group {number}");
+    }
+}
+
+/// Share of every target in a block, as a fraction, with its down bit.
+fn leaves(block: &[ShareRecord], at: usize, part: f64, found: &mut BTreeMap<u16, (f64, bool)>) {
+    let record = block[at];
+    let mut below = 0u32;
+    for place in 0..record.count as usize {
+        let threshold = record.thresholds[place];
+        assert!(threshold > below || place == 0 && threshold > 0, "interval {place} is not empty");
+        let share = part * (threshold - below) as f64 / u32::MAX as f64;
+        let down = record.down >> place & 1 == 1;
+        if record.branch == 1 {
+            let child = (record.base + record.refs[place] as u32) as usize;
+            let mut beneath = BTreeMap::new();
+            leaves(block, child, share, &mut beneath);
+            assert_eq!(down, beneath.values().all(|(_, down)| *down), "a branch is down with all beneath it");
+            found.extend(beneath);
+        } else {
+            assert_eq!(found.insert(record.refs[place], (share, down)), None, "each target once");
+        }
+        below = threshold;
+    }
+    assert!(record.thresholds[record.count as usize - 1..].iter().all(|threshold| *threshold == u32::MAX));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn every_member_has_its_share_and_state_in_the_tree(
+        members in prop::collection::vec((1u64..1 << 52, any::<bool>(), 0u16..=256), 1..=512),
+        first in 0u32..1 << 20,
+    ) {
+        let weights: Vec<u64> = members.iter().map(|(weight, ..)| *weight).collect();
+        let states: Vec<TargetState> =
+            members.iter().map(|(_, up, factor)| TargetState { up: *up, factor: *factor }).collect();
+        let spec = spec(&weights);
+        let usable = |state: &TargetState| state.up && state.factor > 0;
+        let Some(mut block) = records(&spec, &states) else {
+            prop_assert!(!states.iter().any(usable));
+            return Ok(());
+        };
+        prop_assert_eq!(block.len(), spec.block_size());
+        let mut found = BTreeMap::new();
+        leaves(&block, 0, 1.0, &mut found);
+        prop_assert_eq!(found.len(), members.len());
+        let kept = |n: usize| weights[n] as f64 * if usable(&states[n]) { states[n].factor as f64 } else { 256.0 };
+        let total: f64 = (0..members.len()).map(kept).sum();
+        for (target, (share, down)) in &found {
+            let n = *target as usize;
+            prop_assert_eq!(*down, !usable(&states[n]));
+            prop_assert!((share - kept(n) / total).abs() < 3e-9, "target {}: {} not {}", n, share, kept(n) / total);
+        }
+        let straight = block.clone();
+        relocate(&mut block, first);
+        for (moved, still) in block.iter().zip(&straight) {
+            prop_assert_eq!(moved.base - still.base, if still.branch == 1 { first } else { 0 });
+        }
+    }
+}
+
+#[test]
+fn fallback_is_its_own_tier() {
+    let mut network = small();
+    network.services[0].fallback = vec![1, 3];
+    network.targets[3].ipv6 = None;
+    let compiled = compiled(&network);
+    let [v4, v6] = compiled.image.services[0].fallback.map(|group| &compiled.groups[group as usize].tiers[0]);
+    assert_eq!((v4.number, v4.members.len(), v6.members.len()), (TIER_FALLBACK, 2, 1));
+    assert_eq!(compiled.image.services[1].fallback, [NONE; 2]);
+}
