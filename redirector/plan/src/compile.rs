@@ -62,10 +62,10 @@ pub fn compile(
     let names = names::build(network, &keys, &mut refusals);
     let (vips, vip_info) = vips::build(network, &keys, &names.dns_depths, &names.url_depths, &mut refusals);
     let shares = shares::build(network, &mut refusals);
-    let arena = place_records(&shares.groups, states, &mut refusals);
     if !refusals.is_empty() {
         return Err(refusals);
     }
+    let arena = place_records(&shares.groups, states).map_err(|refusal| vec![refusal])?;
     // Last, so that a refused network takes no slots.
     let slots = CounterNumbers::take(network, ids).map_err(|refusal| vec![refusal])?;
     let image = TableImage {
@@ -112,15 +112,15 @@ struct Arena {
     used: u32,
 }
 
-fn place_records(groups: &[GroupSpec], states: &[TargetState], refusals: &mut Vec<Refusal>) -> Arena {
+/// Groups must be within the limits that [`shares::build`] checks.
+fn place_records(groups: &[GroupSpec], states: &[TargetState]) -> Result<Arena, Refusal> {
     let capacity = record_capacity(groups.iter().map(GroupSpec::block_size).sum());
     if capacity > MAX_RECORDS {
-        refusals.push(Refusal::of_network(
+        return Err(Refusal::of_network(
             "coverages",
             format!("{} share groups need {capacity} records, more than {MAX_RECORDS}", groups.len()),
             "let regions share tiers",
         ));
-        return Arena { pointers: Vec::new(), records: Vec::new(), used: 0 };
     }
     let mut arena = Arena { pointers: Vec::new(), records: Vec::with_capacity(capacity), used: 0 };
     for group in groups {
@@ -140,7 +140,7 @@ fn place_records(groups: &[GroupSpec], states: &[TargetState], refusals: &mut Ve
     }
     arena.used = arena.records.len() as u32;
     arena.records.resize(capacity, ShareRecord::default());
-    arena
+    Ok(arena)
 }
 
 fn target_groups(targets: usize, groups: &[GroupSpec]) -> Vec<Vec<u32>> {
