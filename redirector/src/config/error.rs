@@ -37,6 +37,14 @@ impl Source {
     }
 }
 
+/// The text of a file; `Err` says where it is not text.
+pub(super) fn utf8(bytes: Vec<u8>) -> Result<String, String> {
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        format!("line {} is not UTF-8 text", good.split(|byte| *byte == b'\n').count())
+    })
+}
+
 fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }

@@ -93,11 +93,7 @@ fn read_file(path: &Path) -> Result<(String, String), ConfigErrors> {
     let bytes = std::fs::read(path).map_err(|error| {
         unreadable(format!("cannot read the configuration: {error}"), "check the path and its permissions")
     })?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = good.split(|byte| *byte == b'\n').count();
-        unreadable(format!("line {line} is not UTF-8 text"), "save the file as UTF-8")
-    })?;
+    let text = error::utf8(bytes).map_err(|message| unreadable(message, "save the file as UTF-8"))?;
     Ok((name, text))
 }
 

@@ -1,6 +1,6 @@
 //! Regions: client prefixes, inline or from files with one prefix a line.
 
-use super::error::{ConfigError, Severity, Source};
+use super::error::{ConfigError, Severity, Source, utf8};
 use super::index::{Index, read_named, written_name};
 use super::read::{Document, Place, Section, Text, Value};
 use ipnet::IpNet;
@@ -192,12 +192,7 @@ fn read_regular(path: &Path) -> Result<String, String> {
     if !attributes.is_file() {
         return Err("it is not a regular file".to_owned());
     }
-    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
-    String::from_utf8(bytes).map_err(|error| {
-        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
-        format!("line {line} is not UTF-8 text")
-    })
+    utf8(std::fs::read(path).map_err(|error| error.to_string())?)
 }
 
 /// What [`read_regions`] found.

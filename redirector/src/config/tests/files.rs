@@ -185,7 +185,7 @@ fn columns_count_characters() {
 
 /// Reads a text that may be anything: whatever comes of it, reports of it can be written.
 fn digest(text: String) {
-    match parse("fuzz.toml", text, Path::new("/nonexistent"), Errors::Refuse) {
+    match parse("fuzz.toml", text, directory(&example()), Errors::Refuse) {
         Ok(config) => config.warnings.iter().for_each(|finding| drop(finding.report(false))),
         Err(errors) => {
             assert!(errors.iter().any(|finding| finding.severity == Severity::Error));

@@ -6,7 +6,8 @@ mod structure;
 mod written;
 
 use super::*;
-use redirector_plan::model::LabelRule;
+use redirector_plan::counters::CounterSlots;
+use redirector_plan::model::{LabelRule, TargetState};
 
 /// A small configuration without a mistake.
 const SMALL: &str = r#"
@@ -117,5 +118,15 @@ fn the_example_loads_without_a_warning() {
     match load(&example()) {
         Ok(config) => assert!(config.warnings.is_empty(), "{:?}", config.warnings),
         Err(errors) => panic!("{}", errors.report(false)),
+    }
+}
+
+#[test]
+fn the_example_becomes_tables() {
+    let network = load(&example()).unwrap().network;
+    let states = vec![TargetState::default(); network.targets.len()];
+    let mut slots = CounterSlots::new(64, 64, 64);
+    if let Err(refusals) = redirector_plan::compile(&network, &states, 1, &mut slots) {
+        panic!("{refusals:#?}");
     }
 }
