@@ -9,7 +9,8 @@ use crate::refusal::Refusal;
 use ipnet::IpNet;
 use redirector_core::hash::splitmix;
 use redirector_core::table::{IPV6_ROOT_BITS, Node64, Page256, REGION_LINK, Words16};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Most regions: numbers are 16 bits wide, 0 stands for none and the region count must fit, too.
 pub const MAX_REGIONS: usize = 65534;
@@ -32,9 +33,8 @@ pub(crate) struct RegionTables {
 pub(crate) fn build(network: &Network, refusals: &mut Vec<Refusal>) -> RegionTables {
     let background = network.default_region.map_or(0, |index| index as u32 + 1);
     let [v4, v6] = sorted_prefixes(&network.regions);
-    for family in [&v4, &v6] {
-        refuse_repeats(family, &network.regions, refusals);
-    }
+    refuse_repeats(&v4, false, &network.regions, refusals);
+    refuse_repeats(&v6, true, &network.regions, refusals);
     let (ipv4_root, pages) = trie::<256>(&runs(&v4, background), IPV4_ROOT_BITS, MAX_IPV4_PAGES);
     let (ipv6_root, nodes) = trie::<64>(&runs(&v6, background), IPV6_ROOT_BITS, MAX_IPV6_NODES);
     if pages.len() > MAX_IPV4_PAGES {
@@ -81,6 +81,17 @@ struct Prefix {
     region: u16,
 }
 
+impl Prefix {
+    fn net(self, v6: bool) -> IpNet {
+        let address = if v6 {
+            IpAddr::V6(Ipv6Addr::from_bits(self.start))
+        } else {
+            IpAddr::V4(Ipv4Addr::from_bits((self.start >> 96) as u32))
+        };
+        IpNet::new_assert(address, self.length)
+    }
+}
+
 fn sorted_prefixes(regions: &[Region]) -> [Vec<Prefix>; 2] {
     let mut families = [Vec::new(), Vec::new()];
     for (index, region) in regions.iter().enumerate() {
@@ -99,22 +110,25 @@ fn sorted_prefixes(regions: &[Region]) -> [Vec<Prefix>; 2] {
     families
 }
 
-fn refuse_repeats(sorted: &[Prefix], regions: &[Region], refusals: &mut Vec<Refusal>) {
+/// Refuses prefixes of several regions, once for each two regions.
+fn refuse_repeats(sorted: &[Prefix], v6: bool, regions: &[Region], refusals: &mut Vec<Refusal>) {
+    let mut repeats: BTreeMap<(u16, u16), Vec<Prefix>> = BTreeMap::new();
     for pair in sorted.windows(2) {
         if (pair[0].start, pair[0].length) == (pair[1].start, pair[1].length) {
-            let [held, other] = [0, 1].map(|n| &regions[pair[n].region as usize - 1]);
-            let written = other
-                .prefixes
-                .iter()
-                .find(|prefix| held.prefixes.contains(prefix) && prefix.prefix_len() == pair[0].length);
-            let text = written.map_or_else(|| "a prefix".to_owned(), IpNet::to_string);
-            refusals.push(Refusal::new(
-                format!("region {:?}", other.name),
-                &other.origin,
-                format!("{text} also belongs to region {:?} ({})", held.name, held.origin),
-                "give each prefix to one region",
-            ));
+            repeats.entry((pair[0].region, pair[1].region)).or_default().push(pair[1]);
         }
+    }
+    for ((held, other), prefixes) in repeats {
+        let [held, other] = [held, other].map(|number| &regions[number as usize - 1]);
+        let first = prefixes[0].net(v6);
+        let more = prefixes.len() - 1;
+        let which = if more == 0 { first.to_string() } else { format!("{first} (and {more} more)") };
+        refusals.push(Refusal::new(
+            format!("region {:?}", other.name),
+            &other.origin,
+            format!("{which} also belongs to region {:?} ({})", held.name, held.origin),
+            "give each prefix to one region",
+        ));
     }
 }
 

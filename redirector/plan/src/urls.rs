@@ -7,7 +7,7 @@
 //! Readers look at the paths of one host entry only. Therefore a host entry also gets the paths of patterns that fix
 //! some of its labels and no others, as far as none of its own paths covers them.
 
-use crate::entries::Entry;
+use crate::entries::{Entry, MAX_NAME_ENTRIES};
 use crate::model::{LabelRule, Schemes, UrlRule};
 use crate::names::{Names, Shapes, ZoneSource, combinations, shape_of, written};
 use crate::refusal::Refusal;
@@ -81,6 +81,9 @@ struct Host {
     rules: Vec<usize>,
 }
 
+/// What one host entry answers for: a host and the leading segments of a path.
+type HostPath<'n> = (usize, &'n [String]);
+
 /// The rules beneath one host suffix.
 struct HostZone<'z, 'n> {
     names: &'z mut Names<'n>,
@@ -89,11 +92,20 @@ struct HostZone<'z, 'n> {
     suffix_labels: usize,
     hosts: Vec<Host>,
     by_slot: HashMap<Slot, usize>,
+    by_path: HashMap<HostPath<'n>, usize>,
 }
 
 impl<'z, 'n> HostZone<'z, 'n> {
     fn new(names: &'z mut Names<'n>, scheme: Scheme, number: usize, suffix_labels: usize) -> Self {
-        Self { names, scheme, number, suffix_labels, hosts: Vec::new(), by_slot: HashMap::new() }
+        Self {
+            names,
+            scheme,
+            number,
+            suffix_labels,
+            hosts: Vec::new(),
+            by_slot: HashMap::new(),
+            by_path: HashMap::new(),
+        }
     }
 
     fn build(mut self, rules: &[usize]) -> Shapes {
@@ -121,9 +133,8 @@ impl<'z, 'n> HostZone<'z, 'n> {
             }
         }
         let ranked = rank(&shapes);
-        for host in 0..self.hosts.len() {
-            self.emit(host, &ranked);
-        }
+        // The first host without room says so for all.
+        let _ = (0..self.hosts.len()).all(|host| self.emit(host, &ranked));
         shapes
     }
 
@@ -135,22 +146,19 @@ impl<'z, 'n> HostZone<'z, 'n> {
             let next = self.hosts.len();
             let host = *self.by_slot.entry(slot).or_insert(next);
             if host == next {
-                self.hosts.push(Host { slot, shape, labels: hashes, rules: vec![index] });
-                continue;
+                self.hosts.push(Host { slot, shape, labels: hashes, rules: Vec::new() });
             }
-            let rules = &mut self.hosts[host].rules;
-            match rules.iter().find(|held| urls[**held].path == urls[index].path) {
-                None => rules.push(index),
-                Some(held) if urls[*held].service == urls[index].service => {}
-                Some(held) => {
-                    self.names.refusals.push(Refusal::new(
-                        title(&urls[index]),
-                        &urls[index].origin,
-                        format!("URLs it covers already belong to another service ({})", urls[*held].origin),
-                        "give each URL to one service",
-                    ));
-                    return;
-                }
+            let held = *self.by_path.entry((host, &urls[index].path)).or_insert(index);
+            if held == index {
+                self.hosts[host].rules.push(index);
+            } else if urls[held].service != urls[index].service {
+                self.names.refusals.push(Refusal::new(
+                    title(&urls[index]),
+                    &urls[index].origin,
+                    format!("URLs it covers already belong to another service ({})", urls[held].origin),
+                    "give each URL to one service",
+                ));
+                return;
             }
         }
     }
@@ -162,38 +170,49 @@ impl<'z, 'n> HostZone<'z, 'n> {
     }
 
     /// Rules of a host with those it takes over from less specific patterns.
-    fn effective_rules(&self, host: &Host, ranked: &[(u16, u16)]) -> Vec<usize> {
+    fn effective_rules(&self, number: usize, ranked: &[(u16, u16)]) -> Vec<usize> {
         let urls = &self.names.network.urls;
-        let mut rules = host.rules.clone();
+        let host = &self.hosts[number];
         let (labels, keyed) = host.shape;
+        let mut rules = host.rules.clone();
+        let mut givers = vec![number];
         let wider =
             ranked.iter().filter(|shape| shape.0 == labels && shape.1 != keyed && shape.1 & !keyed == 0);
         for shape in wider {
             let Some(other) = self.by_slot.get(&self.slot(*shape, &host.labels)) else { continue };
-            let covered =
-                |rule: &usize| rules.iter().any(|held| urls[*rule].path.starts_with(&urls[*held].path));
-            let more: Vec<usize> =
-                self.hosts[*other].rules.iter().copied().filter(|rule| !covered(rule)).collect();
-            rules.extend(more);
+            let has = |path: &[String]| givers.iter().any(|giver| self.by_path.contains_key(&(*giver, path)));
+            let covered = |path: &[String]| (0..=path.len()).any(|end| has(&path[..end]));
+            rules.extend(self.hosts[*other].rules.iter().filter(|rule| !covered(&urls[**rule].path)));
+            givers.push(*other);
         }
         rules
     }
 
-    fn emit(&mut self, host: usize, ranked: &[(u16, u16)]) {
-        let host = &self.hosts[host];
+    /// Enters a host and its paths; `false` if there is no room for them.
+    fn emit(&mut self, number: usize, ranked: &[(u16, u16)]) -> bool {
         let urls = &self.names.network.urls;
-        let rules = self.effective_rules(host, ranked);
+        let rules = self.effective_rules(number, ranked);
+        if self.names.names.lacks_room(rules.len() + 1) {
+            self.names.refusals.push(Refusal::new(
+                title(&urls[rules[0]]),
+                &urls[rules[0]].origin,
+                format!("with its paths, there are more than {MAX_NAME_ENTRIES} names and URLs"),
+                "use fewer paths beneath host patterns that overlap",
+            ));
+            return false;
+        }
+        let Host { slot, shape, .. } = self.hosts[number];
         let flags = rules.iter().fold(0, |flags, rule| flags | 1 << urls[*rule].path.len());
         let whole = rules.iter().find(|rule| urls[**rule].path.is_empty());
         let value = whole.map_or(NONE, |rule| urls[*rule].service as u32);
-        let order = ranked.iter().position(|shape| *shape == host.shape).unwrap_or(0) as u16;
-        let slot = host.slot;
+        let order = ranked.iter().position(|ranked| *ranked == shape).unwrap_or(0) as u16;
         self.names.names.add_new(Entry { slot, value, order, flags, rule: rules[0] });
         for rule in rules.into_iter().filter(|rule| !urls[*rule].path.is_empty()) {
             let slot = path_slot(&self.names.keys, slot.fingerprint, &urls[rule].path);
             let value = urls[rule].service as u32;
             self.names.names.add_new(Entry { slot, value, order: 0, flags: 0, rule });
         }
+        true
     }
 }
 

@@ -272,6 +272,18 @@ fn literal_addresses_are_url_hosts() {
 }
 
 #[test]
+fn one_host_may_have_a_path_for_each_of_100_000_services() {
+    let services = (0..100_000).map(|n| service(&format!("s{n}"), 0)).collect();
+    let urls = (0..100_000).map(|n| url(&format!("http://www.acme.net/s{n}/x"), n)).collect();
+    let network = Network { services, urls, ..network() };
+    let image = compiled(&network).image;
+    for n in [0, 1, 50_000, 99_999] {
+        assert_eq!(url_service(&image, VIP, Scheme::Http, "www.acme.net", &format!("s{n}/x/y")), Some(n));
+    }
+    assert_eq!(url_service(&image, VIP, Scheme::Http, "www.acme.net", "s1"), None);
+}
+
+#[test]
 fn order_of_url_rules_and_zones_does_not_change_an_answer() {
     let urls = vec![
         url("http://{a}.z/live", 0),

@@ -223,6 +223,17 @@ fn urls_of_two_services_are_refused_with_both_places() {
 }
 
 #[test]
+fn host_patterns_whose_paths_multiply_beyond_the_table_are_refused() {
+    let mut network = small();
+    let paths = (0..2100).map(|n| url(&format!("http://{{customer}}.z/p{n}"), 0));
+    let hosts = (0..1000).map(|n| url(&format!("http://h{n}.z/own"), 1));
+    network.urls = paths.chain(hosts).collect();
+    let texts = texts(&network);
+    assert_eq!(texts.len(), 1, "{texts:#?}");
+    assert!(texts[0].contains("with its paths, there are more than 2097152 names and URLs"), "{}", texts[0]);
+}
+
+#[test]
 fn all_reasons_are_given_at_once() {
     let mut network = small();
     network.zones[0].grammars.push(grammar("ns1", 0));

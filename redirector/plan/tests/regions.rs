@@ -185,21 +185,29 @@ fn order_of_prefixes_does_not_change_a_byte() {
 }
 
 #[test]
-fn prefix_of_two_regions_is_refused_with_both_places() {
-    let mut network = only_regions(
-        vec![region_of("a", &["10.1.0.0/16", "10.0.0.0/8"]), region_of("b", &["10.1.0.0/16"])],
-        None,
-    );
+fn prefixes_of_two_regions_are_refused_with_both_places() {
+    let regions = vec![region_of("a", &["10.1.0.0/16", "10.0.0.0/8"]), region_of("b", &["10.1.0.0/16"])];
+    let mut network = only_regions(regions, None);
     network.regions[1].origin.line = 101;
-    let refused = refusals(&network);
-    assert_eq!(refused.len(), 1);
-    let text = refused[0].to_string();
-    assert!(
-        text.starts_with(
-            "box.toml:101:1: region \"b\": 10.1.0.0/16 also belongs to region \"a\" (box.toml:100:1)"
-        ),
-        "{text}"
-    );
+    let text = |network: &Network| {
+        let refused = refusals(network);
+        assert_eq!(refused.len(), 1, "{refused:#?}");
+        refused[0].to_string()
+    };
+    let want =
+        "box.toml:101:1: region \"b\": 10.1.0.0/16 also belongs to region \"a\" (box.toml:100:1); give";
+    assert!(text(&network).starts_with(want), "{}", text(&network));
+
+    let all: Vec<IpNet> =
+        (0..=65_535u32).map(|n| IpNet::new(Ipv4Addr::from(n << 16).into(), 16).expect("fits")).collect();
+    network.regions[0].prefixes.clone_from(&all);
+    network.regions[1].prefixes = all;
+    let want = "region \"b\": 0.0.0.0/16 (and 65535 more) also belongs to region \"a\"";
+    assert!(text(&network).contains(want), "{}", text(&network));
+
+    network.regions[0].prefixes = vec!["2001:db8::/32".parse().expect("prefix"); 2];
+    network.regions[1].prefixes.clear();
+    assert_eq!(compiled(&network).image.meta.regions, 3, "twice in one region says the same twice");
 }
 
 #[test]
