@@ -354,6 +354,22 @@ fn failures_outlast_the_resolution() {
 }
 
 #[test]
+fn answer_without_failed_servers_does_not_outlast_their_failure() {
+    let mock = Mock::replying(|q| ReplyBuilder { value: 3600, ..ReplyBuilder::handled(q, &[SERVER_2]) });
+    let timers = Timers { failure: Duration::from_millis(50), ..Timers::default() };
+    let stub = Stub::new(Config { timers, ..config(&mock) }).expect("a stub");
+    let failed = [(SERVER_1.parse().expect("an address"), FailureKind::Refused)];
+    stub.resolve_without(URL, &failed).expect("a resolution");
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while mock.requests().len() < 2 {
+        assert!(Instant::now() < deadline, "the answer is used for its whole lifetime");
+        std::thread::sleep(Duration::from_millis(5));
+        stub.resolve(URL).expect("a resolution");
+    }
+    assert!(server_list(&mock.requests()[1]).is_empty());
+}
+
+#[test]
 fn known_failures_and_preferences_are_in_the_request() {
     let mock = Mock::replying(|q| ReplyBuilder::handled(q, &[SERVER_1]));
     let prefer = ["192.0.2.1/32", "192.0.2.2/32", "192.0.2.0/24"].map(|net| net.parse().expect(net));
