@@ -22,6 +22,21 @@ impl XdpFrame {
         Self { ctx: ctx.ctx }
     }
 
+    /// Where the packet begins and ends now: resizing moves it.
+    ///
+    /// In assembly, because the fields are declared as `u32` while the kernel makes pointers of what is loaded from
+    /// them: LLVM would mask a value that must not be masked.
+    #[inline(always)]
+    fn bounds(&self) -> (usize, usize) {
+        let (data, end): (usize, usize);
+        // SAFETY: loads the first two fields of `xdp_md`, which is valid while the program runs.
+        unsafe {
+            asm!("{0} = *(u32 *)({2} + 0)", "{1} = *(u32 *)({2} + 4)", out(reg) data, out(reg) end, in(reg) self.ctx,
+                options(readonly, nostack, preserves_flags));
+        }
+        (data, end)
+    }
+
     /// Pointer to a `W` at `at`, if it lies within the packet.
     ///
     /// The verifier learns from `pointer + 2 > end`, but not from `pointer + 1 > end`, which LLVM turns into
@@ -38,8 +53,7 @@ impl XdpFrame {
         // verifier with a pointer whose range it has not seen.
         unsafe { asm!("{0} = {0}", inout(reg) place, options(pure, nomem, nostack, preserves_flags)) };
         place &= LAST_PLACE;
-        // SAFETY: the kernel guarantees that the context is valid while the program runs.
-        let (data, end) = unsafe { ((*self.ctx).data as usize, (*self.ctx).data_end as usize) };
+        let (data, end) = self.bounds();
         let mut start = data + place;
         // SAFETY: as above: the very pointer that is checked is the one that is used.
         unsafe { asm!("{0} = {0}", inout(reg) start, options(pure, nomem, nostack, preserves_flags)) };

@@ -1,3 +1,6 @@
-//! The redirector daemon.
+//! The redirector daemon: facts come in, `redirector-plan` turns them into tables, and `redirector-core` answers from
+//! them, in the kernel through [`dataplane`] and in userspace.
 
 pub mod config;
+pub mod dataplane;
+pub mod state;

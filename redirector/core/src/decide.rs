@@ -6,6 +6,7 @@ use crate::table::{
     SHARE_ENTRIES, SHARE_LEVELS, Service, ShareRecord, TIER_FALLBACK, Tables,
 };
 use crate::verdict::{MAX_ENDPOINTS, Reason, Verdict};
+use crate::verifier::forget;
 
 /// Endpoints the fast path chooses at most; requests for more are punted.
 pub const FAST_ENDPOINTS: u32 = 4;
@@ -51,8 +52,8 @@ pub struct Query {
     pub content: u64,
     /// Query ID and source port, for services that spread.
     pub spread: u64,
-    /// Family of the addresses wanted.
-    pub want_v6: bool,
+    /// Family of the addresses wanted: 0 IPv4, 1 IPv6. A number, because the verifier knows no range of a `bool`.
+    pub family: u32,
     /// Endpoints wanted, 1..=8.
     pub want: u32,
     /// Digests ([`Keys::address`]) of servers the client reports as failed; 0 is unused.
@@ -126,12 +127,12 @@ fn choose<T: Tables, const FULL: bool>(
 ) -> Option<()> {
     let meta = tables.meta()?;
     verdict.region = region(&query.client, tables)?;
-    let row = service.coverage.wrapping_mul(2).wrapping_add(query.want_v6 as u32);
+    let row = service.coverage.wrapping_mul(2).wrapping_add(query.family & 1);
     let cell = row.wrapping_mul(meta.regions).wrapping_add(verdict.region);
     let mut group = tables.cells(cell >> 4)?.words[(cell & 15) as usize];
     let mut pointer = if group == NONE { GroupPointer::new(NONE, 0) } else { tables.group(group)? };
     if pointer.record() == NONE {
-        let fallback = service.fallback[query.want_v6 as usize];
+        let fallback = service.fallback[query.family as usize & 1];
         if fallback != NONE {
             group = fallback;
             pointer = tables.group(fallback)?;
@@ -196,6 +197,7 @@ fn pick_entry(record: &ShareRecord, hash: u64, free: u32, keys: &Keys) -> Option
     for threshold in &record.thresholds[..SHARE_ENTRIES - 1] {
         index += (point >= *threshold) as usize;
     }
+    let index = forget(index, hash) & (SHARE_ENTRIES - 1);
     if free >> index & 1 == 1 {
         return Some(index);
     }
@@ -216,6 +218,7 @@ fn rehash(record: &ShareRecord, hash: u64, free: u32, keys: &Keys) -> Option<usi
     for sum in &sums[..SHARE_ENTRIES - 1] {
         index += (point >= *sum) as usize;
     }
+    let index = forget(index, hash) & (SHARE_ENTRIES - 1);
     (free >> index & 1 == 1).then_some(index)
 }
 
@@ -262,7 +265,7 @@ fn pick_leaf<T: Tables, const FULL: bool>(
         }
         let Some(entry) = pick_entry(record, hash, free, keys) else { break };
         let entry = entry & (SHARE_ENTRIES - 1);
-        free &= !(1 << entry);
+        free = forget((free & !(1 << entry)) as usize, hash) as u32;
         hash = keys.step(hash, entry as u64 + 1);
         let target = tables.target(record.refs[entry] as u32)?;
         if query.excluded[0] != 0 && is_excluded::<FULL>(query, target.digests) {

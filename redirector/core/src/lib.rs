@@ -4,6 +4,8 @@
 //! [`table`]s, and `wire` writes the reply in place. The XDP program and the slow path call the same functions over
 //! the same tables, so they cannot disagree.
 #![no_std]
+// For `verifier`: inline assembly on the BPF target is an unstable feature.
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(test)]
 extern crate std;
@@ -13,4 +15,5 @@ pub mod hash;
 pub mod lookup;
 pub mod table;
 pub mod verdict;
+pub mod verifier;
 pub mod wire;

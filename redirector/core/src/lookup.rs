@@ -2,9 +2,10 @@
 
 use crate::hash::{Keys, Slot};
 use crate::table::{
-    MAX_CODEPOINT_LABELS, MAX_PATH_SEGMENTS, MAX_SHAPES, NAME_PARTIAL, NameEntry, SPACE_DNS, SPACE_PATH,
-    Tables, VipEntry, Zone,
+    MAX_CODEPOINT_LABELS, MAX_PATH_SEGMENTS, MAX_SHAPES, NAME_PARTIAL, NONE, NameEntry, SPACE_DNS,
+    SPACE_PATH, Tables, VipEntry, Zone,
 };
+use crate::verifier::forget;
 
 /// Most labels a DNS name has (RFC 1035 section 2.3.4: 255 octets).
 pub const MAX_LABELS: usize = 128;
@@ -68,8 +69,11 @@ pub fn mapped(ipv4: u32) -> [u64; 2] {
     return [0, 0xffff_0000_0000 | ipv4 as u64];
 }
 
-/// Longest suffix of a name of `count` labels that is a zone of the CDN: its number. `space` is [`SPACE_DNS`] or a
-/// URL kind; `depths` is the VIP's bit set for it.
+/// Longest suffix of a name of `count` labels that is a zone of the CDN: its number, or [`NONE`]. `space` is
+/// [`SPACE_DNS`] or a URL kind; `depths` is the VIP's bit set for it.
+///
+/// What is found is a plain number here and in the functions below: what an empty `Option` leaves undefined, LLVM
+/// fills with whatever a register holds, and the verifier refuses arithmetic on pointers.
 #[inline(always)]
 pub fn suffix<T: Tables, const MAX: usize>(
     tables: &T,
@@ -78,10 +82,10 @@ pub fn suffix<T: Tables, const MAX: usize>(
     space: u32,
     cdn: u16,
     depths: u32,
-) -> Option<u32> {
-    let meta = tables.meta()?;
+) -> u32 {
+    let Some(meta) = tables.meta() else { return NONE };
     let mut slot = Slot::start(&meta.keys, space, cdn as u32);
-    let mut found = None;
+    let mut found = NONE;
     for depth in 1..=MAX {
         // No suffix is longer than 31 labels: `depths` has no bit for it.
         if depth > count || depth > 31 || depths >> depth == 0 {
@@ -91,8 +95,9 @@ pub fn suffix<T: Tables, const MAX: usize>(
         if depths >> depth & 1 == 1
             && let Some(entry) = find(slot, meta.suffix_mask, |index| tables.suffix_bucket(index))
         {
-            found = Some(entry.value);
+            found = entry.value;
         }
+        found = forget(found as usize, slot.find) as u32;
     }
     found
 }
@@ -102,12 +107,12 @@ fn find<'t>(
     slot: Slot,
     mask: u32,
     bucket: impl Fn(u32) -> Option<&'t crate::table::NameBucket>,
-) -> Option<NameEntry> {
+) -> Option<&'t NameEntry> {
     for index in slot.buckets(mask) {
         let bucket = bucket(index)?;
         for entry in &bucket.entries {
             if entry.fingerprint == slot.fingerprint {
-                return Some(*entry);
+                return Some(entry);
             }
         }
     }
@@ -135,7 +140,7 @@ pub fn codepoint_slot(
 }
 
 /// The rule for the first `count` labels beneath a zone: the lowest order of all that match; partial names (which only
-/// say that longer ones exist) come after every full rule.
+/// say that longer ones exist) come after every full rule. Without a match the result's fingerprint is 0.
 #[inline(always)]
 pub fn rule<T: Tables>(
     tables: &T,
@@ -144,37 +149,34 @@ pub fn rule<T: Tables>(
     space: u32,
     number: u32,
     zone: &Zone,
-) -> Option<NameEntry> {
-    let meta = tables.meta()?;
-    let mut best: Option<NameEntry> = None;
+) -> NameEntry {
+    let mut best = NameEntry { order: u16::MAX, ..NameEntry::default() };
+    let Some(meta) = tables.meta() else { return best };
     for shape in &zone.shapes[..MAX_SHAPES] {
         if shape.labels as usize != count {
             continue;
         }
         let slot = codepoint_slot(&meta.keys, space, number, (shape.labels, shape.keyed), |i| labels.hash(i));
         if let Some(entry) = find(slot, meta.name_mask, |index| tables.name_bucket(index))
-            && best.is_none_or(|held| entry.order < held.order)
+            && (best.fingerprint == 0 || entry.order < best.order)
         {
-            best = Some(entry);
+            best = *entry;
         }
+        best.fingerprint = forget(best.fingerprint as usize, slot.find) as u64;
     }
     best
 }
 
 /// Service of a URL whose host's rule is `host` and whose path begins with the first `segments` of `labels.segments`,
-/// and how many segments its rule has: the longest rule wins. `None`: the host has rules, but none for this path.
+/// and how many segments its rule has: the longest rule wins. [`NONE`]: the host has rules, but none for this path.
 #[inline(always)]
-pub fn path<T: Tables>(
-    tables: &T,
-    labels: &Labels,
-    segments: usize,
-    host: &NameEntry,
-) -> Option<(u32, usize)> {
-    let meta = tables.meta()?;
+pub fn path<T: Tables>(tables: &T, labels: &Labels, segments: usize, host: &NameEntry) -> (u32, usize) {
     // Bit 0: a rule for the whole host, whose service is the entry's value.
-    let mut found = if host.flags & 1 == 1 { Some((host.value, 0)) } else { None };
+    let mut service = if host.flags & 1 == 1 { host.value } else { NONE };
+    let mut length = 0;
+    let Some(meta) = tables.meta() else { return (NONE, 0) };
     if host.flags >> 1 == 0 {
-        return found;
+        return (service, 0);
     }
     let mut slot =
         Slot { find: host.fingerprint, fingerprint: host.fingerprint }.push(&meta.keys, SPACE_PATH as u64);
@@ -186,10 +188,11 @@ pub fn path<T: Tables>(
         if host.flags >> depth & 1 == 1
             && let Some(entry) = find(slot, meta.name_mask, |index| tables.name_bucket(index))
         {
-            found = Some((entry.value, depth));
+            (service, length) = (entry.value, depth);
         }
+        (service, length) = (forget(service as usize, slot.find) as u32, forget(length, slot.find));
     }
-    found
+    (service, length)
 }
 
 /// Whether an entry of the name table only says that names beneath it exist.
@@ -199,10 +202,11 @@ pub fn is_partial(entry: &NameEntry) -> bool {
 }
 
 /// URL schemes by their number in key spaces (`SPACE_URL` + scheme).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(u32)]
 pub enum Scheme {
     /// `http`
+    #[default]
     Http = 0,
     /// `https`
     Https = 1,

@@ -2,14 +2,16 @@
 //!
 //! With `FULL` everything is answered; without, extensions, preferences, long server lists and errors are punted.
 
-use super::{Action, Asked, Message, Scratch, Trace, text};
+use super::{Action, Asked, Message, Scratch, text};
 use crate::decide::{FAST_ENDPOINTS, FAST_EXCLUDED, MAX_EXCLUDED, Query, decide};
 use crate::hash::{Keys, Slot, fold_case};
 use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS, Scheme};
 use crate::table::{
-    CHOOSE_CONTENT, MAX_PATH_SEGMENTS, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, SPACE_URL, Service, Tables,
+    CHOOSE_CONTENT, MAX_PATH_SEGMENTS, NONE, NameEntry, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, SPACE_URL,
+    Service, Tables,
 };
 use crate::verdict::{MAX_ENDPOINTS, Reason, Verdict};
+use crate::verifier::phase;
 
 /// UDP port.
 pub const PORT: u16 = 2554;
@@ -62,19 +64,20 @@ const SERVER_FAILED: u8 = 1;
 const SERVER_PREFERRED: u8 = 2;
 const CRITICAL: u16 = 0x8000;
 
-const SCOPE_URL: u8 = 0;
-const SCOPE_HOST: u8 = 1;
-const SCOPE_PREFIX: u8 = 2;
-const FLAG_MORE: u8 = 1;
+const SCOPE_URL: u32 = 0;
+const SCOPE_HOST: u32 = 1;
+const SCOPE_PREFIX: u32 = 2;
+const FLAG_MORE: u32 = 1;
 
 /// Words of host text the fast path scans.
-const FAST_HOST_WORDS: usize = 32;
+const FAST_HOST_WORDS: usize = 24;
 /// Words of path text the fast path scans.
-const FAST_PATH_WORDS: usize = 32;
+const FAST_PATH_WORDS: usize = 24;
 const FULL_WORDS: usize = MAX_URL;
 
 /// Where a URL's parts lie in a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct UrlPlace {
     /// First byte of the URL; at least 8.
     pub start: usize,
@@ -84,23 +87,33 @@ pub struct UrlPlace {
     pub host: usize,
     /// Byte behind the host.
     pub host_end: usize,
-    /// Scheme.
-    pub scheme: Scheme,
+    /// [`Scheme`], as a number: the verifier knows no range of an enum that comes from memory.
+    pub scheme: u32,
 }
 
 /// The rule that holds for a URL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Located {
     /// Service number.
     pub service: u32,
     /// Content key (0 unless the service chooses by content).
     pub content: u64,
     /// Hint scope.
-    scope: u8,
+    scope: u32,
     /// Bytes of the URL that the prefix scope covers.
-    prefix: u16,
+    prefix: u32,
     /// Bytes of the host that make the suffix handled here.
-    suffix: u8,
+    suffix: u32,
+    /// Zone number of the host's suffix.
+    zone: u32,
+    /// Labels of the host, and those before the suffix.
+    labels: usize,
+    codepoint: usize,
+    /// The host's rule.
+    host: NameEntry,
+    /// Leading path segments that were read.
+    segments: usize,
 }
 
 /// Outcome of reading or locating: goes on, or ends here.
@@ -130,13 +143,31 @@ impl Stop {
     const LONG: Self = Self { punt: Reason::PuntLabels, ..Self::BAD };
 }
 
-/// A request's fixed part; its server list goes into the query.
-struct Request {
-    families: u8,
+/// A request's way from phase to phase; its server list goes into the query.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Work {
+    place: UrlPlace,
+    located: Located,
+    families: u32,
+    /// Entries of the server list.
+    servers: usize,
     /// Endpoints asked for, and how many of them fit.
     asked_for: u32,
     fits: u32,
-    place: UrlPlace,
+    answer: Answer,
+}
+
+/// What the reply says.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct Answer {
+    status: u32,
+    lifetime: u32,
+    endpoints: u32,
+    /// A rule was found: the hints mean something.
+    located: bool,
+    more: bool,
 }
 
 /// Turns a request into its reply.
@@ -148,38 +179,28 @@ pub fn respond<M: Message, T: Tables, const FULL: bool>(
     tables: &T,
     scratch: &mut Scratch,
 ) -> Action {
-    let answer = answer::<M, T, FULL>(message, asked, tables, scratch);
-    let Scratch { verdict, trace, .. } = scratch;
-    let answer = match answer {
-        Ok(answer) => answer,
-        Err(stop) if !FULL => return trace.with(stop.punt, Action::Punt),
-        Err(Stop { reason, status: None, .. }) => return trace.with(reason, Action::Ignore),
-        Err(Stop { reason, status: Some(status), .. }) => {
-            trace.reason = reason;
-            Answer::status(status)
-        }
+    let end = match answer::<M, T, FULL>(message, asked, tables, scratch) {
+        Ok(()) => None,
+        Err(stop) if !FULL => return scratch.trace.with(stop.punt, Action::Punt),
+        Err(Stop { reason, status: None, .. }) => return scratch.trace.with(reason, Action::Ignore),
+        Err(Stop { reason, status: Some(status), .. }) => Some((reason, status)),
     };
-    write(message, &answer, verdict, tables, trace)
-}
-
-/// What the reply says.
-struct Answer {
-    status: Status,
-    lifetime: u32,
-    located: Option<(Located, Scheme)>,
-    endpoints: u32,
-    want_v6: bool,
-    more: bool,
+    if let Some((reason, status)) = end {
+        scratch.trace.reason = reason;
+        scratch.cdsr.answer = Answer::of(status);
+    }
+    phase();
+    write(message, tables, scratch)
 }
 
 impl Answer {
-    fn status(status: Status) -> Self {
+    fn of(status: Status) -> Self {
         let lifetime = match status {
             Status::NotMine => NOT_MINE_LIFETIME,
             Status::RetryLater => RETRY_DELAY,
             _ => 0,
         };
-        Self { status, lifetime, located: None, endpoints: 0, want_v6: false, more: false }
+        Self { status: status as u32, lifetime, ..Self::default() }
     }
 }
 
@@ -189,50 +210,50 @@ fn answer<M: Message, T: Tables, const FULL: bool>(
     asked: &Asked<'_>,
     tables: &T,
     scratch: &mut Scratch,
-) -> Step<Answer> {
-    let Scratch { labels, query, verdict, trace } = scratch;
+) -> Step<()> {
+    let Scratch { labels, query, verdict, trace, cdsr: work, .. } = scratch;
     let keys = &tables.meta().ok_or(Stop::TABLE)?.keys;
-    let request = read::<M, FULL>(message, keys, query)?;
+    read::<M, FULL>(message, work)?;
+    phase();
+    read_servers::<M, FULL>(message, keys, work.servers, query)?;
+    phase();
     let (cdn, depths) = (asked.vip.cdn, asked.vip.url_depths);
-    let located = locate::<M, T, FULL>(message, &request.place, cdn, depths, tables, labels)?;
-    let service = tables.service(located.service).ok_or(Stop::TABLE)?;
-    trace.service = located.service;
-    let want_v6 = family(request.families, asked.client.v6, service);
-    let has = if want_v6 { SERVICE_HAS_IPV6 } else { SERVICE_HAS_IPV4 };
-    let mut answer = Answer {
-        status: Status::Handled,
-        lifetime: service.hint_lifetime,
-        located: Some((located, request.place.scheme)),
-        endpoints: 0,
-        want_v6,
-        more: false,
-    };
-    if service.flags & has == 0 {
+    locate::<M, T, FULL>(message, &work.place, cdn, depths, tables, labels, &mut work.located)?;
+    phase();
+    let number = work.located.service;
+    let service = tables.service(number).ok_or(Stop::TABLE)?;
+    trace.service = number;
+    let v6 = family(work.families, asked.client.v6, service);
+    work.answer = Answer { lifetime: service.hint_lifetime, located: true, ..Answer::default() };
+    if service.flags & if v6 { SERVICE_HAS_IPV6 } else { SERVICE_HAS_IPV4 } == 0 {
         trace.reason = Reason::NoDataFamily;
-        return Ok(answer);
+        return Ok(());
     }
     query.client = asked.client;
-    query.service = located.service;
-    query.content = located.content;
+    query.service = number;
+    query.content = work.located.content;
     query.spread = asked.port as u64;
-    query.want_v6 = want_v6;
-    query.want = request.asked_for.min(request.fits);
+    query.family = v6 as u32;
+    query.want = work.asked_for.min(work.fits);
+    phase();
     decide::<T, FULL>(query, service, tables, verdict);
-    trace.verdict(located.service, verdict);
+    phase();
+    trace.verdict(number, verdict);
     if verdict.reason.is_punt() {
         return Err(Stop { reason: verdict.reason, punt: verdict.reason, status: None });
     }
     if verdict.reason == Reason::NothingUsable || (verdict.count == 0 && query.want > 0) {
-        return Ok(Answer::status(Status::RetryLater));
+        work.answer = Answer::of(Status::RetryLater);
+        return Ok(());
     }
-    answer.more = query.want < request.asked_for && verdict.count == query.want;
-    answer.endpoints = verdict.count;
-    Ok(answer)
+    work.answer.more = query.want < work.asked_for && verdict.count == query.want;
+    work.answer.endpoints = verdict.count;
+    Ok(())
 }
 
 /// Family of the endpoints: the one asked for; the datagram's if both will do and the service has it.
 #[inline(always)]
-fn family(families: u8, client_v6: bool, service: &Service) -> bool {
+fn family(families: u32, client_v6: bool, service: &Service) -> bool {
     let has_v4 = service.flags & SERVICE_HAS_IPV4 != 0;
     let has_v6 = service.flags & SERVICE_HAS_IPV6 != 0;
     match families {
@@ -244,7 +265,7 @@ fn family(families: u8, client_v6: bool, service: &Service) -> bool {
 }
 
 #[inline(always)]
-fn read<M: Message, const FULL: bool>(message: &M, keys: &Keys, query: &mut Query) -> Step<Request> {
+fn read<M: Message, const FULL: bool>(message: &M, work: &mut Work) -> Step<()> {
     if message.len() < REPLY_HEADER {
         return Err(Stop::NOT_A_REQUEST);
     }
@@ -256,7 +277,7 @@ fn read<M: Message, const FULL: bool>(message: &M, keys: &Keys, query: &mut Quer
     if first >> 8 & 0xff != VERSION as u32 {
         return Err(Stop::VERSION);
     }
-    let (families, url) = ((wants >> 24) as u8, wants as usize & 0xffff);
+    let (families, url) = (wants >> 24, wants as usize & 0xffff);
     let (host_at, host_length) = ((counts >> 24) as usize, counts as usize >> 16 & 0xff);
     let (servers, extensions) = (counts as usize >> 8 & 0xff, lengths as usize >> 16);
     let start = REQUEST_HEADER + servers * SERVER_ENTRY;
@@ -275,18 +296,18 @@ fn read<M: Message, const FULL: bool>(message: &M, keys: &Keys, query: &mut Quer
     }
     let host = start + host_at;
     let scheme = scheme(message, start, host_at)?;
-    let place = UrlPlace { start, end, host, host_end: host + host_length, scheme };
-    check_host_end(message, &place)?;
+    work.place = UrlPlace { start, end, host, host_end: host + host_length, scheme: scheme as u32 };
+    check_host_end(message, &work.place)?;
     if FULL {
         check_extensions(message, end, extensions)?;
     }
-    let asked_for = match wants >> 16 & 0xff {
+    (work.families, work.servers) = (families, servers);
+    work.asked_for = match wants >> 16 & 0xff {
         0 => FAST_ENDPOINTS,
         some => some.min(MAX_ENDPOINTS as u32),
     };
-    let fits = ((message.len() - REPLY_HEADER) / ENDPOINT).min(MAX_ENDPOINTS) as u32;
-    read_servers::<M, FULL>(message, keys, servers, query)?;
-    Ok(Request { families, asked_for, fits, place })
+    work.fits = ((message.len() - REPLY_HEADER) / ENDPOINT).min(MAX_ENDPOINTS) as u32;
+    Ok(())
 }
 
 /// Scheme of the URL at `start`, whose host must follow it at once: no user information (RFC 3986 section 3.2.1).
@@ -374,41 +395,53 @@ pub fn locate<M: Message, T: Tables, const FULL: bool>(
     depths: u32,
     tables: &T,
     labels: &mut Labels,
-) -> Step<Located> {
+    located: &mut Located,
+) -> Step<()> {
     let keys = tables.meta().ok_or(Stop::TABLE)?.keys;
     let count = scan_host::<M, FULL>(message, &keys, place, labels)?;
-    let space = place.scheme.space();
+    phase();
+    let space = SPACE_URL + place.scheme;
     let number = if FULL {
         lookup::suffix::<T, MAX_LABELS>(tables, labels, count, space, cdn, depths)
     } else {
         lookup::suffix::<T, FAST_LABELS>(tables, labels, count, space, cdn, depths)
     };
-    let number = number.ok_or(Stop::NOT_MINE)?;
-    let zone = tables.zone(number).ok_or(Stop::TABLE)?;
-    let codepoint = count - (zone.suffix_labels as usize).min(count);
-    let host = lookup::rule(tables, labels, codepoint, space, number, zone).ok_or(Stop::NOT_MINE)?;
-    let segments =
-        if host.flags >> 1 == 0 { 0 } else { scan_path::<M, FULL>(message, &keys, place, labels)? };
-    let (service, depth) = lookup::path(tables, labels, segments, &host).ok_or(Stop::NOT_MINE)?;
-    let suffix_at = labels.offsets[codepoint & (MAX_LABELS - 1)] as usize;
-    let mut located = Located {
-        service,
-        content: 0,
-        scope: if host.flags >> 1 == 0 { SCOPE_HOST } else { SCOPE_URL },
-        prefix: 0,
-        suffix: place.host_end.wrapping_sub(suffix_at) as u8,
-    };
+    if number == NONE {
+        return Err(Stop::NOT_MINE);
+    }
+    located.zone = number;
+    located.labels = count;
+    phase();
+    let zone = tables.zone(located.zone).ok_or(Stop::TABLE)?;
+    let codepoint = located.labels - (zone.suffix_labels as usize).min(located.labels);
+    located.codepoint = codepoint;
+    located.host = lookup::rule(tables, labels, codepoint, space, located.zone, zone);
+    phase();
+    if located.host.fingerprint == 0 {
+        return Err(Stop::NOT_MINE);
+    }
+    let paths = located.host.flags >> 1 != 0;
+    located.segments = if paths { scan_path::<M, FULL>(message, &keys, place, labels)? } else { 0 };
+    phase();
+    let (service, depth) = lookup::path(tables, labels, located.segments, &located.host);
+    if service == NONE {
+        return Err(Stop::NOT_MINE);
+    }
+    let suffix_at = labels.offsets[located.codepoint & (MAX_LABELS - 1)] as usize;
+    located.service = service;
+    located.content = 0;
+    located.suffix = place.host_end.wrapping_sub(suffix_at) as u32 & 0xff;
+    (located.scope, located.prefix) = if !paths { (SCOPE_HOST, 0) } else { (SCOPE_URL, 0) };
     if depth > 0 {
-        located.scope = SCOPE_PREFIX;
         let end = labels.segment_ends[(depth - 1) & (MAX_PATH_SEGMENTS - 1)] as usize;
-        located.prefix = end.wrapping_sub(place.start) as u16;
+        (located.scope, located.prefix) = (SCOPE_PREFIX, end.wrapping_sub(place.start) as u32 & 0xffff);
     }
-    if tables.service(service).ok_or(Stop::TABLE)?.choose_by == CHOOSE_CONTENT {
-        located.scope = SCOPE_URL;
-        located.prefix = 0;
-        located.content = content::<M, FULL>(message, &keys, place, labels, count)?;
+    phase();
+    if tables.service(located.service).ok_or(Stop::TABLE)?.choose_by == CHOOSE_CONTENT {
+        (located.scope, located.prefix) = (SCOPE_URL, 0);
+        located.content = content::<M, FULL>(message, &keys, place, labels, located.labels)?;
     }
-    Ok(located)
+    Ok(())
 }
 
 #[inline(always)]
@@ -507,13 +540,8 @@ fn content<M: Message, const FULL: bool>(
 
 /// Writes the reply: everything but the nonce is new.
 #[inline(always)]
-fn write<M: Message, T: Tables>(
-    message: &mut M,
-    answer: &Answer,
-    verdict: &Verdict,
-    tables: &T,
-    trace: &mut Trace,
-) -> Action {
+fn write<M: Message, T: Tables>(message: &mut M, tables: &T, scratch: &mut Scratch) -> Action {
+    let Scratch { query, verdict, trace, cdsr: Work { place, located, answer, .. }, .. } = scratch;
     let Some(nonce) = message.load::<u64>(4) else { return trace.with(Reason::NotARequest, Action::Ignore) };
     let count = answer.endpoints as usize & 15;
     if let Err(reason) = message.begin_reply(0, REPLY_HEADER + count * ENDPOINT) {
@@ -521,19 +549,16 @@ fn write<M: Message, T: Tables>(
     }
     let first = (MAGIC as u32) << 16 | (VERSION as u32) << 8 | (REPLY | RESOLVE) as u32;
     let (scope, prefix, suffix) =
-        answer.located.map_or((0, 0, 0), |(located, _)| (located.scope, located.prefix, located.suffix));
-    let status = (answer.status as u32) << 24 | (count as u32) << 16 | trace.reason as u32;
-    let hint = (scope as u32) << 24 | (answer.more as u32 * FLAG_MORE as u32) << 16 | prefix as u32;
+        if answer.located { (located.scope, located.prefix, located.suffix) } else { (0, 0, 0) };
+    let status = answer.status << 24 | (count as u32) << 16 | trace.reason as u32;
+    let hint = scope << 24 | (answer.more as u32 * FLAG_MORE) << 16 | prefix;
     let mut done = message.append(0, first.to_be()).and(message.append(4, nonce));
     done = done.and(message.append(12, status.to_be())).and(message.append(16, answer.lifetime.to_be()));
-    done =
-        done.and(message.append(20, hint.to_be())).and(message.append(24, ((suffix as u32) << 24).to_be()));
-    if let Some((_, scheme)) = answer.located {
-        for index in 0..MAX_ENDPOINTS {
-            if index < count {
-                done = done
-                    .and_then(|()| write_endpoint(message, verdict, index, scheme, answer.want_v6, tables));
-            }
+    done = done.and(message.append(20, hint.to_be())).and(message.append(24, (suffix << 24).to_be()));
+    for index in 0..MAX_ENDPOINTS {
+        if index < count {
+            let v6 = query.family != 0;
+            done = done.and_then(|()| write_endpoint(message, verdict, index, place.scheme, v6, tables));
         }
     }
     match done {
@@ -547,14 +572,18 @@ fn write_endpoint<M: Message, T: Tables>(
     message: &mut M,
     verdict: &Verdict,
     index: usize,
-    scheme: Scheme,
+    scheme: u32,
     v6: bool,
     tables: &T,
 ) -> Option<()> {
     let target = tables.target(verdict.targets[index])?;
     let at = REPLY_HEADER + index * ENDPOINT;
     let address = if v6 { target.ipv6 } else { lookup::mapped(target.ipv4) };
-    let port = target.ports[scheme as usize];
+    let port = match scheme {
+        0 => target.ports[0],
+        1 => target.ports[1],
+        _ => target.ports[2],
+    };
     message.append(at, address[0])?;
     message.append(at + 8, address[1])?;
     let tail = (port as u64) << 48

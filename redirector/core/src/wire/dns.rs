@@ -3,14 +3,16 @@
 //! `respond` is the only author of DNS answers. With `FULL` it answers everything; without, it answers what the fast
 //! path is for and punts the rest, and where it answers it gives the same bytes.
 
-use super::{Action, Asked, Message, Scratch, Trace};
+use super::{Action, Asked, Message, Scratch, Trace, text};
 use crate::decide::{Query, decide};
 use crate::hash::{Keys, Slot};
 use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS};
 use crate::table::{
-    CHOOSE_CONTENT, SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, SPACE_DNS, Service, Tables, Zone,
+    CHOOSE_CONTENT, NONE, SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, SPACE_DNS, Service, Tables,
+    Zone,
 };
 use crate::verdict::{Reason, Verdict};
+use crate::verifier::{forget, phase};
 
 /// Bytes of a DNS header.
 pub const HEADER: usize = 12;
@@ -52,7 +54,8 @@ const OPT_LENGTH: usize = 11;
 const DISCOVERY: &[u8] = b"\x11v=cdsr1 port=2554";
 
 /// A query's fixed parts and where its question ends.
-#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Head {
     /// First four bytes: ID and flags.
     id_flags: u32,
@@ -66,9 +69,11 @@ struct Head {
     end: usize,
     /// QTYPE.
     qtype: u16,
-    /// EDNS was there: its DO bit.
-    edns: Option<bool>,
+    /// EDNS: [`NO_EDNS`], or whether the DO bit is set.
+    edns: u16,
 }
+
+const NO_EDNS: u16 = 2;
 
 impl Head {
     fn flags(&self) -> u16 {
@@ -76,33 +81,72 @@ impl Head {
     }
 }
 
-/// What the answer section or its absence is.
-#[derive(Debug, Clone, Copy)]
-enum Body {
-    /// Addresses of the verdict's targets.
-    Targets { v6: bool },
-    /// Address of the VIP.
-    Vip { v6: bool, ttl: u32 },
-    /// SOA in the authority section.
-    Negative { rcode: u16 },
-    /// No record.
-    Empty { rcode: u16 },
-    /// SOA as answer.
-    Soa,
-    /// NS as answer, with its addresses.
-    Ns,
-    /// Discovery TXT.
-    Discovery,
+/// What the answer section or its absence is. Numbers throughout: what an enum leaves undefined, LLVM fills with
+/// whatever a register holds, and the verifier refuses arithmetic on pointers.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Body {
+    /// [`UNDECIDED`] and others.
+    kind: u32,
+    /// RCODE, or address family (0 IPv4, 1 IPv6).
+    value: u32,
+}
+
+/// Not known yet: the targets of a service.
+const UNDECIDED: u32 = 0;
+/// Addresses of the verdict's targets.
+const TARGETS: u32 = 1;
+/// Address of the VIP.
+const VIP: u32 = 2;
+/// SOA in the authority section.
+const NEGATIVE: u32 = 3;
+/// No record.
+const EMPTY: u32 = 4;
+/// SOA as answer.
+const SOA: u32 = 5;
+/// NS as answer, with its addresses.
+const NS: u32 = 6;
+/// Discovery TXT.
+const DISCOVERED: u32 = 7;
+
+impl Body {
+    #[inline(always)]
+    fn new(kind: u32, value: u32) -> Self {
+        Self { kind, value }
+    }
+    #[inline(always)]
+    fn empty(rcode: u16) -> Self {
+        Self::new(EMPTY, rcode as u32)
+    }
 }
 
 /// Everything a reply is built from.
-struct Plan<'t> {
-    head: Head,
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct Plan {
     body: Body,
-    zone: Option<&'t Zone>,
     /// Where the zone's name begins in the question.
     suffix_at: usize,
-    vip: u16,
+    /// VIP number.
+    vip: u32,
+    /// The zone's SOA serial.
+    serial: u32,
+    /// The zone's TTL for negative answers.
+    negative_ttl: u32,
+    /// The zone's TTL for its own records.
+    ns_ttl: u32,
+}
+
+/// A query's way from phase to phase.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Work {
+    head: Head,
+    plan: Plan,
+    /// Zone and its number of labels before the suffix.
+    zone: u32,
+    codepoint: usize,
+    service: u32,
 }
 
 /// Turns a query into its answer.
@@ -114,28 +158,22 @@ pub fn respond<M: Message, T: Tables, const FULL: bool>(
     tables: &T,
     scratch: &mut Scratch,
 ) -> Action {
-    let Scratch { labels, query, verdict, trace } = scratch;
-    let Some(meta) = tables.meta() else { return trace.with(Reason::PuntTable, Action::Punt) };
-    let head = match read_head::<M, FULL>(message, &meta.keys, labels) {
-        Ok(head) => head,
-        Err(refusal) => return refuse::<M, T, FULL>(message, refusal, tables, verdict, trace),
-    };
-    let mut context = Context { head: &head, asked, tables, labels, query, verdict, trace };
-    match plan::<T, FULL>(&mut context) {
-        Some(plan) => write(message, &plan, verdict, tables, trace),
-        None => Action::Punt,
+    let Some(meta) = tables.meta() else { return scratch.trace.with(Reason::PuntTable, Action::Punt) };
+    if let Err(refusal) =
+        read_head::<M, FULL>(message, &meta.keys, &mut scratch.labels, &mut scratch.dns.head)
+    {
+        return refuse::<M, T, FULL>(message, refusal, tables, scratch);
     }
-}
-
-/// What a query is looked up and decided with.
-struct Context<'a, 't, T> {
-    head: &'a Head,
-    asked: &'a Asked<'a>,
-    tables: &'t T,
-    labels: &'a Labels,
-    query: &'a mut Query,
-    verdict: &'a mut Verdict,
-    trace: &'a mut Trace,
+    phase();
+    if find_rule::<T, FULL>(asked, tables, scratch).is_none() {
+        return Action::Punt;
+    }
+    phase();
+    if scratch.dns.plan.body.kind == UNDECIDED && choose::<T, FULL>(asked, tables, scratch).is_none() {
+        return Action::Punt;
+    }
+    phase();
+    write(message, tables, scratch)
 }
 
 /// Why a message is not a query that can be looked up.
@@ -145,14 +183,13 @@ struct Refusal {
     reason: Reason,
     punt: Reason,
     rcode: u16,
-    /// Set when the question could be read: it is repeated in the answer.
-    head: Option<Head>,
+    /// The question could be read and is repeated in the answer.
+    question: bool,
 }
 
 impl Refusal {
-    fn form(head: Option<Head>) -> Self {
-        Self { reason: Reason::DnsFormErr, punt: Reason::PuntDnsForm, rcode: FORMERR, head }
-    }
+    const FORM: Self =
+        Self { reason: Reason::DnsFormErr, punt: Reason::PuntDnsForm, rcode: FORMERR, question: false };
 }
 
 #[inline(always)]
@@ -160,15 +197,16 @@ fn read_head<M: Message, const FULL: bool>(
     message: &M,
     keys: &Keys,
     labels: &mut Labels,
-) -> Result<Head, Refusal> {
+    head: &mut Head,
+) -> Result<(), Refusal> {
     let silent =
-        Refusal { reason: Reason::NotARequest, punt: Reason::PuntDnsForm, rcode: NOERROR, head: None };
+        Refusal { reason: Reason::NotARequest, punt: Reason::PuntDnsForm, rcode: NOERROR, question: false };
     let (Some(id_flags), Some(counts), Some(more_counts)) =
         (message.load::<u32>(0), message.load::<u32>(4), message.load::<u32>(8))
     else {
         return Err(silent);
     };
-    let mut head = Head { id_flags, counts, more_counts, labels: 0, end: HEADER, qtype: 0, edns: None };
+    *head = Head { id_flags, counts, more_counts, labels: 0, end: HEADER, qtype: 0, edns: NO_EDNS };
     if head.flags() & QR != 0 {
         return Err(silent);
     }
@@ -177,32 +215,32 @@ fn read_head<M: Message, const FULL: bool>(
             reason: Reason::DnsNotImp,
             punt: Reason::PuntDnsForm,
             rcode: NOTIMP,
-            head: None,
+            question: false,
         });
     }
     let sections = u32::from_be(more_counts);
     if u32::from_be(counts) != 1 << 16 || sections >> 16 != 0 {
-        return Err(Refusal::form(None));
+        return Err(Refusal::FORM);
     }
     let (count, end) = match read_name::<M, FULL>(message, keys, labels) {
         Ok(name) => name,
-        Err(reason) => return Err(Refusal { punt: reason, ..Refusal::form(None) }),
+        Err(reason) => return Err(Refusal { punt: reason, ..Refusal::FORM }),
     };
     head.labels = count;
     head.end = end + 4;
-    let Some(question) = message.load::<u32>(end) else { return Err(Refusal::form(None)) };
+    let Some(question) = message.load::<u32>(end) else { return Err(Refusal::FORM) };
     let question = u32::from_be(question);
     head.qtype = (question >> 16) as u16;
-    read_additional::<M, FULL>(message, &mut head, sections as usize & 0xffff)?;
+    read_additional::<M, FULL>(message, head, sections as usize & 0xffff)?;
     if question as u16 != CLASS_IN {
         return Err(Refusal {
             reason: Reason::DnsRefused,
             punt: Reason::PuntType,
             rcode: REFUSED,
-            head: Some(head),
+            question: true,
         });
     }
-    Ok(head)
+    Ok(())
 }
 
 /// Hashes the question's labels; gives their number and the place behind the root label.
@@ -219,6 +257,8 @@ fn read_name<M: Message, const FULL: bool>(
     let (mut at, mut left, mut length, mut count) = (HEADER, 0usize, 0usize, 0usize);
     let mut hash = keys.seed;
     for _ in 0..rounds {
+        (at, left) = (forget(at, hash), forget(left, hash));
+        (length, count) = (forget(length, hash), forget(count, hash));
         if left == 0 {
             length = message.load::<u8>(at).ok_or(Reason::PuntDnsForm)? as usize;
             if length == 0 {
@@ -235,14 +275,7 @@ fn read_name<M: Message, const FULL: bool>(
             left = length;
             hash = keys.seed;
         }
-        let (word, taken) = if left >= 8 {
-            (message.load::<u64>(at), 8)
-        } else {
-            // The label's tail, as the end of the eight bytes that end with it: never beyond the message.
-            let tail: Option<u64> = message.load(at + left - 8);
-            (tail.map(|word| (u64::from_le(word) >> ((64 - 8 * (left as u32 & 7)) & 63)).to_le()), left)
-        };
-        let word = u64::from_le(word.ok_or(Reason::PuntDnsForm)?);
+        let (word, taken) = text::word_at(message, at, left).ok_or(Reason::PuntDnsForm)?;
         hash = keys.step(hash, crate::hash::fold_case(word));
         at += taken;
         left -= taken;
@@ -265,37 +298,36 @@ fn read_additional<M: Message, const FULL: bool>(
     let mut tsig = false;
     for record in 0..records {
         if !FULL && record > 0 {
-            return Err(Refusal::form(None));
+            return Err(Refusal::FORM);
         }
-        let start = skip_owner::<M, FULL>(message, at).ok_or(Refusal::form(None))?;
-        let (kind, ttl, length) = record_head(message, start).ok_or(Refusal::form(None))?;
+        let start = skip_owner::<M, FULL>(message, at).ok_or(Refusal::FORM)?;
+        let (kind, ttl, length) = record_head(message, start).ok_or(Refusal::FORM)?;
         if kind == TYPE_OPT {
-            if start != at + 1 || head.edns.is_some() {
-                return Err(Refusal::form(None));
+            if start != at + 1 || head.edns != NO_EDNS {
+                return Err(Refusal::FORM);
             }
-            head.edns = Some(ttl & 0x8000 != 0);
+            head.edns = (ttl >> 15) as u16 & 1;
             if ttl >> 16 & 0xff != 0 {
-                let head = Some(*head);
                 return Err(Refusal {
                     reason: Reason::DnsBadVers,
                     punt: Reason::PuntEdns,
                     rcode: BADVERS,
-                    head,
+                    question: true,
                 });
             }
             options::<M, FULL>(message, start + 10, length)?;
         } else if !FULL {
-            return Err(Refusal { punt: Reason::PuntEdns, ..Refusal::form(None) });
+            return Err(Refusal { punt: Reason::PuntEdns, ..Refusal::FORM });
         }
         tsig |= kind == TYPE_TSIG;
         at = start + 10 + length;
     }
     if at != message.len() {
-        return Err(Refusal::form(None));
+        return Err(Refusal::FORM);
     }
     if tsig {
-        let head = Some(*head);
-        return Err(Refusal { reason: Reason::DnsRefused, punt: Reason::PuntEdns, rcode: NOTAUTH, head });
+        let (reason, punt) = (Reason::DnsRefused, Reason::PuntEdns);
+        return Err(Refusal { reason, punt, rcode: NOTAUTH, question: true });
     }
     Ok(())
 }
@@ -328,7 +360,7 @@ fn record_head<M: Message>(message: &M, at: usize) -> Option<(u16, u32, usize)> 
 fn options<M: Message, const FULL: bool>(message: &M, start: usize, length: usize) -> Result<(), Refusal> {
     let end = start + length;
     if end > message.len() {
-        return Err(Refusal::form(None));
+        return Err(Refusal::FORM);
     }
     let mut at = start;
     for _ in 0..if FULL { 512 } else { 4 } {
@@ -336,12 +368,12 @@ fn options<M: Message, const FULL: bool>(message: &M, start: usize, length: usiz
             return Ok(());
         }
         if at + 4 > end {
-            return Err(Refusal::form(None));
+            return Err(Refusal::FORM);
         }
-        let option = message.load::<u32>(at).map(u32::from_be).ok_or(Refusal::form(None))?;
+        let option = message.load::<u32>(at).map(u32::from_be).ok_or(Refusal::FORM)?;
         at += 4 + (option as usize & 0xffff);
     }
-    if at == end { Ok(()) } else { Err(Refusal { punt: Reason::PuntEdns, ..Refusal::form(None) }) }
+    if at == end { Ok(()) } else { Err(Refusal { punt: Reason::PuntEdns, ..Refusal::FORM }) }
 }
 
 /// Answers what cannot be looked up: the slow path with an error, the fast path by punting.
@@ -350,23 +382,20 @@ fn refuse<M: Message, T: Tables, const FULL: bool>(
     message: &mut M,
     refusal: Refusal,
     tables: &T,
-    verdict: &Verdict,
-    trace: &mut Trace,
+    scratch: &mut Scratch,
 ) -> Action {
     if !FULL {
-        return trace.with(refusal.punt, Action::Punt);
+        return scratch.trace.with(refusal.punt, Action::Punt);
     }
-    trace.reason = refusal.reason;
+    scratch.trace.reason = refusal.reason;
     if refusal.reason == Reason::NotARequest {
         return Action::Ignore;
     }
-    let body = Body::Empty { rcode: refusal.rcode };
-    match refusal.head {
-        Some(head) => {
-            write(message, &Plan { head, body, zone: None, suffix_at: 0, vip: 0 }, verdict, tables, trace)
-        }
-        None => header_only(message, refusal.rcode),
+    if !refusal.question {
+        return header_only(message, refusal.rcode);
     }
+    scratch.dns.plan = Plan { body: Body::empty(refusal.rcode), ..Plan::default() };
+    write(message, tables, scratch)
 }
 
 /// An error without question: it could not be read (RFC 1035 section 4.1.1).
@@ -385,90 +414,114 @@ fn header_only<M: Message>(message: &mut M, rcode: u16) -> Action {
     if written { Action::Reply } else { Action::Ignore }
 }
 
-/// Decides what to answer. `None`: punt, for the reason noted.
+/// Finds what the name means: the reply's body, or the service to choose targets for. `None`: punt, for the reason
+/// noted.
 #[inline(always)]
-fn plan<'t, T: Tables, const FULL: bool>(context: &mut Context<'_, 't, T>) -> Option<Plan<'t>> {
-    let Context { head, asked, tables, labels, .. } = *context;
-    let reply = |body, zone, suffix_at| Some(Plan { head: *head, body, zone, suffix_at, vip: asked.vip.vip });
+fn find_rule<T: Tables, const FULL: bool>(
+    asked: &Asked<'_>,
+    tables: &T,
+    scratch: &mut Scratch,
+) -> Option<()> {
+    let Scratch { labels, trace, dns: Work { head, plan, zone: number, codepoint, service }, .. } = scratch;
+    *plan = Plan { vip: asked.vip.vip as u32, ..Plan::default() };
     let meta = tables.meta()?;
     let (cdn, depths) = (asked.vip.cdn, asked.vip.dns_depths);
-    let number = if FULL {
+    let found = if FULL {
         lookup::suffix::<T, MAX_LABELS>(tables, labels, head.labels, SPACE_DNS, cdn, depths)
     } else {
         lookup::suffix::<T, FAST_LABELS>(tables, labels, head.labels, SPACE_DNS, cdn, depths)
     };
-    let Some(number) = number else {
-        context.trace.reason = if FULL { Reason::NotOurZone } else { Reason::PuntNotOurZone };
-        return if FULL { reply(Body::Empty { rcode: REFUSED }, None, 0) } else { None };
-    };
-    let zone = tables.zone(number)?;
+    if found == NONE {
+        trace.reason = if FULL { Reason::NotOurZone } else { Reason::PuntNotOurZone };
+        plan.body = Body::empty(REFUSED);
+        return FULL.then_some(());
+    }
+    *number = found;
+    let zone = tables.zone(found)?;
     let count = head.labels - (zone.suffix_labels as usize).min(head.labels);
-    let suffix_at = labels.offsets[count & (MAX_LABELS - 1)] as usize;
+    *codepoint = count;
+    plan.suffix_at = labels.offsets[count & (MAX_LABELS - 1)] as usize;
+    (plan.serial, plan.negative_ttl, plan.ns_ttl) = (zone.serial, zone.negative_ttl, zone.ns_ttl);
     let discovery = count > 0 && labels.hash(0) == meta.cdsr_label;
     let own_record = count == 0 && (head.qtype == TYPE_SOA || head.qtype == TYPE_NS);
     if !FULL && (discovery || own_record || head.qtype >= 128) {
-        context.trace.reason = if head.qtype >= 128 { Reason::PuntType } else { Reason::PuntZoneRecord };
+        trace.reason = if head.qtype >= 128 { Reason::PuntType } else { Reason::PuntZoneRecord };
         return None;
     }
-    if head.qtype >= 128 && head.qtype != TYPE_ANY && head.qtype < 256 {
-        context.trace.reason = Reason::DnsRefused;
-        return reply(Body::Empty { rcode: REFUSED }, None, 0);
-    }
-    let body = if discovery {
-        discover(context, count, number, zone)
+    plan.body = if head.qtype >= 128 && head.qtype != TYPE_ANY && head.qtype < 256 {
+        trace.reason = Reason::DnsRefused;
+        Body::empty(REFUSED)
+    } else if discovery {
+        discover(tables, labels, count, found, zone, head.qtype, trace)
     } else if own_record {
-        context.trace.reason = Reason::ZoneRecord;
-        if head.qtype == TYPE_SOA { Body::Soa } else { Body::Ns }
+        trace.reason = Reason::ZoneRecord;
+        Body::new(if head.qtype == TYPE_SOA { SOA } else { NS }, 0)
     } else if count == 1 && labels.hash(0) == meta.ns_label {
-        vip_body(context, zone.ns_ttl, Reason::ZoneRecord)?
+        vip_body(head.qtype, asked, tables, trace, Reason::ZoneRecord)?
     } else {
-        match lookup::rule(tables, labels, count, SPACE_DNS, number, zone) {
-            Some(entry) if lookup::is_partial(&entry) => {
-                negative(context.trace, Reason::NoDataPartial, NOERROR)
+        let entry = lookup::rule(tables, labels, count, SPACE_DNS, found, zone);
+        *service = entry.value;
+        if entry.fingerprint == 0 {
+            if count == 0 {
+                negative(trace, Reason::NoDataType, NOERROR)
+            } else {
+                negative(trace, Reason::NxDomain, NXDOMAIN)
             }
-            None if count == 0 => negative(context.trace, Reason::NoDataType, NOERROR),
-            None => negative(context.trace, Reason::NxDomain, NXDOMAIN),
-            Some(entry) => serve::<T, FULL>(context, entry.value, count, zone)?,
+        } else if lookup::is_partial(&entry) {
+            negative(trace, Reason::NoDataPartial, NOERROR)
+        } else {
+            Body::default()
         }
     };
-    reply(body, Some(zone), suffix_at)
+    Some(())
 }
 
 #[inline(always)]
 fn negative(trace: &mut Trace, reason: Reason, rcode: u16) -> Body {
     trace.reason = reason;
-    Body::Negative { rcode }
+    Body::new(NEGATIVE, rcode as u32)
 }
 
 /// `_cdsr` beneath a name that has or leads to a rule (P-19). Slow path only.
-fn discover<T: Tables>(context: &mut Context<'_, '_, T>, count: usize, number: u32, zone: &Zone) -> Body {
-    let mut host = *context.labels;
+fn discover<T: Tables>(
+    tables: &T,
+    labels: &Labels,
+    count: usize,
+    number: u32,
+    zone: &Zone,
+    qtype: u16,
+    trace: &mut Trace,
+) -> Body {
+    let mut host = *labels;
     host.hashes.copy_within(1.., 0);
     let exists =
-        count == 1 || lookup::rule(context.tables, &host, count - 1, SPACE_DNS, number, zone).is_some();
-    match (exists, context.head.qtype) {
-        (false, _) => negative(context.trace, Reason::NxDomain, NXDOMAIN),
+        count == 1 || lookup::rule(tables, &host, count - 1, SPACE_DNS, number, zone).fingerprint != 0;
+    match (exists, qtype) {
+        (false, _) => negative(trace, Reason::NxDomain, NXDOMAIN),
         (true, TYPE_TXT | TYPE_ANY) => {
-            context.trace.reason = Reason::CdsrRecord;
-            Body::Discovery
+            trace.reason = Reason::CdsrRecord;
+            Body::new(DISCOVERED, 0)
         }
-        (true, _) => negative(context.trace, Reason::NoDataType, NOERROR),
+        (true, _) => negative(trace, Reason::NoDataType, NOERROR),
     }
 }
 
-/// A name with a rule: addresses, or why there are none.
+/// A name with a rule: addresses, or why there are none. `None`: punt.
 #[inline(always)]
-fn serve<T: Tables, const FULL: bool>(
-    context: &mut Context<'_, '_, T>,
-    number: u32,
-    codepoint: usize,
-    zone: &Zone,
-) -> Option<Body> {
-    let Context { head, asked, tables, .. } = *context;
-    let service = tables.service(number)?;
-    context.trace.service = number;
+fn choose<T: Tables, const FULL: bool>(asked: &Asked<'_>, tables: &T, scratch: &mut Scratch) -> Option<()> {
+    let Scratch {
+        labels,
+        query,
+        verdict,
+        trace,
+        dns: Work { head, plan, codepoint, service: number, .. },
+        ..
+    } = scratch;
+    let service = tables.service(*number)?;
+    trace.service = *number;
     if service.flags & SERVICE_DNS_VIP != 0 {
-        return vip_body(context, zone.ns_ttl, Reason::VipAddress);
+        plan.body = vip_body(head.qtype, asked, tables, trace, Reason::VipAddress)?;
+        return Some(());
     }
     let has_v4 = service.flags & SERVICE_HAS_IPV4 != 0;
     let v6 = match head.qtype {
@@ -476,28 +529,36 @@ fn serve<T: Tables, const FULL: bool>(
         TYPE_AAAA => true,
         // One RRset is enough (RFC 8482 section 4.1).
         TYPE_ANY => !has_v4,
-        _ => return Some(negative(context.trace, Reason::NoDataType, NOERROR)),
+        _ => {
+            plan.body = negative(trace, Reason::NoDataType, NOERROR);
+            return Some(());
+        }
     };
     if !if v6 { service.flags & SERVICE_HAS_IPV6 != 0 } else { has_v4 } {
-        return Some(negative(context.trace, Reason::NoDataFamily, NOERROR));
+        plan.body = negative(trace, Reason::NoDataFamily, NOERROR);
+        return Some(());
     }
+    plan.body = Body::new(TARGETS, v6 as u32);
     let id = u32::from_be(head.id_flags) >> 16;
-    *context.query = Query {
+    *query = Query {
         client: asked.client,
-        service: number,
-        content: content(tables, context.labels, codepoint, service),
+        service: *number,
+        content: content(tables, labels, *codepoint, service),
         spread: (id as u64) << 16 | asked.port as u64,
-        want_v6: v6,
+        family: v6 as u32,
         want: service.answers as u32,
         ..Query::default()
     };
-    let verdict = &mut *context.verdict;
-    decide::<T, FULL>(context.query, service, tables, verdict);
-    context.trace.verdict(number, verdict);
+    phase();
+    decide::<T, FULL>(query, service, tables, verdict);
+    trace.verdict(*number, verdict);
     if verdict.reason.is_punt() {
         return None;
     }
-    Some(if verdict.count == 0 { Body::Empty { rcode: SERVFAIL } } else { Body::Targets { v6 } })
+    if verdict.count == 0 {
+        plan.body = Body::empty(SERVFAIL);
+    }
+    Some(())
 }
 
 /// Hash of the codepoint, for services that choose by content.
@@ -518,55 +579,57 @@ fn content<T: Tables>(tables: &T, labels: &Labels, codepoint: usize, service: &S
 
 /// An answer that names the VIP: at which the query came, or the other family's of the same VIP.
 #[inline(always)]
-fn vip_body<T: Tables>(context: &mut Context<'_, '_, T>, ttl: u32, reason: Reason) -> Option<Body> {
-    let info = context.tables.vip_info(context.asked.vip.vip as u32)?;
+fn vip_body<T: Tables>(
+    qtype: u16,
+    asked: &Asked<'_>,
+    tables: &T,
+    trace: &mut Trace,
+    reason: Reason,
+) -> Option<Body> {
+    let info = tables.vip_info(asked.vip.vip as u32)?;
     let has_v4 = info.ipv4 != 0;
-    let v6 = match context.head.qtype {
+    let v6 = match qtype {
         TYPE_A => false,
         TYPE_AAAA => true,
         TYPE_ANY => !has_v4,
-        _ => return Some(negative(context.trace, Reason::NoDataType, NOERROR)),
+        _ => return Some(negative(trace, Reason::NoDataType, NOERROR)),
     };
     let has = if v6 { info.ipv6[0] | info.ipv6[1] != 0 } else { has_v4 };
     if !has {
-        return Some(negative(context.trace, Reason::NoDataFamily, NOERROR));
+        return Some(negative(trace, Reason::NoDataFamily, NOERROR));
     }
-    context.trace.reason = reason;
-    Some(Body::Vip { v6, ttl })
+    trace.reason = reason;
+    Some(Body::new(VIP, v6 as u32))
 }
 
 /// Writes the reply into the message.
 #[inline(always)]
-fn write<M: Message, T: Tables>(
-    message: &mut M,
-    plan: &Plan<'_>,
-    verdict: &Verdict,
-    tables: &T,
-    trace: &mut Trace,
-) -> Action {
+fn write<M: Message, T: Tables>(message: &mut M, tables: &T, scratch: &mut Scratch) -> Action {
+    let Scratch { verdict, trace, dns: Work { head, plan, .. }, .. } = scratch;
     let records = verdict.count as usize & 7;
-    let info = tables.vip_info(plan.vip as u32);
+    let info = tables.vip_info(plan.vip);
     let both = info.map_or([false; 2], |info| [info.ipv4 != 0, info.ipv6[0] | info.ipv6[1] != 0]);
-    let (rcode, answers, authority, additional, length) = match plan.body {
-        Body::Targets { v6 } => (NOERROR, records, 0, 0, records * if v6 { 28 } else { 16 }),
-        Body::Vip { v6, .. } => (NOERROR, 1, 0, 0, if v6 { 28 } else { 16 }),
-        Body::Negative { rcode } => (rcode, 0, 1, 0, SOA_LENGTH),
-        Body::Empty { rcode } => (rcode, 0, 0, 0, 0),
-        Body::Soa => (NOERROR, 1, 0, 0, SOA_LENGTH),
-        Body::Ns => {
+    let address = if plan.body.value == 0 { 16 } else { 28 };
+    let (rcode, answers, authority, additional, length) = match plan.body.kind {
+        TARGETS => (NOERROR, records, 0, 0, records * address),
+        VIP => (NOERROR, 1, 0, 0, address),
+        NEGATIVE => (plan.body.value as u16, 0, 1, 0, SOA_LENGTH),
+        SOA => (NOERROR, 1, 0, 0, SOA_LENGTH),
+        NS => {
             let glue = both[0] as usize * 16 + both[1] as usize * 28;
             (NOERROR, 1, 0, both[0] as usize + both[1] as usize, 18 + glue)
         }
-        Body::Discovery => (NOERROR, 1, 0, 0, 12 + DISCOVERY.len()),
+        DISCOVERED => (NOERROR, 1, 0, 0, 12 + DISCOVERY.len()),
+        _ => (plan.body.value as u16, 0, 0, 0, 0),
     };
-    let head = &plan.head;
-    let opt = if head.edns.is_some() { OPT_LENGTH } else { 0 };
+    let edns = head.edns != NO_EDNS;
+    let opt = if edns { OPT_LENGTH } else { 0 };
     if let Err(reason) = message.begin_reply(head.end, head.end + length + opt) {
         return trace.with(reason, Action::Punt);
     }
     let aa = if rcode == NOERROR || rcode == NXDOMAIN { AA } else { 0 };
     let flags = (head.flags() & COPIED) | QR | aa | (rcode & 15);
-    let additional = additional + head.edns.is_some() as usize;
+    let additional = additional + edns as usize;
     let fixed = [
         (head.id_flags, u32::from_be(head.id_flags) & 0xffff_0000 | flags as u32),
         (head.counts, 1 << 16 | answers as u32),
@@ -578,8 +641,8 @@ fn write<M: Message, T: Tables>(
     }
     let mut at = head.end;
     done = done.and_then(|()| records_of(message, plan, verdict, tables, &mut at));
-    if let Some(dnssec) = head.edns {
-        done = done.and_then(|()| write_opt(message, at, dnssec, rcode));
+    if edns {
+        done = done.and_then(|()| write_opt(message, at, head.edns, rcode));
     }
     match done {
         Some(()) => Action::Reply,
@@ -591,13 +654,14 @@ fn write<M: Message, T: Tables>(
 #[inline(always)]
 fn records_of<M: Message, T: Tables>(
     message: &mut M,
-    plan: &Plan<'_>,
+    plan: &Plan,
     verdict: &Verdict,
     tables: &T,
     at: &mut usize,
 ) -> Option<()> {
-    match plan.body {
-        Body::Targets { v6 } => {
+    let v6 = plan.body.value != 0;
+    match plan.body.kind {
+        TARGETS => {
             for index in 0..crate::decide::FAST_ENDPOINTS as usize {
                 if index < verdict.count as usize {
                     let target = tables.target(verdict.targets[index])?;
@@ -606,23 +670,22 @@ fn records_of<M: Message, T: Tables>(
                 }
             }
         }
-        Body::Vip { v6, ttl } => {
-            let info = tables.vip_info(plan.vip as u32)?;
+        VIP => {
+            let info = tables.vip_info(plan.vip)?;
             let address = if v6 { Address::V6(info.ipv6) } else { Address::V4(info.ipv4) };
-            write_address(message, at, 0xc00c, address, ttl)?;
+            write_address(message, at, 0xc00c, address, plan.ns_ttl)?;
         }
-        Body::Negative { .. } | Body::Soa => write_soa(message, at, plan.suffix_at, plan.zone?)?,
-        Body::Empty { .. } => {}
-        Body::Ns => write_ns(message, at, plan, tables)?,
-        Body::Discovery => {
-            let ttl = plan.zone?.ns_ttl;
-            message.append(*at, (0xc00c_0010_0001_0000 | (ttl >> 16) as u64).to_be())?;
-            message.append(*at + 8, (ttl << 16 | DISCOVERY.len() as u32).to_be())?;
+        NEGATIVE | SOA => write_soa(message, at, plan)?,
+        NS => write_ns(message, at, plan, tables)?,
+        DISCOVERED => {
+            message.append(*at, (0xc00c_0010_0001_0000 | (plan.ns_ttl >> 16) as u64).to_be())?;
+            message.append(*at + 8, (plan.ns_ttl << 16 | DISCOVERY.len() as u32).to_be())?;
             for (index, byte) in DISCOVERY.iter().enumerate() {
                 message.append(*at + 12 + index, *byte)?;
             }
             *at += 12 + DISCOVERY.len();
         }
+        _ => {}
     }
     Some(())
 }
@@ -665,11 +728,11 @@ fn write_address<M: Message>(
 /// The zone's SOA (RFC 1035 section 3.3.13, RFC 2308 section 3): name server `ns1`, mailbox `hostmaster`, both in the
 /// zone.
 #[inline(always)]
-fn write_soa<M: Message>(message: &mut M, at: &mut usize, suffix_at: usize, zone: &Zone) -> Option<()> {
+fn write_soa<M: Message>(message: &mut M, at: &mut usize, plan: &Plan) -> Option<()> {
     let place = *at;
-    let pointer = 0xc000 | suffix_at as u64;
-    let ttl = zone.negative_ttl as u64;
-    let serial = zone.serial as u64;
+    let pointer = 0xc000 | plan.suffix_at as u64;
+    let ttl = plan.negative_ttl as u64;
+    let serial = plan.serial as u64;
     let (refresh, retry, expire) = (SOA_REFRESH as u64, SOA_RETRY as u64, SOA_EXPIRE as u64);
     let words = [
         pointer << 48 | (TYPE_SOA as u64) << 32 | 1 << 16 | ttl >> 16,
@@ -689,13 +752,8 @@ fn write_soa<M: Message>(message: &mut M, at: &mut usize, suffix_at: usize, zone
 }
 
 /// The zone's NS and its addresses: `ns1` in the zone is the VIP (P-5).
-fn write_ns<M: Message, T: Tables>(
-    message: &mut M,
-    at: &mut usize,
-    plan: &Plan<'_>,
-    tables: &T,
-) -> Option<()> {
-    let ttl = plan.zone?.ns_ttl;
+fn write_ns<M: Message, T: Tables>(message: &mut M, at: &mut usize, plan: &Plan, tables: &T) -> Option<()> {
+    let ttl = plan.ns_ttl;
     let place = *at;
     message.append(place, (0xc00c_0002_0001_0000 | (ttl >> 16) as u64).to_be())?;
     message.append(place + 8, ((ttl & 0xffff) << 16 | 6).to_be())?;
@@ -703,7 +761,7 @@ fn write_ns<M: Message, T: Tables>(
     message.append(place + 16, (0xc000 | plan.suffix_at as u16).to_be())?;
     *at = place + 18;
     let owner = 0xc000 | (place + 12) as u16;
-    let info = tables.vip_info(plan.vip as u32)?;
+    let info = tables.vip_info(plan.vip)?;
     if info.ipv4 != 0 {
         write_address(message, at, owner, Address::V4(info.ipv4), ttl)?;
     }
@@ -715,8 +773,8 @@ fn write_ns<M: Message, T: Tables>(
 
 /// EDNS (RFC 6891 section 6.1.2) with our payload size, the query's DO bit (RFC 3225) and the upper RCODE bits.
 #[inline(always)]
-fn write_opt<M: Message>(message: &mut M, at: usize, dnssec: bool, rcode: u16) -> Option<()> {
-    let flags = if dnssec { 0x80 } else { 0u64 };
+fn write_opt<M: Message>(message: &mut M, at: usize, dnssec: u16, rcode: u16) -> Option<()> {
+    let flags = (dnssec as u64) << 7;
     let word = (TYPE_OPT as u64) << 40 | (UDP_LIMIT as u64) << 24 | ((rcode >> 4) as u64) << 16 | flags;
     message.append(at, word.to_be())?;
     message.append(at + 8, 0u16)?;

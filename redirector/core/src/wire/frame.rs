@@ -5,6 +5,7 @@ use crate::decide::Client;
 use crate::lookup;
 use crate::table::{LAYOUT_VERSION, SPEAKS_CDSR, SPEAKS_DNS, Tables, VipEntry};
 use crate::verdict::Reason;
+use crate::verifier::forget;
 
 const ETH_TYPE: usize = 12;
 const ETH: usize = 14;
@@ -191,8 +192,9 @@ fn udp<F: Frame, T: Tables>(
         return exit(trace, Reason::PuntChecksum, Exit::Punt);
     }
     let asked = Asked { vip, client, port };
-    let mut message =
-        Datagram { frame, base: ip.base + UDP, len: length - UDP, checksum, sums: Sums::default() };
+    let noise = u32::from_be(ports) as u64;
+    let base = forget(ip.base + UDP, noise);
+    let mut message = Datagram { frame, base, len: length - UDP, checksum, sums: Sums::default() };
     let action = if service_port == DNS_PORT && vip.speaks & SPEAKS_DNS != 0 {
         dns::respond::<_, T, false>(&mut message, &asked, tables, scratch)
     } else if service_port == cdsr::PORT && vip.speaks & SPEAKS_CDSR != 0 {
@@ -207,6 +209,8 @@ fn udp<F: Frame, T: Tables>(
         Action::Punt => return Exit::Punt,
         Action::Ignore => return exit(trace, Reason::Internal, Exit::Abort),
     }
+    let v6 = forget(ip.v6 as usize, noise) != 0;
+    let ip = &Ip { v6, base: base - UDP, ..*ip };
     match turn_round(frame, ip, ports, len, checksum, &sums) {
         Some(()) => Exit::Transmit,
         None => exit(trace, Reason::Internal, Exit::Abort),

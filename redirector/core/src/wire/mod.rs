@@ -129,6 +129,10 @@ pub struct Scratch {
     pub verdict: Verdict,
     /// What was decided on the way.
     pub trace: Trace,
+    /// A DNS query's way.
+    pub dns: dns::Work,
+    /// A CDSR request's way.
+    pub cdsr: cdsr::Work,
 }
 
 /// Where a message came from and to.

@@ -2,6 +2,7 @@
 
 use super::Message;
 use crate::hash::{Keys, fold_case};
+use crate::verifier::forget;
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const TOPS: u64 = 0x80 * ONES;
@@ -46,29 +47,22 @@ pub fn host<M: Message, const ROUNDS: usize>(
     mut piece: impl FnMut(usize, usize, u64),
 ) -> Option<Scan> {
     let mut scan = Scan { count: 0, bad: false, more: false };
-    let (mut at, mut start, mut hash) = (cut.start, cut.start, keys.seed);
+    let (mut at, mut start, mut hash, mut wrong) = (cut.start, cut.start, keys.seed, 0u64);
     for _ in 0..ROUNDS {
+        (at, start) = (forget(at, hash), forget(start, hash));
+        scan.count = forget(scan.count, hash);
         if at >= cut.end {
             break;
         }
-        let (word, mut taken) = word_at(message, at, cut.end)?;
-        let wrong = matches(word, b'/') | matches(word, b'?') | matches(word, b'@');
-        let (word, length, delimiter) = until(word, taken, b'.');
-        if wrong != 0 {
-            scan.bad = true;
-            break;
-        }
-        taken = length;
-        if taken != 0 {
-            hash = keys.step(hash, fold_case(word));
-        }
-        at += taken;
-        if delimiter || at >= cut.end {
-            let length = at - start;
-            if length == 0 || length > 63 {
-                scan.bad = true;
-                break;
-            }
+        let (word, taken) = word_at(message, at, cut.end.wrapping_sub(at))?;
+        wrong |= matches(word, b'/') | matches(word, b'?') | matches(word, b'@');
+        let part = until(word, taken, b'.');
+        hash = step_some(keys, hash, fold_case(part.word), part.length);
+        at += part.length;
+        if part.delimiter || at >= cut.end {
+            let length = at.wrapping_sub(start);
+            // Labels have 1 to 63 bytes.
+            wrong |= length.wrapping_sub(1) as u64 >> 6 | (length as u64 >> 6);
             if scan.count >= cut.limit {
                 scan.more = true;
                 break;
@@ -80,8 +74,9 @@ pub fn host<M: Message, const ROUNDS: usize>(
             hash = keys.seed;
         }
     }
-    // Not at the end although nothing is wrong: the rounds ran out.
-    scan.more |= at < cut.end && !scan.bad;
+    scan.bad = wrong != 0;
+    // Not at the end although nothing stopped it: the rounds ran out.
+    scan.more |= at < cut.end;
     Some(scan)
 }
 
@@ -96,16 +91,16 @@ pub fn path<M: Message, const ROUNDS: usize>(
     let mut scan = Scan { count: 0, bad: false, more: false };
     let (mut at, mut start, mut hash) = (cut.start, cut.start, keys.seed);
     for _ in 0..ROUNDS {
+        (at, start) = (forget(at, hash), forget(start, hash));
+        scan.count = forget(scan.count, hash);
         if at >= cut.end || scan.count >= cut.limit {
             break;
         }
-        let (word, taken) = word_at(message, at, cut.end)?;
-        let (word, length, delimiter) = until(word, taken, b'/');
-        if length != 0 {
-            hash = keys.step(hash, word);
-        }
-        at += length;
-        if delimiter {
+        let (word, taken) = word_at(message, at, cut.end.wrapping_sub(at))?;
+        let part = until(word, taken, b'/');
+        hash = step_some(keys, hash, part.word, part.length);
+        at += part.length;
+        if part.delimiter {
             let closed = keys.finish(hash, at - start);
             at += 1;
             piece(scan.count, at, closed);
@@ -128,39 +123,52 @@ pub fn all<M: Message, const ROUNDS: usize>(
 ) -> Option<u64> {
     let (mut at, mut hash) = (start, keys.seed);
     for _ in 0..ROUNDS {
+        at = forget(at, hash);
         if at >= end {
             break;
         }
-        let (word, taken) = word_at(message, at, end)?;
+        let (word, taken) = word_at(message, at, end.wrapping_sub(at))?;
         hash = keys.step(hash, word);
         at += taken;
     }
     if at < end { None } else { Some(keys.finish(hash, end.wrapping_sub(start))) }
 }
 
-/// Up to eight bytes at `at` (which lies before `end`), zero behind `end`, first byte lowest; and how many.
+/// The next up to eight of the `left` bytes from `at` on, first byte lowest and zero behind the last; and how many.
 ///
-/// Fewer than eight are loaded as the last bytes of the eight that end at `end`: they lie within the message, because
-/// a message's text never begins before its eighth byte.
+/// Fewer than eight are loaded as the last bytes of the eight that end where they end: that is within the message,
+/// because no text begins before a message's eighth byte. Computed without branches: each would double the ways that
+/// the verifier follows through a loop.
 #[inline(always)]
-fn word_at<M: Message>(message: &M, at: usize, end: usize) -> Option<(u64, usize)> {
-    let left = end.wrapping_sub(at);
-    if left >= 8 {
-        return Some((u64::from_le(message.load(at)?), 8));
-    }
-    let word = u64::from_le(message.load(end.wrapping_sub(8))?);
-    Some((word >> ((64 - 8 * (left as u32 & 7)) & 63), left))
+pub(super) fn word_at<M: Message>(message: &M, at: usize, left: usize) -> Option<(u64, usize)> {
+    let short = (left.wrapping_sub(8) as u64 >> 63).wrapping_neg();
+    let missing = (8u64.wrapping_sub(left as u64) & short & 7) as usize;
+    let word = u64::from_le(message.load(at.wrapping_sub(missing))?);
+    Some((word >> (8 * missing), 8 - missing))
 }
 
-/// The bytes of `word` before the first `delimiter` among its first `taken`, how many, and whether there is one.
+/// Takes a word of `length` bytes into a hash; none if it is empty.
 #[inline(always)]
-fn until(word: u64, taken: usize, delimiter: u8) -> (u64, usize, bool) {
+fn step_some(keys: &Keys, hash: u64, word: u64, length: usize) -> u64 {
+    let some = ((length as u64).wrapping_neg() as i64 >> 63) as u64;
+    hash ^ ((hash ^ keys.step(hash, word)) & some)
+}
+
+/// The bytes before a delimiter.
+struct Part {
+    word: u64,
+    length: usize,
+    delimiter: bool,
+}
+
+/// The bytes of `word` before the first `delimiter`, or its first `taken` if there is none.
+#[inline(always)]
+fn until(word: u64, taken: usize, delimiter: u8) -> Part {
     let found = matches(word, delimiter);
     let lowest = found & found.wrapping_neg();
-    if lowest == 0 {
-        return (word, taken, false);
-    }
+    // All ones without a delimiter.
     let before = (lowest >> 7).wrapping_sub(1);
-    let length = ((before & ONES).wrapping_mul(ONES) >> 56) as usize;
-    (word & before, length, true)
+    let bytes = ((before & ONES).wrapping_mul(ONES) >> 56) as usize;
+    let none = ((lowest as i64 | lowest.wrapping_neg() as i64) >> 63) as usize;
+    Part { word: word & before, length: bytes - ((8 - taken) & !none), delimiter: lowest != 0 }
 }

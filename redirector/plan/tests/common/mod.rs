@@ -243,7 +243,7 @@ pub(crate) fn verdict(image: &TableImage, service: u32, client: IpAddr, want_v6:
         service,
         content: 0,
         spread: 0,
-        want_v6,
+        family: want_v6 as u32,
         want,
         excluded: [0; 8],
         preferred: 0,

@@ -1,0 +1,88 @@
+//! Where tables live and packets are answered: BPF maps with the XDP program, or plain memory without.
+
+mod tables;
+
+pub use tables::{LiveTables, Memory};
+
+use redirector_plan::image::TableImage;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+/// How the fast path runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// In the network driver.
+    Native,
+    /// In the network stack: slower, works on every device.
+    Generic,
+    /// Not at all, for this reason: the slow path answers everything.
+    Off(String),
+}
+
+/// Counts of the fast path since its counters were made, by stable slot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FastCounters {
+    /// By reason code.
+    pub reasons: BTreeMap<u16, u64>,
+    /// By VIP number.
+    pub vips: BTreeMap<u32, u64>,
+    /// By service slot.
+    pub services: BTreeMap<u32, u64>,
+    /// By region slot.
+    pub regions: BTreeMap<u32, u64>,
+    /// By target slot.
+    pub targets: BTreeMap<u32, u64>,
+}
+
+/// What the XDP program makes of a frame in a test run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestRun {
+    /// XDP action: `XDP_PASS` 2, `XDP_TX` 3, `XDP_ABORTED` 0.
+    pub action: u32,
+    /// The frame afterwards.
+    pub frame: Vec<u8>,
+}
+
+/// What holds the tables that packets are answered from.
+pub trait Dataplane: Send {
+    /// Makes an image the current generation in one step, and gives the tables that the slow path reads from now on.
+    ///
+    /// # Errors
+    /// What failed; the generation before stays current.
+    fn publish(&mut self, image: &TableImage) -> io::Result<Arc<LiveTables>>;
+    /// How the fast path runs.
+    fn mode(&self) -> Mode;
+    /// Counts of the fast path; empty if it is off.
+    fn counters(&self) -> io::Result<FastCounters>;
+    /// Runs the current generation's program on a frame without sending or counting anything; `None` if it is off.
+    fn test_run(&self, frame: &[u8]) -> io::Result<Option<TestRun>>;
+}
+
+/// No fast path: tables in plain memory.
+#[derive(Debug)]
+pub struct MemoryDataplane {
+    reason: String,
+}
+
+impl MemoryDataplane {
+    /// `reason` tells the operator why there is no fast path.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into() }
+    }
+}
+
+impl Dataplane for MemoryDataplane {
+    fn publish(&mut self, image: &TableImage) -> io::Result<Arc<LiveTables>> {
+        LiveTables::build(image, |_, bytes| Memory::anonymous(bytes)).map(Arc::new)
+    }
+    fn mode(&self) -> Mode {
+        Mode::Off(self.reason.clone())
+    }
+    fn counters(&self) -> io::Result<FastCounters> {
+        Ok(FastCounters::default())
+    }
+    fn test_run(&self, _frame: &[u8]) -> io::Result<Option<TestRun>> {
+        Ok(None)
+    }
+}
