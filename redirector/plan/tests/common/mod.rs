@@ -4,7 +4,7 @@
 use redirector_core::decide::{Client, Query, decide, region};
 use redirector_core::hash::Keys;
 use redirector_core::lookup::{self, Labels, MAX_LABELS, Scheme};
-use redirector_core::table::{NameEntry, SPACE_DNS, Tables};
+use redirector_core::table::{NONE, NameEntry, SPACE_DNS, Tables};
 use redirector_core::verdict::Verdict;
 use redirector_plan::compile::{Compiled, compile};
 use redirector_plan::counters::CounterSlots;
@@ -199,10 +199,14 @@ pub(crate) fn labels(keys: &Keys, name: &str) -> (Labels, usize) {
 pub(crate) fn dns_rule(image: &TableImage, vip: IpAddr, name: &str) -> Option<(u32, Option<NameEntry>)> {
     let (labels, count) = labels(&image.meta.keys, name);
     let vip = vip_entry(image, vip);
-    let number = lookup::suffix::<_, MAX_LABELS>(image, &labels, count, SPACE_DNS, vip.cdn, vip.dns_depths)?;
+    let number = lookup::suffix::<_, MAX_LABELS>(image, &labels, count, SPACE_DNS, vip.cdn, vip.dns_depths);
+    if number == NONE {
+        return None;
+    }
     let zone = image.zone(number).expect("zone exists");
     let left = count - zone.suffix_labels as usize;
-    Some((number, lookup::rule(image, &labels, left, SPACE_DNS, number, zone)))
+    let entry = lookup::rule(image, &labels, left, SPACE_DNS, number, zone);
+    Some((number, (entry.fingerprint != 0).then_some(entry)))
 }
 
 /// Service of a URL on a VIP.
@@ -221,11 +225,18 @@ pub(crate) fn url_service(
     }
     let vip = vip_entry(image, vip);
     let space = scheme.space();
-    let number = lookup::suffix::<_, MAX_LABELS>(image, &labels, count, space, vip.cdn, vip.url_depths)?;
+    let number = lookup::suffix::<_, MAX_LABELS>(image, &labels, count, space, vip.cdn, vip.url_depths);
+    if number == NONE {
+        return None;
+    }
     let zone = image.zone(number).expect("zone exists");
     let left = count - zone.suffix_labels as usize;
-    let host = lookup::rule(image, &labels, left, space, number, zone)?;
-    lookup::path(image, &labels, segments, &host).map(|(service, _)| service)
+    let host = lookup::rule(image, &labels, left, space, number, zone);
+    if host.fingerprint == 0 {
+        return None;
+    }
+    let (service, _) = lookup::path(image, &labels, segments, &host);
+    (service != NONE).then_some(service)
 }
 
 pub(crate) fn vip_entry(image: &TableImage, address: IpAddr) -> redirector_core::table::VipEntry {
