@@ -13,9 +13,9 @@ use redirector_core::wire::frame::{Exit, process};
 /// Answers CDSR and DNS in place, and hands everything else to the network stack untouched.
 #[xdp]
 pub fn redirector(ctx: XdpContext) -> u32 {
-    let Some(scratch) = maps::scratch() else { return xdp_action::XDP_PASS };
-    let exit = process(&mut packet::XdpFrame::new(&ctx), &maps::Maps, scratch);
-    maps::count(&scratch.trace);
+    let Some(room) = maps::room() else { return xdp_action::XDP_PASS };
+    let exit = process(&mut packet::XdpFrame::new(&ctx), &maps::Maps, room);
+    maps::count(&room.scratch.trace);
     match exit {
         Exit::Pass => xdp_action::XDP_PASS,
         Exit::Punt => xdp_action::XDP_PASS,

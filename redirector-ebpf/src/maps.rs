@@ -11,7 +11,8 @@ use redirector_core::table::{
     VipBucket, VipInfo, Words16, Zone,
 };
 use redirector_core::verdict::REASON_SLOTS;
-use redirector_core::wire::{Scratch, Trace};
+use redirector_core::wire::Trace;
+use redirector_core::wire::frame::Room;
 
 macro_rules! tables {
     ($($name:ident: $ty:ty;)*) => { $(
@@ -40,7 +41,7 @@ tables! {
 static VIPS: Array<VipBucket> = Array::with_max_entries(VIP_BUCKETS, BPF_F_MMAPABLE);
 
 #[map]
-static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+static ROOM: PerCpuArray<Room> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static COUNT_REASON: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASON_SLOTS, 0);
 #[map]
@@ -54,10 +55,10 @@ static COUNT_TARGET: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// This CPU's working room.
 #[inline(always)]
-pub fn scratch() -> Option<&'static mut Scratch> {
+pub fn room() -> Option<&'static mut Room> {
     // SAFETY: the value belongs to this CPU, and a program runs to its end on it before another begins; zero bytes,
-    // as maps begin with, are a valid `Scratch`.
-    SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
+    // as maps begin with, are a valid `Room`.
+    ROOM.get_ptr_mut(0).map(|room| unsafe { &mut *room })
 }
 
 /// The tables of this program instance.
@@ -134,7 +135,7 @@ impl Tables for Maps {
 #[inline(always)]
 fn add(counters: &PerCpuArray<u64>, slot: u32) {
     if let Some(counter) = counters.get_ptr_mut(slot) {
-        // SAFETY: the value is this CPU's own, see `scratch`.
+        // SAFETY: the value is this CPU's own, see `room`.
         unsafe { *counter += 1 };
     }
 }

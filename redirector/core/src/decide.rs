@@ -5,8 +5,8 @@ use crate::table::{
     CHOOSE_CLIENT, CHOOSE_CLIENT_PREFIX, CHOOSE_CONTENT, GroupPointer, IPV6_ROOT_BITS, NONE, REGION_LINK,
     SHARE_ENTRIES, SHARE_LEVELS, Service, ShareRecord, TIER_FALLBACK, Tables,
 };
-use crate::verdict::{MAX_ENDPOINTS, Reason, Verdict};
-use crate::verifier::forget;
+use crate::verdict::{MAX_ENDPOINTS, Pick, Reason, Verdict};
+use crate::verifier::phase;
 
 /// Endpoints the fast path chooses at most; requests for more are punted.
 pub const FAST_ENDPOINTS: u32 = 4;
@@ -153,13 +153,18 @@ fn choose<T: Tables, const FULL: bool>(
         TIER_FALLBACK => Reason::Fallback,
         _ => Reason::LaterTier,
     };
-    let hash = choice_key(query, service, &meta.keys);
-    if root.branch == 0 {
-        pick_leaf::<T, FULL>(root, hash, query, &meta.keys, tables, verdict)?;
-    } else if FULL {
-        pick_tree(root, hash, query, &meta.keys, tables, verdict, 1)?;
+    verdict.pick.hash = choice_key(query, service, &meta.keys);
+    phase();
+    if FULL {
+        pick_tree(root, query, &meta.keys, tables, verdict, 1)?;
     } else {
-        pick_one_branch(root, hash, query, &meta.keys, tables, verdict)?;
+        let leaf = fast_leaf(root, &meta.keys, tables, verdict)?;
+        phase();
+        pick_leaf::<T, false>(leaf, query, &meta.keys, tables, verdict)?;
+        if verdict.count == 0 && root.branch == 1 {
+            // Its siblings may have somebody: the slow path looks.
+            verdict.reason = Reason::PuntChoice;
+        }
     }
     if verdict.count == 0 && verdict.reason as u16 <= Reason::Fallback as u16 {
         verdict.reason = Reason::AllExcluded;
@@ -188,38 +193,40 @@ fn weight(record: &ShareRecord, index: usize) -> u64 {
     record.thresholds[index].saturating_sub(below) as u64
 }
 
-/// Entry whose interval holds `hash`, if it is free; else the same hash, mixed anew, over the free ones alone: when
-/// an entry goes down only its own clients move. `None` if no free entry has any weight.
+/// Chooses the entry whose interval holds the hash, if it is free; else the same hash, mixed anew, chooses among the
+/// free ones alone: when an entry goes down only its own clients move. `false` if no free entry has any weight.
 #[inline(always)]
-fn pick_entry(record: &ShareRecord, hash: u64, free: u32, keys: &Keys) -> Option<usize> {
-    let point = (hash >> 32) as u32;
-    let mut index = 0usize;
+fn pick_entry(record: &ShareRecord, keys: &Keys, pick: &mut Pick) -> bool {
+    let point = (pick.hash >> 32) as u32;
+    let mut entry = 0;
     for threshold in &record.thresholds[..SHARE_ENTRIES - 1] {
-        index += (point >= *threshold) as usize;
+        entry += (point >= *threshold) as u32;
     }
-    let index = forget(index, hash) & (SHARE_ENTRIES - 1);
-    if free >> index & 1 == 1 {
-        return Some(index);
+    pick.entry = entry;
+    phase();
+    if pick.free >> (pick.entry & 7) & 1 == 1 {
+        return true;
     }
-    rehash(record, hash, free, keys)
+    rehash(record, keys, pick);
+    phase();
+    pick.free >> (pick.entry & 7) & 1 == 1
 }
 
 /// The choice among the free entries alone. Apart, because it is rare and needs stack.
-#[inline(never)]
-fn rehash(record: &ShareRecord, hash: u64, free: u32, keys: &Keys) -> Option<usize> {
+#[inline(always)]
+fn rehash(record: &ShareRecord, keys: &Keys, pick: &mut Pick) {
     let mut sums = [0u64; SHARE_ENTRIES];
     let mut total = 0u64;
     for (entry, sum) in sums.iter_mut().enumerate() {
-        total += if free >> entry & 1 == 1 { weight(record, entry) } else { 0 };
+        total += if pick.free >> entry & 1 == 1 { weight(record, entry) } else { 0 };
         *sum = total;
     }
-    let point = ((keys.step(keys.seed_fp, hash) >> 32) * total) >> 32;
-    let mut index = 0usize;
+    let point = ((keys.step(keys.seed_fp, pick.hash) >> 32) * total) >> 32;
+    let mut entry = 0;
     for sum in &sums[..SHARE_ENTRIES - 1] {
-        index += (point >= *sum) as usize;
+        entry += (point >= *sum) as u32;
     }
-    let index = forget(index, hash) & (SHARE_ENTRIES - 1);
-    (free >> index & 1 == 1).then_some(index)
+    pick.entry = entry;
 }
 
 /// Entries that take clients.
@@ -244,29 +251,29 @@ fn is_excluded<const FULL: bool>(query: &Query, digests: [u64; 2]) -> bool {
 #[inline(always)]
 fn pick_leaf<T: Tables, const FULL: bool>(
     record: &ShareRecord,
-    mut hash: u64,
     query: &Query,
     keys: &Keys,
     tables: &T,
     verdict: &mut Verdict,
 ) -> Option<()> {
-    let mut free = usable(record);
+    verdict.pick.free = usable(record);
     if FULL && query.preferred != 0 {
         for entry in 0..SHARE_ENTRIES {
-            if free >> entry & 1 == 1 && is_preferred(query, record.refs[entry], tables)? {
+            if verdict.pick.free >> entry & 1 == 1 && is_preferred(query, record.refs[entry], tables)? {
                 push(verdict, record, entry);
-                free &= !(1 << entry);
+                verdict.pick.free &= !(1 << entry);
             }
         }
     }
     for _ in 0..SHARE_ENTRIES {
-        if free == 0 || verdict.count >= query.want {
+        phase();
+        if verdict.pick.free == 0
+            || verdict.count >= query.want
+            || !pick_entry(record, keys, &mut verdict.pick)
+        {
             break;
         }
-        let Some(entry) = pick_entry(record, hash, free, keys) else { break };
-        let entry = entry & (SHARE_ENTRIES - 1);
-        free = forget((free & !(1 << entry)) as usize, hash) as u32;
-        hash = keys.step(hash, entry as u64 + 1);
+        let entry = take_entry(keys, &mut verdict.pick);
         let target = tables.target(record.refs[entry] as u32)?;
         if query.excluded[0] != 0 && is_excluded::<FULL>(query, target.digests) {
             continue;
@@ -274,6 +281,15 @@ fn pick_leaf<T: Tables, const FULL: bool>(
         push(verdict, record, entry);
     }
     Some(())
+}
+
+/// Takes the chosen entry out of the free ones and mixes the hash for the next choice.
+#[inline(always)]
+fn take_entry(keys: &Keys, pick: &mut Pick) -> usize {
+    let entry = pick.entry & (SHARE_ENTRIES as u32 - 1);
+    pick.free &= !(1 << entry);
+    pick.hash = keys.step(pick.hash, entry as u64 + 1);
+    entry as usize
 }
 
 #[inline(always)]
@@ -295,53 +311,51 @@ fn child_hash(hash: u64, keys: &Keys) -> u64 {
     keys.step(keys.seed_fp ^ keys.seed, hash)
 }
 
-/// The fast path's way through a branch: one child, which must be a leaf with somebody left in it.
+/// The record the fast path chooses targets from: the root, or the child of a branch; `None` if that is no leaf.
 #[inline(always)]
-fn pick_one_branch<T: Tables>(
-    root: &ShareRecord,
-    hash: u64,
-    query: &Query,
+fn fast_leaf<'t, T: Tables>(
+    root: &'t ShareRecord,
     keys: &Keys,
-    tables: &T,
+    tables: &'t T,
     verdict: &mut Verdict,
-) -> Option<()> {
-    if let Some(entry) = pick_entry(root, hash, usable(root), keys) {
-        let child = tables.record(root.base.wrapping_add(root.refs[entry & (SHARE_ENTRIES - 1)] as u32))?;
-        if child.branch == 0 {
-            pick_leaf::<T, false>(child, child_hash(hash, keys), query, keys, tables, verdict)?;
-        }
+) -> Option<&'t ShareRecord> {
+    if root.branch == 0 {
+        return Some(root);
     }
-    if verdict.count == 0 {
-        verdict.reason = Reason::PuntChoice;
+    verdict.pick.free = usable(root);
+    if !pick_entry(root, keys, &mut verdict.pick) {
+        return None;
     }
-    Some(())
+    verdict.pick.hash = child_hash(verdict.pick.hash, keys);
+    let entry = verdict.pick.entry as usize & (SHARE_ENTRIES - 1);
+    let child = tables.record(root.base.wrapping_add(root.refs[entry] as u32))?;
+    (child.branch == 0).then_some(child)
 }
 
-/// Children in order of preference until one has somebody left.
+/// A leaf's targets, or those of a branch's children in order of preference until one has somebody left.
 fn pick_tree<T: Tables>(
     record: &ShareRecord,
-    hash: u64,
     query: &Query,
     keys: &Keys,
     tables: &T,
     verdict: &mut Verdict,
     level: usize,
 ) -> Option<()> {
-    let mut free = usable(record);
-    let mut turn = hash;
+    if record.branch == 0 {
+        return pick_leaf::<T, true>(record, query, keys, tables, verdict);
+    }
+    let mut turn = Pick { hash: verdict.pick.hash, free: usable(record), entry: 0 };
     let mut preferred = preferred_child(record, query, tables, level);
-    while free != 0 && verdict.count == 0 {
-        let picked = preferred.take().filter(|entry| free >> entry & 1 == 1);
-        let Some(entry) = picked.or_else(|| pick_entry(record, turn, free, keys)) else { break };
-        free &= !(1 << entry);
-        let child = tables.record(record.base.wrapping_add(record.refs[entry] as u32))?;
-        let below = child_hash(turn, keys);
-        turn = keys.step(turn, entry as u64 + 1);
-        if child.branch == 0 {
-            pick_leaf::<T, true>(child, below, query, keys, tables, verdict)?;
-        } else if level < SHARE_LEVELS {
-            pick_tree(child, below, query, keys, tables, verdict, level + 1)?;
+    while turn.free != 0 && verdict.count == 0 && level < SHARE_LEVELS {
+        match preferred.take() {
+            Some(entry) => turn.entry = entry as u32,
+            None if !pick_entry(record, keys, &mut turn) => break,
+            None => {}
         }
+        verdict.pick.hash = child_hash(turn.hash, keys);
+        let entry = take_entry(keys, &mut turn);
+        let child = tables.record(record.base.wrapping_add(record.refs[entry] as u32))?;
+        pick_tree(child, query, keys, tables, verdict, level + 1)?;
     }
     Some(())
 }

@@ -154,6 +154,20 @@ pub struct Verdict {
     pub targets: [u32; MAX_ENDPOINTS],
     /// Share of each of them within its record, 1..=255.
     pub shares: [u8; MAX_ENDPOINTS],
+    /// The choice at work: kept in memory, of which the verifier knows nothing, and not in registers.
+    pub(crate) pick: Pick,
+}
+
+/// State of a choice among the entries of one share record.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Pick {
+    /// Hash that the next choice is made with.
+    pub(crate) hash: u64,
+    /// Bit set of entries that can still be chosen.
+    pub(crate) free: u32,
+    /// Entry chosen last; meaningful if its bit in `free` is set.
+    pub(crate) entry: u32,
 }
 
 impl Default for Verdict {
@@ -167,6 +181,7 @@ impl Default for Verdict {
             count: 0,
             targets: [NONE; MAX_ENDPOINTS],
             shares: [0; MAX_ENDPOINTS],
+            pick: Pick::default(),
         }
     }
 }

@@ -171,8 +171,7 @@ struct Answer {
 }
 
 /// Turns a request into its reply.
-// Not inlined: a BPF function has its own stack frame.
-#[inline(never)]
+#[inline(always)]
 pub fn respond<M: Message, T: Tables, const FULL: bool>(
     message: &mut M,
     asked: &Asked<'_>,

@@ -150,8 +150,7 @@ pub struct Work {
 }
 
 /// Turns a query into its answer.
-// Not inlined: a BPF function has its own stack frame.
-#[inline(never)]
+#[inline(always)]
 pub fn respond<M: Message, T: Tables, const FULL: bool>(
     message: &mut M,
     asked: &Asked<'_>,
@@ -173,7 +172,7 @@ pub fn respond<M: Message, T: Tables, const FULL: bool>(
         return Action::Punt;
     }
     phase();
-    write(message, tables, scratch)
+    write::<M, T, FULL>(message, tables, scratch)
 }
 
 /// Why a message is not a query that can be looked up.
@@ -395,7 +394,7 @@ fn refuse<M: Message, T: Tables, const FULL: bool>(
         return header_only(message, refusal.rcode);
     }
     scratch.dns.plan = Plan { body: Body::empty(refusal.rcode), ..Plan::default() };
-    write(message, tables, scratch)
+    write::<M, T, FULL>(message, tables, scratch)
 }
 
 /// An error without question: it could not be read (RFC 1035 section 4.1.1).
@@ -604,7 +603,11 @@ fn vip_body<T: Tables>(
 
 /// Writes the reply into the message.
 #[inline(always)]
-fn write<M: Message, T: Tables>(message: &mut M, tables: &T, scratch: &mut Scratch) -> Action {
+fn write<M: Message, T: Tables, const FULL: bool>(
+    message: &mut M,
+    tables: &T,
+    scratch: &mut Scratch,
+) -> Action {
     let Scratch { verdict, trace, dns: Work { head, plan, .. }, .. } = scratch;
     let records = verdict.count as usize & 7;
     let info = tables.vip_info(plan.vip);
@@ -615,11 +618,11 @@ fn write<M: Message, T: Tables>(message: &mut M, tables: &T, scratch: &mut Scrat
         VIP => (NOERROR, 1, 0, 0, address),
         NEGATIVE => (plan.body.value as u16, 0, 1, 0, SOA_LENGTH),
         SOA => (NOERROR, 1, 0, 0, SOA_LENGTH),
-        NS => {
+        NS if FULL => {
             let glue = both[0] as usize * 16 + both[1] as usize * 28;
             (NOERROR, 1, 0, both[0] as usize + both[1] as usize, 18 + glue)
         }
-        DISCOVERED => (NOERROR, 1, 0, 0, 12 + DISCOVERY.len()),
+        DISCOVERED if FULL => (NOERROR, 1, 0, 0, 12 + DISCOVERY.len()),
         _ => (plan.body.value as u16, 0, 0, 0, 0),
     };
     let edns = head.edns != NO_EDNS;
@@ -640,7 +643,7 @@ fn write<M: Message, T: Tables>(message: &mut M, tables: &T, scratch: &mut Scrat
         done = done.and(message.replace(index * 4, old, new.to_be()));
     }
     let mut at = head.end;
-    done = done.and_then(|()| records_of(message, plan, verdict, tables, &mut at));
+    done = done.and_then(|()| records_of::<M, T, FULL>(message, plan, verdict, tables, &mut at));
     if edns {
         done = done.and_then(|()| write_opt(message, at, head.edns, rcode));
     }
@@ -652,7 +655,7 @@ fn write<M: Message, T: Tables>(message: &mut M, tables: &T, scratch: &mut Scrat
 
 /// Writes the records of the plan's body from `at` on.
 #[inline(always)]
-fn records_of<M: Message, T: Tables>(
+fn records_of<M: Message, T: Tables, const FULL: bool>(
     message: &mut M,
     plan: &Plan,
     verdict: &Verdict,
@@ -676,8 +679,8 @@ fn records_of<M: Message, T: Tables>(
             write_address(message, at, 0xc00c, address, plan.ns_ttl)?;
         }
         NEGATIVE | SOA => write_soa(message, at, plan)?,
-        NS => write_ns(message, at, plan, tables)?,
-        DISCOVERED => {
+        NS if FULL => write_ns(message, at, plan, tables)?,
+        DISCOVERED if FULL => {
             message.append(*at, (0xc00c_0010_0001_0000 | (plan.ns_ttl >> 16) as u64).to_be())?;
             message.append(*at + 8, (plan.ns_ttl << 16 | DISCOVERY.len() as u32).to_be())?;
             for (index, byte) in DISCOVERY.iter().enumerate() {

@@ -1,11 +1,11 @@
 //! Ethernet, IPv4, IPv6 and UDP around the messages: what the XDP program runs on a frame.
 
-use super::{Action, Asked, Message, Scratch, Trace, Word, cdsr, dns};
+use super::{Action, Asked, Message, Scratch, Trace, Word, cdsr, dns, text};
 use crate::decide::Client;
 use crate::lookup;
 use crate::table::{LAYOUT_VERSION, SPEAKS_CDSR, SPEAKS_DNS, Tables, VipEntry};
 use crate::verdict::Reason;
-use crate::verifier::forget;
+use crate::verifier::phase;
 
 const ETH_TYPE: usize = 12;
 const ETH: usize = 14;
@@ -40,15 +40,59 @@ pub enum Exit {
     Abort,
 }
 
+/// Room for one frame's work; see [`Scratch`] for why it does not lie on the stack.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Room {
+    /// What the headers say.
+    packet: Packet,
+    /// The message's work, with the trace of what was decided.
+    pub scratch: Scratch,
+}
+
+/// What the headers say, and the checksum at work.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct Packet {
+    vip: VipEntry,
+    client: Client,
+    /// 1 for IPv6.
+    v6: u32,
+    /// IPv4: version, header length and type of service.
+    version_tos: u32,
+    /// Where the UDP header begins.
+    base: usize,
+    /// Bytes of IP payload.
+    payload: usize,
+    /// UDP ports as they lie in the frame.
+    ports: u32,
+    /// UDP checksum as it lies in the frame.
+    checksum: u32,
+    /// Bytes of the message.
+    len: usize,
+    sums: Sums,
+}
+
 /// Answers a frame in place, or leaves it untouched.
 #[inline(always)]
-pub fn process<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) -> Exit {
-    scratch.trace = Trace::default();
-    match frame.load::<u16>(ETH_TYPE).map(u16::from_be) {
-        Some(0x0800) => ipv4(frame, tables, scratch),
-        Some(0x86dd) => ipv6(frame, tables, scratch),
-        _ => exit(&mut scratch.trace, Reason::PassEtherType, Exit::Pass),
+pub fn process<F: Frame, T: Tables>(frame: &mut F, tables: &T, room: &mut Room) -> Exit {
+    let Room { packet, scratch } = room;
+    let trace = &mut scratch.trace;
+    *trace = Trace::default();
+    let read = match frame.load::<u16>(ETH_TYPE).map(u16::from_be) {
+        Some(0x0800) => ipv4(frame, tables, packet, trace),
+        Some(0x86dd) => ipv6(frame, tables, packet, trace),
+        _ => Err(exit(trace, Reason::PassEtherType, Exit::Pass)),
+    };
+    if let Err(end) = read {
+        return end;
     }
+    phase();
+    if let Err(end) = udp(frame, packet, trace) {
+        return end;
+    }
+    phase();
+    answer(frame, tables, packet, scratch)
 }
 
 #[inline(always)]
@@ -57,14 +101,20 @@ fn exit(trace: &mut Trace, reason: Reason, exit: Exit) -> Exit {
     exit
 }
 
-/// The VIP a frame is for.
+/// Finds the VIP that a frame is for.
 #[inline(always)]
-fn vip_of<'t, T: Tables>(tables: &'t T, address: [u64; 2], trace: &mut Trace) -> Result<&'t VipEntry, Exit> {
+fn find_vip<T: Tables>(
+    tables: &T,
+    address: [u64; 2],
+    vip: &mut VipEntry,
+    trace: &mut Trace,
+) -> Result<(), Exit> {
     match tables.meta() {
         Some(meta) if meta.layout == LAYOUT_VERSION => match lookup::vip(tables, &meta.keys, address) {
-            Some(vip) => {
-                trace.vip = vip.vip as u32;
-                Ok(vip)
+            Some(found) => {
+                *vip = *found;
+                trace.vip = found.vip as u32;
+                Ok(())
             }
             None => Err(exit(trace, Reason::NotVip, Exit::Pass)),
         },
@@ -73,50 +123,51 @@ fn vip_of<'t, T: Tables>(tables: &'t T, address: [u64; 2], trace: &mut Trace) ->
 }
 
 #[inline(always)]
-fn ipv4<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) -> Exit {
-    let trace = &mut scratch.trace;
+fn ipv4<F: Frame, T: Tables>(
+    frame: &F,
+    tables: &T,
+    packet: &mut Packet,
+    trace: &mut Trace,
+) -> Result<(), Exit> {
     let (Some(first), Some(second), Some(source), Some(destination)) = (
         frame.load::<u64>(ETH),
         frame.load::<u16>(ETH + 8),
         frame.load::<u32>(ETH + 12),
         frame.load::<u32>(ETH + 16),
     ) else {
-        return exit(trace, Reason::PuntShort, Exit::Pass);
+        return Err(exit(trace, Reason::PuntShort, Exit::Pass));
     };
-    let vip = match vip_of(tables, lookup::mapped(destination), trace) {
-        Ok(vip) => vip,
-        Err(end) => return end,
-    };
+    find_vip(tables, lookup::mapped(destination), &mut packet.vip, trace)?;
     let first = u64::from_be(first);
     let total = (first >> 32) as usize & 0xffff;
     let client = u32::from_be(source);
     if first >> 56 != 0x45 {
-        return exit(trace, Reason::PuntIpOptions, Exit::Punt);
+        return Err(exit(trace, Reason::PuntIpOptions, Exit::Punt));
     }
     // More fragments, or a fragment offset; don't-fragment and reserved bits do not matter.
     if first & 0x3fff != 0 {
-        return exit(trace, Reason::PuntFragment, Exit::Punt);
+        return Err(exit(trace, Reason::PuntFragment, Exit::Punt));
     }
     if u16::from_be(second) as u8 != UDP_PROTOCOL {
-        return exit(trace, Reason::PuntNotUdp, Exit::Punt);
+        return Err(exit(trace, Reason::PuntNotUdp, Exit::Punt));
     }
     // 0/8, 127/8 and everything from 224/4 on has no client behind it.
     if client >> 24 == 0 || client >> 24 == 127 || client >> 29 == 7 {
-        return exit(trace, Reason::PuntSource, Exit::Punt);
+        return Err(exit(trace, Reason::PuntSource, Exit::Punt));
     }
-    let ip = Ip {
-        v6: false,
-        base: ETH + IPV4,
-        payload: total.wrapping_sub(IPV4),
-        version_tos: (first >> 48) as u32,
-    };
-    let client = Client { high: 0, low: client as u64, v6: false };
-    udp(frame, &ip, client, vip, tables, scratch)
+    packet.client = Client { high: 0, low: client as u64, v6: false };
+    (packet.v6, packet.version_tos) = (0, (first >> 48) as u32);
+    (packet.base, packet.payload) = (ETH + IPV4, total.wrapping_sub(IPV4));
+    Ok(())
 }
 
 #[inline(always)]
-fn ipv6<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) -> Exit {
-    let trace = &mut scratch.trace;
+fn ipv6<F: Frame, T: Tables>(
+    frame: &F,
+    tables: &T,
+    packet: &mut Packet,
+    trace: &mut Trace,
+) -> Result<(), Exit> {
     let (Some(first), Some(high), Some(low), Some(to_high), Some(to_low)) = (
         frame.load::<u64>(ETH),
         frame.load::<u64>(ETH + 8),
@@ -124,27 +175,25 @@ fn ipv6<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) -
         frame.load::<u64>(ETH + 24),
         frame.load::<u64>(ETH + 32),
     ) else {
-        return exit(trace, Reason::PuntShort, Exit::Pass);
+        return Err(exit(trace, Reason::PuntShort, Exit::Pass));
     };
-    let vip = match vip_of(tables, [to_high, to_low], trace) {
-        Ok(vip) => vip,
-        Err(end) => return end,
-    };
+    find_vip(tables, [to_high, to_low], &mut packet.vip, trace)?;
     let first = u64::from_be(first);
     if first >> 60 != 6 {
-        return exit(trace, Reason::PuntLength, Exit::Punt);
+        return Err(exit(trace, Reason::PuntLength, Exit::Punt));
     }
     if (first >> 8) as u8 != UDP_PROTOCOL {
-        return exit(trace, Reason::PuntNotUdp, Exit::Punt);
+        return Err(exit(trace, Reason::PuntNotUdp, Exit::Punt));
     }
     let client = Client { high: u64::from_be(high), low: u64::from_be(low), v6: true };
     // Unspecified, loopback, IPv4-mapped and multicast addresses have no client behind them.
     if client.high >> 56 == 0xff || (client.high == 0 && client.low >> 48 == 0) || is_mapped(&client) {
-        return exit(trace, Reason::PuntSource, Exit::Punt);
+        return Err(exit(trace, Reason::PuntSource, Exit::Punt));
     }
-    let payload = (first >> 16) as usize & 0xffff;
-    let ip = Ip { v6: true, base: ETH + IPV6, payload, version_tos: 0 };
-    udp(frame, &ip, client, vip, tables, scratch)
+    packet.client = client;
+    packet.v6 = 1;
+    (packet.base, packet.payload) = (ETH + IPV6, (first >> 16) as usize & 0xffff);
+    Ok(())
 }
 
 #[inline(always)]
@@ -152,81 +201,64 @@ fn is_mapped(client: &Client) -> bool {
     client.high == 0 && client.low >> 32 == 0xffff
 }
 
-/// What UDP needs to know of the IP header.
-struct Ip {
-    v6: bool,
-    /// Where the UDP header begins.
-    base: usize,
-    /// Bytes of IP payload.
-    payload: usize,
-    /// IPv4: version, header length and type of service.
-    version_tos: u32,
-}
-
+/// Reads the UDP header.
 #[inline(always)]
-fn udp<F: Frame, T: Tables>(
-    frame: &mut F,
-    ip: &Ip,
-    client: Client,
-    vip: &VipEntry,
-    tables: &T,
-    scratch: &mut Scratch,
-) -> Exit {
-    let trace = &mut scratch.trace;
+fn udp<F: Frame>(frame: &F, packet: &mut Packet, trace: &mut Trace) -> Result<(), Exit> {
+    let base = packet.base;
     // The checksum stays as its bytes lie in memory: all that ones' complement sums need (RFC 1071 section 2.B).
     let (Some(ports), Some(length), Some(checksum)) =
-        (frame.load::<u32>(ip.base), frame.load::<u16>(ip.base + 4), frame.load::<u16>(ip.base + 6))
+        (frame.load::<u32>(base), frame.load::<u16>(base + 4), frame.load::<u16>(base + 6))
     else {
-        return exit(trace, Reason::PuntShort, Exit::Punt);
+        return Err(exit(trace, Reason::PuntShort, Exit::Punt));
     };
-    let (port, service_port) = ((u32::from_be(ports) >> 16) as u16, u32::from_be(ports) as u16);
     let length = u16::from_be(length) as usize;
     // The kernel and we must see the same payload: the UDP length fills the IP payload.
-    if length != ip.payload || !(UDP..=1500).contains(&length) {
-        return exit(trace, Reason::PuntLength, Exit::Punt);
+    if length != packet.payload || !(UDP..=1500).contains(&length) {
+        return Err(exit(trace, Reason::PuntLength, Exit::Punt));
     }
-    if port == 0 {
-        return exit(trace, Reason::PuntSource, Exit::Punt);
+    if u32::from_be(ports) >> 16 == 0 {
+        return Err(exit(trace, Reason::PuntSource, Exit::Punt));
     }
-    if checksum == 0 && ip.v6 {
-        return exit(trace, Reason::PuntChecksum, Exit::Punt);
+    if checksum == 0 && packet.v6 != 0 {
+        return Err(exit(trace, Reason::PuntChecksum, Exit::Punt));
     }
-    let asked = Asked { vip, client, port };
-    let noise = u32::from_be(ports) as u64;
-    let base = forget(ip.base + UDP, noise);
-    let mut message = Datagram { frame, base, len: length - UDP, checksum, sums: Sums::default() };
-    let action = if service_port == DNS_PORT && vip.speaks & SPEAKS_DNS != 0 {
+    (packet.ports, packet.checksum, packet.len) = (ports, checksum as u32, length - UDP);
+    packet.sums = Sums::default();
+    Ok(())
+}
+
+/// Lets the protocol of the port answer the message.
+#[inline(always)]
+fn answer<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    packet: &mut Packet,
+    scratch: &mut Scratch,
+) -> Exit {
+    let ports = u32::from_be(packet.ports);
+    let (vip, client) = (packet.vip, packet.client);
+    let asked = Asked { vip: &vip, client, port: (ports >> 16) as u16 };
+    let mut message = Datagram { frame, packet };
+    let action = if ports as u16 == DNS_PORT && vip.speaks & SPEAKS_DNS != 0 {
         dns::respond::<_, T, false>(&mut message, &asked, tables, scratch)
-    } else if service_port == cdsr::PORT && vip.speaks & SPEAKS_CDSR != 0 {
+    } else if ports as u16 == cdsr::PORT && vip.speaks & SPEAKS_CDSR != 0 {
         cdsr::respond::<_, T, false>(&mut message, &asked, tables, scratch)
     } else {
         return exit(&mut scratch.trace, Reason::PuntPort, Exit::Punt);
     };
-    let trace = &mut scratch.trace;
-    let (len, sums) = (message.len, message.sums);
+    phase();
     match action {
-        Action::Reply => {}
-        Action::Punt => return Exit::Punt,
-        Action::Ignore => return exit(trace, Reason::Internal, Exit::Abort),
-    }
-    let v6 = forget(ip.v6 as usize, noise) != 0;
-    let ip = &Ip { v6, base: base - UDP, ..*ip };
-    match turn_round(frame, ip, ports, len, checksum, &sums) {
-        Some(()) => Exit::Transmit,
-        None => exit(trace, Reason::Internal, Exit::Abort),
+        Action::Reply if turn_round(frame, packet).is_some() => Exit::Transmit,
+        Action::Punt => Exit::Punt,
+        Action::Reply | Action::Ignore => exit(&mut scratch.trace, Reason::Internal, Exit::Abort),
     }
 }
 
 /// Swaps MAC addresses, IP addresses and ports, and writes the lengths and checksums of the reply.
 #[inline(always)]
-fn turn_round<F: Frame>(
-    frame: &mut F,
-    ip: &Ip,
-    ports: u32,
-    len: usize,
-    checksum: u16,
-    sums: &Sums,
-) -> Option<()> {
+fn turn_round<F: Frame>(frame: &mut F, packet: &Packet) -> Option<()> {
+    let Packet { ports, len, sums, .. } = *packet;
+    let checksum = packet.checksum as u16;
     let (to, to_rest) = (frame.load::<u32>(0)?, frame.load::<u16>(4)?);
     let (from, from_rest) = (frame.load::<u32>(6)?, frame.load::<u16>(10)?);
     frame.store(0, from)?;
@@ -234,7 +266,7 @@ fn turn_round<F: Frame>(
     frame.store(6, to)?;
     frame.store(10, to_rest)?;
     let udp_length = (len + UDP) as u16;
-    let pseudo = if ip.v6 {
+    let pseudo = if packet.v6 != 0 {
         let sources: [u64; 4] =
             [frame.load(ETH + 8)?, frame.load(ETH + 16)?, frame.load(ETH + 24)?, frame.load(ETH + 32)?];
         for (place, word) in [sources[2], sources[3], sources[0], sources[1]].into_iter().enumerate() {
@@ -245,7 +277,7 @@ fn turn_round<F: Frame>(
         sources.into_iter().map(Word::sum).sum::<u64>()
     } else {
         let (source, destination): (u32, u32) = (frame.load(ETH + 12)?, frame.load(ETH + 16)?);
-        let first = (ip.version_tos << 16 | (udp_length as u32 + IPV4 as u32)).to_be();
+        let first = (packet.version_tos << 16 | (udp_length as u32 + IPV4 as u32)).to_be();
         // Identification 0 and don't-fragment: an atomic datagram (RFC 6864 section 4).
         let second = 0x4000u32.to_be();
         let third = ((TTL as u32) << 24 | (UDP_PROTOCOL as u32) << 16).to_be();
@@ -259,20 +291,20 @@ fn turn_round<F: Frame>(
     };
     let length_sum = udp_length.to_be() as u64;
     // Kept parts come by the old checksum; new messages are summed from the start.
-    let total = if sums.rebuilt {
+    let total = if sums.rebuilt != 0 {
         pseudo + (UDP_PROTOCOL as u16).to_be() as u64 + 2 * length_sum + ports.sum() + sums.total()
     } else {
         (!checksum) as u64 + sums.total() + 2 * length_sum + 2 * (!sums.old_length) as u64
     };
     let new = match !fold(total) as u16 {
         // The query had none (RFC 768): what was kept of it is not vouched for.
-        _ if checksum == 0 && !sums.rebuilt => 0,
+        _ if checksum == 0 && sums.rebuilt == 0 => 0,
         0 => 0xffff,
         some => some,
     };
-    frame.store(ip.base, ports.rotate_left(16))?;
-    frame.store(ip.base + 4, udp_length.to_be())?;
-    frame.store(ip.base + 6, new)
+    frame.store(packet.base, ports.rotate_left(16))?;
+    frame.store(packet.base + 4, udp_length.to_be())?;
+    frame.store(packet.base + 6, new)
 }
 
 /// Folds a sum of 32-bit or 16-bit words to 16 bits with end-around carry.
@@ -286,14 +318,15 @@ fn fold(sum: u64) -> u64 {
 }
 
 /// Ones' complement sums of what was taken from a datagram and what was written, by parity of the place.
+#[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 struct Sums {
     even: u64,
     odd: u64,
     /// UDP length before, in network order.
     old_length: u16,
-    /// Nothing of the old payload was kept.
-    rebuilt: bool,
+    /// 1: nothing of the old payload was kept.
+    rebuilt: u16,
 }
 
 impl Sums {
@@ -318,64 +351,61 @@ const TAIL_WORDS: usize = 8;
 /// The UDP payload of a frame.
 struct Datagram<'f, F> {
     frame: &'f mut F,
-    /// Where the payload begins in the frame; even, so that parity is that of the payload.
-    base: usize,
-    len: usize,
-    checksum: u16,
-    sums: Sums,
+    packet: &'f mut Packet,
 }
 
 impl<F: Frame> Datagram<'_, F> {
+    /// Where a byte of the payload lies in the frame. Headers have even lengths, so parity is that of the payload.
+    #[inline(always)]
+    fn place(&self, at: usize) -> usize {
+        self.packet.base + UDP + at
+    }
+
     /// Takes the bytes from `keep` to the end out of the sums.
     #[inline(always)]
     fn forget_tail(&mut self, keep: usize) -> Result<(), Reason> {
         let mut at = keep;
         for _ in 0..TAIL_WORDS {
-            let left = self.len.wrapping_sub(at);
-            if left == 0 || left > self.len {
+            let left = self.packet.len.wrapping_sub(at);
+            if left == 0 || left > self.packet.len {
                 return Ok(());
             }
-            let word: u64 = if left >= 8 {
-                self.frame.load(self.base + at).ok_or(Reason::PuntShort)?
-            } else {
-                let tail: u64 = self.frame.load(self.base + at + left - 8).ok_or(Reason::PuntShort)?;
-                (u64::from_le(tail) >> ((64 - 8 * (left as u32 & 7)) & 63)).to_le()
-            };
-            self.sums.add(at, (!word).sum());
+            let (word, _) = text::word_at(self, at, left).ok_or(Reason::PuntShort)?;
+            self.packet.sums.add(at, (!word.to_le()).sum());
             at += 8;
         }
-        if at >= self.len { Ok(()) } else { Err(Reason::PuntEdns) }
+        if at >= self.packet.len { Ok(()) } else { Err(Reason::PuntEdns) }
     }
 }
 
 impl<F: Frame> Message for Datagram<'_, F> {
     #[inline(always)]
     fn len(&self) -> usize {
-        self.len
+        self.packet.len
     }
     #[inline(always)]
     fn load<W: Word>(&self, at: usize) -> Option<W> {
-        self.frame.load(self.base + at)
+        self.frame.load(self.place(at))
     }
     #[inline(always)]
     fn begin_reply(&mut self, keep: usize, len: usize) -> Result<(), Reason> {
-        self.sums.old_length = ((self.len + UDP) as u16).to_be();
-        self.sums.rebuilt = keep == 0;
-        if keep != 0 && self.checksum != 0 {
+        self.packet.sums.old_length = ((self.packet.len + UDP) as u16).to_be();
+        self.packet.sums.rebuilt = (keep == 0) as u16;
+        if keep != 0 && self.packet.checksum != 0 {
             self.forget_tail(keep)?;
         }
-        self.frame.resize(self.base + len).ok_or(Reason::PuntResize)?;
-        self.len = len;
+        self.frame.resize(self.place(len)).ok_or(Reason::PuntResize)?;
+        self.packet.len = len;
         Ok(())
     }
     #[inline(always)]
     fn replace<W: Word>(&mut self, at: usize, old: W, new: W) -> Option<()> {
-        self.sums.add(at, old.complement().sum());
+        self.packet.sums.add(at, old.complement().sum());
         self.append(at, new)
     }
     #[inline(always)]
     fn append<W: Word>(&mut self, at: usize, value: W) -> Option<()> {
-        self.sums.add(at, value.sum());
-        self.frame.store(self.base + at, value)
+        self.packet.sums.add(at, value.sum());
+        self.frame.store(self.place(at), value)
     }
 }
