@@ -1,7 +1,9 @@
 //! Where tables live and packets are answered: BPF maps with the XDP program, or plain memory without.
 
+mod bpf;
 mod tables;
 
+pub use bpf::{BpfDataplane, CounterRoom};
 pub use tables::{LiveTables, Memory};
 
 use redirector_plan::image::TableImage;

@@ -1,0 +1,308 @@
+//! The XDP program and its maps: loaded anew for every generation, and put in place of the one before in one step.
+
+use super::{Dataplane, FastCounters, LiveTables, Memory, Mode, TestRun};
+use aya::maps::{Map, MapData, PerCpuArray};
+use aya::programs::xdp::{XdpLinkId, XdpMode};
+use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use redirector_core::table::VIP_BUCKETS;
+use redirector_core::verdict::REASON_SLOTS;
+use redirector_plan::image::{TableImage, TableKind};
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
+
+/// The program that this build carries; empty if it was built without.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/redirector.bpf.o"));
+/// Name of the program in the object.
+const PROGRAM: &str = "redirector";
+/// Room for the longest frame of a test run.
+const FRAME_ROOM: usize = 4096;
+
+/// Lengths of the counter arrays: what a box holds at most, slot 0 included.
+#[derive(Debug, Clone, Copy)]
+pub struct CounterRoom {
+    /// Services.
+    pub services: u32,
+    /// Regions.
+    pub regions: u32,
+    /// Targets.
+    pub targets: u32,
+}
+
+impl Default for CounterRoom {
+    fn default() -> Self {
+        Self { services: 131_072, regions: 65_536, targets: 16_384 }
+    }
+}
+
+impl CounterRoom {
+    /// Grows to hold every slot that an image names.
+    fn extend(&mut self, image: &TableImage) {
+        let end = |slots: &mut dyn Iterator<Item = u32>| slots.max().map_or(1, |slot| slot + 1);
+        self.services = self.services.max(end(&mut image.services.iter().map(|service| service.counter)));
+        self.regions =
+            self.regions.max(end(&mut image.region_counters.iter().flat_map(|counters| counters.words)));
+        self.targets = self.targets.max(end(&mut image.targets.iter().map(|target| target.counter)));
+    }
+}
+
+/// Counter arrays shared by all generations, by map name.
+const COUNTERS: [&str; 5] = ["COUNT_REASON", "COUNT_VIP", "COUNT_SERVICE", "COUNT_REGION", "COUNT_TARGET"];
+
+/// One loaded instance of the program.
+struct Instance {
+    /// Owns the program and its maps.
+    live: Ebpf,
+    /// The same tables with counters of its own, for test runs: asking counts nothing.
+    shadow: Ebpf,
+    links: Vec<XdpLinkId>,
+    /// Where its tables are pinned.
+    pins: PathBuf,
+}
+
+/// Tables in BPF maps, answered from by XDP on some interfaces.
+pub struct BpfDataplane {
+    directory: PathBuf,
+    interfaces: Vec<String>,
+    modes: Vec<XdpMode>,
+    room: CounterRoom,
+    /// Slots that some generation used: no others are read.
+    used: CounterRoom,
+    current: Option<Instance>,
+    mode: Mode,
+    instances: u64,
+}
+
+impl BpfDataplane {
+    /// Whether this build carries the program at all.
+    pub fn is_built_in() -> bool {
+        !OBJECT.is_empty()
+    }
+
+    /// Prepares `directory`, which must lie on a BPF file system. `modes` are tried in order when attaching. Nothing
+    /// is attached before the first image is published. Without interfaces only test runs are possible.
+    ///
+    /// # Errors
+    /// Without a program in this build, or if the directory cannot be made.
+    pub fn new(directory: &Path, interfaces: Vec<String>, modes: Vec<XdpMode>) -> io::Result<Self> {
+        if !Self::is_built_in() {
+            return Err(io::Error::other(
+                "this build carries no XDP program: build with `cargo xtask build`",
+            ));
+        }
+        fs::create_dir_all(directory)
+            .map_err(|err| told(format!("{} (a mounted bpf file system?)", directory.display()), err))?;
+        let mode = Mode::Off("no tables published yet".to_owned());
+        let room = CounterRoom::default();
+        Ok(Self {
+            directory: directory.to_owned(),
+            interfaces,
+            modes,
+            room,
+            current: None,
+            mode,
+            instances: 0,
+        })
+    }
+
+    fn loader<'a>(&'a self, image: &TableImage, pins: &Path) -> EbpfLoader<'a> {
+        let mut loader = EbpfLoader::new();
+        for kind in TableKind::ALL {
+            loader.map_max_entries(kind.name(), image.len(*kind) as u32);
+            loader.map_pin_path(kind.name(), pins.join(kind.name()));
+        }
+        loader.map_max_entries("COUNT_SERVICE", self.room.services);
+        loader.map_max_entries("COUNT_REGION", self.room.regions);
+        loader.map_max_entries("COUNT_TARGET", self.room.targets);
+        loader
+    }
+
+    /// Loads two instances over the same fresh tables: one to attach, one for test runs.
+    fn load(&self, image: &TableImage, pins: &Path) -> io::Result<(Instance, LiveTables)> {
+        fs::create_dir_all(pins).map_err(|err| told(pins.display(), err))?;
+        let counters = self.directory.join("counters");
+        fs::create_dir_all(&counters).map_err(|err| told(counters.display(), err))?;
+        let mut loader = self.loader(image, pins);
+        for name in COUNTERS {
+            loader.map_pin_path(name, counters.join(name));
+        }
+        let mut live = loader.load(OBJECT).map_err(|err| told("loading the XDP program", chain(&err)))?;
+        let mut shadow = self
+            .loader(image, pins)
+            .load(OBJECT)
+            .map_err(|err| told("loading the XDP program", chain(&err)))?;
+        let tables = LiveTables::build(image, |kind, bytes| {
+            let map = live.map(kind.name()).ok_or_else(|| io::Error::other("the program lacks a table"))?;
+            Memory::of_array(map_data(map)?.fd().as_fd(), bytes).map_err(|err| told(kind.name(), err))
+        })?;
+        for instance in [&mut live, &mut shadow] {
+            program(instance)?
+                .load()
+                .map_err(|err| told("the kernel refused the XDP program", chain(&err)))?;
+        }
+        Ok((Instance { live, shadow, links: Vec::new(), pins: pins.to_owned() }, tables))
+    }
+
+    /// Puts the instance in place of the current one on every interface, or attaches it.
+    fn attach(&mut self, instance: &mut Instance) -> io::Result<()> {
+        if let Some(old) = &mut self.current {
+            for link in old.links.drain(..) {
+                let link = program(&mut old.live)?
+                    .take_link(link)
+                    .map_err(|err| told("taking the link", chain(&err)))?;
+                let link = program(&mut instance.live)?
+                    .attach_to_link(link)
+                    .map_err(|err| told("replacing the XDP program", chain(&err)))?;
+                instance.links.push(link);
+            }
+            return Ok(());
+        }
+        let mut mode = Mode::Off("no interface configured".to_owned());
+        for interface in &self.interfaces {
+            let (link, how) = attach_one(&mut instance.live, interface, &self.modes)?;
+            instance.links.push(link);
+            // The slowest of all is what the operator should hear of.
+            mode = if mode == Mode::Generic || how == Mode::Generic { Mode::Generic } else { how };
+        }
+        self.mode = mode;
+        Ok(())
+    }
+}
+
+fn attach_one(live: &mut Ebpf, interface: &str, modes: &[XdpMode]) -> io::Result<(XdpLinkId, Mode)> {
+    let mut refusals = Vec::new();
+    for mode in modes {
+        match program(live)?.attach(interface, *mode) {
+            Ok(link) => {
+                let how = if matches!(mode, XdpMode::Skb) { Mode::Generic } else { Mode::Native };
+                return Ok((link, how));
+            }
+            Err(err) => refusals.push(format!("{mode:?}: {}", chain(&err))),
+        }
+    }
+    Err(io::Error::other(format!("interface {interface}: {}", refusals.join("; "))))
+}
+
+impl Dataplane for BpfDataplane {
+    fn publish(&mut self, image: &TableImage) -> io::Result<Arc<LiveTables>> {
+        self.instances += 1;
+        let pins = self.directory.join(format!("tables-{}-{}", std::process::id(), self.instances));
+        let result = self.load(image, &pins).and_then(|(mut instance, tables)| {
+            self.attach(&mut instance)?;
+            Ok((instance, tables))
+        });
+        let (instance, tables) = match result {
+            Ok(made) => made,
+            Err(err) => {
+                unpin(&pins);
+                return Err(err);
+            }
+        };
+        if let Some(old) = self.current.replace(instance) {
+            unpin(&old.pins);
+        }
+        self.used.extend(image);
+        Ok(Arc::new(tables))
+    }
+
+    fn mode(&self) -> Mode {
+        self.mode.clone()
+    }
+
+    fn counters(&self) -> io::Result<FastCounters> {
+        let Some(current) = &self.current else { return Ok(FastCounters::default()) };
+        let read = |name: &str, len: u32| sums(&current.live, name, len);
+        Ok(FastCounters {
+            reasons: read("COUNT_REASON", REASON_SLOTS)?.into_iter().map(|(k, n)| (k as u16, n)).collect(),
+            vips: read("COUNT_VIP", VIP_BUCKETS)?,
+            services: read("COUNT_SERVICE", self.used.services)?,
+            regions: read("COUNT_REGION", self.used.regions)?,
+            targets: read("COUNT_TARGET", self.used.targets)?,
+        })
+    }
+
+    fn test_run(&self, frame: &[u8]) -> io::Result<Option<TestRun>> {
+        let Some(current) = &self.current else { return Ok(None) };
+        let shadow: &Xdp = current
+            .shadow
+            .program(PROGRAM)
+            .ok_or_else(|| io::Error::other("no program"))?
+            .try_into()
+            .map_err(|err| told("test run", chain(&err)))?;
+        let mut out = vec![0; FRAME_ROOM];
+        let result = shadow
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                data_out: Some(&mut out),
+                ..TestRunOptions::new()
+            })
+            .map_err(|err| told("test run", chain(&err)))?;
+        out.truncate(result.data_size_out as usize);
+        Ok(Some(TestRun { action: result.return_value, frame: out }))
+    }
+}
+
+impl Drop for BpfDataplane {
+    fn drop(&mut self) {
+        if let Some(current) = &self.current {
+            unpin(&current.pins);
+        }
+    }
+}
+
+/// Sums over all CPUs of the counters that are not 0.
+fn sums(ebpf: &Ebpf, name: &str, len: u32) -> io::Result<BTreeMap<u32, u64>> {
+    let map = ebpf.map(name).ok_or_else(|| io::Error::other(format!("no counters {name}")))?;
+    let array: PerCpuArray<&MapData, u64> = map.try_into().map_err(|err| told(name, chain(&err)))?;
+    let mut counts = BTreeMap::new();
+    for index in 0..len.min(array.len()) {
+        let total: u64 = array.get(&index, 0).map_err(|err| told(name, chain(&err)))?.iter().sum();
+        if total != 0 {
+            counts.insert(index, total);
+        }
+    }
+    Ok(counts)
+}
+
+fn map_data(map: &Map) -> io::Result<&MapData> {
+    match map {
+        Map::Array(data) => Ok(data),
+        _ => Err(io::Error::other("a table is not a BPF array")),
+    }
+}
+
+fn program(ebpf: &mut Ebpf) -> io::Result<&mut Xdp> {
+    ebpf.program_mut(PROGRAM)
+        .ok_or_else(|| io::Error::other("the object lacks the program"))?
+        .try_into()
+        .map_err(|err| told("the object's program", chain(&err)))
+}
+
+/// Removes a generation's pins; its maps live on while a program or mapping holds them.
+fn unpin(pins: &Path) {
+    if let Err(err) = fs::remove_dir_all(pins) {
+        tracing::warn!(path = %pins.display(), %err, "pins of an old generation stay behind");
+    }
+}
+
+fn told(what: impl Display, err: impl Display) -> io::Error {
+    io::Error::other(format!("{what}: {err}"))
+}
+
+/// An error with its causes on one line, shortened: the verifier's log can have megabytes.
+fn chain(err: &dyn std::error::Error) -> String {
+    let mut text = err.to_string();
+    let mut cause = err.source();
+    while let Some(err) = cause {
+        text = format!("{text}: {err}");
+        cause = err.source();
+    }
+    match text.char_indices().nth(2000) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
