@@ -97,12 +97,12 @@ impl BpfDataplane {
         fs::create_dir_all(directory)
             .map_err(|err| told(format!("{} (a mounted bpf file system?)", directory.display()), err))?;
         let mode = Mode::Off("no tables published yet".to_owned());
-        let room = CounterRoom::default();
         Ok(Self {
             directory: directory.to_owned(),
             interfaces,
             modes,
-            room,
+            room: CounterRoom::default(),
+            used: CounterRoom { services: 1, regions: 1, targets: 1 },
             current: None,
             mode,
             instances: 0,
