@@ -145,29 +145,66 @@ fn choose<T: Tables, const FULL: bool>(
         return Some(());
     }
     let root = tables.record(pointer.record())?;
-    if root.ttl != NONE {
-        verdict.ttl = root.ttl;
+    let hash = choice_key(query, service, &meta.keys);
+    enter_tier(root, service, hash, verdict);
+    phase();
+    if FULL {
+        pick_tree(root, query, &meta.keys, tables, verdict, 1)?;
+        pick_further(root, hash, query, service, tables, verdict)?;
+    } else {
+        let leaf = fast_leaf(root, &meta.keys, tables, verdict)?;
+        phase();
+        pick_leaf::<T, false>(leaf, query, &meta.keys, tables, verdict)?;
+        if verdict.count == 0 {
+            // All excluded: its siblings, later tiers or the fallback may have somebody.
+            verdict.reason = Reason::PuntChoice;
+        }
     }
+    Some(())
+}
+
+/// Notes the tier that is chosen from now.
+#[inline(always)]
+fn enter_tier(root: &ShareRecord, service: &Service, hash: u64, verdict: &mut Verdict) {
+    verdict.ttl = if root.ttl == NONE { service.ttl } else { root.ttl };
     verdict.reason = match root.tier {
         0 => Reason::FirstTier,
         TIER_FALLBACK => Reason::Fallback,
         _ => Reason::LaterTier,
     };
-    verdict.pick.hash = choice_key(query, service, &meta.keys);
-    phase();
-    if FULL {
-        pick_tree(root, query, &meta.keys, tables, verdict, 1)?;
-    } else {
-        let leaf = fast_leaf(root, &meta.keys, tables, verdict)?;
-        phase();
-        pick_leaf::<T, false>(leaf, query, &meta.keys, tables, verdict)?;
-        if verdict.count == 0 && root.branch == 1 {
-            // Its siblings may have somebody: the slow path looks.
-            verdict.reason = Reason::PuntChoice;
+    verdict.pick.hash = hash;
+}
+
+/// Later tiers and the fallback, for a client that excludes everybody in the tier it would get (P-18).
+fn pick_further<T: Tables>(
+    root: &ShareRecord,
+    hash: u64,
+    query: &Query,
+    service: &Service,
+    tables: &T,
+    verdict: &mut Verdict,
+) -> Option<()> {
+    let keys = &tables.meta()?.keys;
+    let mut tier = *root;
+    while verdict.count == 0 && query.want > 0 {
+        if tier.next != NONE {
+            tier = *tables.record(tier.next)?;
+        } else {
+            let fallback = service.fallback[query.family as usize & 1];
+            let pointer = if fallback == NONE { None } else { tables.group(fallback) };
+            match pointer {
+                Some(pointer) if tier.tier != TIER_FALLBACK && pointer.record() != NONE => {
+                    (verdict.group, verdict.epoch) = (fallback, pointer.epoch());
+                    tier = *tables.record(pointer.record())?;
+                }
+                _ => {
+                    verdict.reason = Reason::AllExcluded;
+                    return Some(());
+                }
+            }
         }
-    }
-    if verdict.count == 0 && verdict.reason as u16 <= Reason::Fallback as u16 {
-        verdict.reason = Reason::AllExcluded;
+        enter_tier(&tier, service, hash, verdict);
+        pick_tree(&tier, query, keys, tables, verdict, 1)?;
     }
     Some(())
 }

@@ -280,8 +280,8 @@ pub struct ShareRecord {
     pub branch: u8,
     /// Tier this came from, 0 first; [`TIER_FALLBACK`] for a fallback.
     pub tier: u8,
-    /// Filler.
-    pub reserved: u32,
+    /// Of a root: the next tier's root, for clients that exclude everybody in this one (P-18); [`NONE`] at the end.
+    pub next: u32,
 }
 
 /// [`ShareRecord::tier`] of a service's last resort.
@@ -298,7 +298,7 @@ impl Default for ShareRecord {
             down: 0,
             branch: 0,
             tier: 0,
-            reserved: 0,
+            next: NONE,
         }
     }
 }

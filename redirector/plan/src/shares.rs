@@ -48,43 +48,58 @@ pub struct GroupSpec {
 }
 
 impl GroupSpec {
-    /// Most records a block of this group can have, whichever tier is in use.
+    /// Most records a block of this group can have: those of all tiers.
     pub fn block_size(&self) -> usize {
-        self.tiers.iter().map(|tier| tree_size(tier.members.len())).max().unwrap_or(0)
+        self.tiers.iter().map(|tier| tree_size(tier.members.len())).sum()
     }
 }
 
-/// Records of a group under the targets' present states (missing states count as up): the first tier that has a usable
-/// target, `None` if no tier has. The first record is the root. A target that is down or has factor 0 keeps its
-/// interval and is marked, so that only its own clients move; a factor below 256 narrows the interval.
+/// Records of a group under the targets' present states (missing states count as up): the tiers that have a usable
+/// target, chained in order; `None` if no tier has. The first record is the first tier's root. A target that is down or
+/// has factor 0 keeps its interval and is marked, so that only its own clients move; a factor below 256 narrows the
+/// interval.
 ///
 /// Record numbers count from the block's start until [`relocate`] is applied.
 pub fn records(spec: &GroupSpec, states: &[TargetState]) -> Option<Vec<ShareRecord>> {
-    let factor = |member: &Member| match states.get(member.target as usize) {
+    let mut block: Vec<ShareRecord> = Vec::new();
+    let mut last = None;
+    for tier in &spec.tiers {
+        let shares: Vec<Share> = tier.members.iter().map(|member| share(member, states)).collect();
+        if shares.iter().all(|share| share.down) {
+            continue;
+        }
+        let root = block.len();
+        let blank = ShareRecord { tier: tier.number, ttl: tier.ttl, ..Default::default() };
+        block.push(blank);
+        fill(&mut block, root, &shares, blank);
+        if let Some(last) = last.replace(root) {
+            let before: &mut ShareRecord = &mut block[last];
+            before.next = root as u32;
+        }
+    }
+    (!block.is_empty()).then_some(block)
+}
+
+/// A member's share under the targets' present states.
+fn share(member: &Member, states: &[TargetState]) -> Share {
+    let factor = match states.get(member.target as usize) {
         None => 256,
         Some(state) if state.up => state.factor.min(256),
         Some(_) => 0,
     };
-    let tier = spec.tiers.iter().find(|tier| tier.members.iter().any(|member| factor(member) > 0))?;
-    let shares: Vec<Share> = tier
-        .members
-        .iter()
-        .map(|member| {
-            let factor = factor(member);
-            let kept = if factor == 0 { 256 } else { factor };
-            Share { name: member.target, weight: member.weight as u128 * kept as u128, down: factor == 0 }
-        })
-        .collect();
-    let blank = ShareRecord { tier: tier.number, ttl: tier.ttl, ..Default::default() };
-    let mut block = vec![blank];
-    fill(&mut block, 0, &shares, blank);
-    Some(block)
+    let kept = if factor == 0 { 256 } else { factor };
+    Share { name: member.target, weight: member.weight as u128 * kept as u128, down: factor == 0 }
 }
 
 /// Makes a block's record numbers absolute: its first record will be number `first`.
 pub fn relocate(block: &mut [ShareRecord], first: u32) {
-    for record in block.iter_mut().filter(|record| record.branch == 1) {
-        record.base += first;
+    for record in block {
+        if record.branch == 1 {
+            record.base += first;
+        }
+        if record.next != NONE {
+            record.next += first;
+        }
     }
 }
 

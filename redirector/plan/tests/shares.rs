@@ -181,6 +181,27 @@ fn tier_without_usable_target_is_passed_over() {
     assert_eq!(ask(&states).reason, Reason::NothingUsable);
 }
 
+/// P-18: a client that reports everybody in its tier as failed gets the next tier, then the fallback, then nothing.
+#[test]
+fn client_that_excludes_a_whole_tier_gets_the_next_one() {
+    let pools = vec![pool("near", &[(0, 1), (1, 1)]), pool("far", &[(2, 1)])];
+    let mut network = with_tiers(pools, vec![tier(None, &[(0, 1)]), tier(None, &[(1, 1)])]);
+    network.targets.push(target(3));
+    network.services[0].fallback = vec![3];
+    let image = compiled(&network).image;
+    let answer = |failed: &[u32]| {
+        let verdict = verdict_without(&image, 0, client(7), false, 1, failed);
+        (verdict.reason, (verdict.count > 0).then_some(verdict.targets[0]))
+    };
+    let (reason, first) = answer(&[]);
+    assert_eq!(reason, Reason::FirstTier);
+    let first = first.expect("a near target");
+    assert_eq!(answer(&[first]), (Reason::FirstTier, Some(1 - first)));
+    assert_eq!(answer(&[0, 1]), (Reason::LaterTier, Some(2)));
+    assert_eq!(answer(&[0, 1, 2]), (Reason::Fallback, Some(3)));
+    assert_eq!(answer(&[0, 1, 2, 3]), (Reason::AllExcluded, None));
+}
+
 #[test]
 fn tiny_weights_keep_an_interval() {
     let block = records(&spec(&[1, 1 << 50, 1, 1]), &[FULL; 4]).expect("usable");

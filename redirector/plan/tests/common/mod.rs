@@ -249,15 +249,29 @@ pub(crate) fn vip_entry(image: &TableImage, address: IpAddr) -> redirector_core:
 
 /// Decision for a client of a service; `want` addresses of the family.
 pub(crate) fn verdict(image: &TableImage, service: u32, client: IpAddr, want_v6: bool, want: u32) -> Verdict {
+    verdict_without(image, service, client, want_v6, want, &[])
+}
+
+/// The same for a client that reports these targets as failed.
+pub(crate) fn verdict_without(
+    image: &TableImage,
+    service: u32,
+    client: IpAddr,
+    want_v6: bool,
+    want: u32,
+    failed: &[u32],
+) -> Verdict {
+    let mut excluded = [0; 8];
+    for (slot, target) in excluded.iter_mut().zip(failed) {
+        *slot = image.target(*target).expect("target").digests[want_v6 as usize];
+    }
     let query = Query {
         client: Client::new(client),
         service,
-        content: 0,
-        spread: 0,
         family: want_v6 as u32,
         want,
-        excluded: [0; 8],
-        preferred: 0,
+        excluded,
+        ..Query::default()
     };
     let mut verdict = Verdict::default();
     decide::<_, true>(&query, image.service(service).expect("service"), image, &mut verdict);
