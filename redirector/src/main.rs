@@ -1,2 +1,7 @@
 //! The redirector command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    redirector::cli::main()
+}

@@ -66,7 +66,7 @@ pub enum XdpMode {
 }
 
 /// This box: the part of the configuration that differs from box to box.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct BoxSettings {
     /// Name in logs, reports and metrics.
     pub name: String,

@@ -5,7 +5,7 @@ use super::units;
 use std::time::Duration;
 
 /// How a target's health is found out. Each of its addresses is tried.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Check {
     /// What is asked.
     pub probe: Probe,
@@ -20,7 +20,7 @@ pub struct Check {
 }
 
 /// What a health check asks a target.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Probe {
     /// `GET path HTTP/1.1`; good is an answer of the expected status.
     Http {

@@ -5,7 +5,7 @@ use super::units;
 use std::time::Duration;
 
 /// Bounds of the slow path, so that no client can make it hold memory or sockets without end.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Limits {
     /// HTTP connections open at once; more are closed when they are accepted.
     pub http_connections: usize,

@@ -1,9 +1,11 @@
 //! Where tables live and packets are answered: BPF maps with the XDP program, or plain memory without.
 
 mod bpf;
+mod select;
 mod tables;
 
 pub use bpf::{BpfDataplane, CounterRoom};
+pub use select::start;
 pub use tables::{LiveTables, Memory};
 
 use redirector_plan::image::TableImage;

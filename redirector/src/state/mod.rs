@@ -1,9 +1,17 @@
 //! What is true now: the current generation and the facts it was made from.
 
+pub mod disk;
+pub mod facts;
+pub mod live;
+pub mod records;
+
 use crate::config::Config;
-use crate::dataplane::LiveTables;
+use crate::dataplane::{CounterRoom, LiveTables};
 use arc_swap::ArcSwap;
-use redirector_plan::compile::Compiled;
+use redirector_plan::compile::{Compiled, compile};
+use redirector_plan::counters::CounterSlots;
+use redirector_plan::model::TargetState;
+use redirector_plan::refusal::Refusal;
 use std::sync::Arc;
 
 /// One immutable state of everything decisions depend on; only health and load move on within it.
@@ -13,11 +21,37 @@ pub struct Generation {
     pub number: u64,
     /// What the operator wrote.
     pub config: Config,
-    /// What the compiler made of it. Its image's tables are not kept: `tables` are the live ones.
+    /// What the compiler made of it. Of its image only what leads back to the configuration is kept (see
+    /// [`Generation::new`]): `tables` are the live ones.
     pub compiled: Compiled,
     /// The tables that both paths read.
     pub tables: Arc<LiveTables>,
 }
 
+impl Generation {
+    /// Of a published image. The tables that nobody reads any more are dropped: they are as large as the live ones.
+    pub fn new(config: Config, mut compiled: Compiled, tables: Arc<LiveTables>) -> Self {
+        let image = &mut compiled.image;
+        (image.names, image.suffixes, image.records) = Default::default();
+        (image.ipv4_root, image.ipv4_pages, image.ipv6_root, image.ipv6_nodes) = Default::default();
+        Self { number: compiled.image.meta.generation, config, compiled, tables }
+    }
+}
+
 /// The current generation, replaced as a whole.
 pub type Current = Arc<ArcSwap<Generation>>;
+
+/// Counter slots of a box that has no history.
+pub fn new_slots() -> CounterSlots {
+    let CounterRoom { services, regions, targets } = CounterRoom::default();
+    CounterSlots::new(services, regions, targets)
+}
+
+/// Compiles a configuration as a box without history would, with every target up.
+///
+/// # Errors
+/// Everything that the compiler refuses.
+pub fn compile_alone(config: &Config) -> Result<Compiled, Vec<Refusal>> {
+    let states = vec![TargetState::default(); config.network.targets.len()];
+    compile(&config.network, &states, 0, &mut new_slots())
+}

@@ -1,0 +1,99 @@
+//! The command line: `run`, and the commands that ask or tell a running box something.
+
+mod check;
+mod client;
+mod run;
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Where a box listens for commands unless told otherwise.
+const SOCKET: &str = "/run/redirector/control.sock";
+/// Where a box keeps its state unless told otherwise.
+const STATE: &str = "/var/lib/redirector";
+
+/// Anycast redirector: sends each client to its server, by DNS, CDSR, HTTP and RTSP.
+#[derive(Debug, Parser)]
+#[command(name = "redirector", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs a box in the foreground; logs to stderr. SIGHUP reloads, SIGTERM ends it.
+    Run(RunArgs),
+    /// Tells everything that is wrong with a configuration. Exit status 1: it would be refused.
+    Check {
+        /// The configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Makes a box read its configuration again; tells what was wrong if it was refused.
+    Reload(SocketArgs),
+    /// Shows what a box has answered, and how its targets are.
+    Stats {
+        #[command(flatten)]
+        socket: SocketArgs,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows whether a box is ready, and what of its configuration is not in effect. Exit status 1: an older
+    /// configuration is in effect.
+    Status(SocketArgs),
+    /// Sets the load factor of a target, at once and until the next reload or restart.
+    ///
+    /// The target gets that part of its configured share; 0 gives it no new clients. Only clients that must move do.
+    Weight {
+        #[command(flatten)]
+        socket: SocketArgs,
+        /// Name of the target.
+        target: String,
+        /// In 1/256 of the configured share: 0 to 256.
+        #[arg(value_parser = clap::value_parser!(u16).range(0..=256))]
+        factor: u16,
+    },
+}
+
+/// How to run a box.
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// The configuration.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Sockets alone: attaches no XDP program, whatever the configuration says.
+    #[arg(long)]
+    no_xdp: bool,
+    /// Where the last good state is kept between runs.
+    #[arg(long, value_name = "DIR", default_value = STATE)]
+    state: PathBuf,
+    #[command(flatten)]
+    socket: SocketArgs,
+}
+
+/// Where a box is talked to.
+#[derive(Debug, Args)]
+struct SocketArgs {
+    /// Control socket of the box.
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
+    socket: PathBuf,
+}
+
+/// Runs the program: what its command line says.
+pub fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::Check { config } => return check::check(&config),
+        Command::Reload(args) => client::reload(&args.socket),
+        Command::Stats { socket, json } => client::stats(&socket.socket, json),
+        Command::Status(args) => client::status(&args.socket),
+        Command::Weight { socket, target, factor } => client::weight(&socket.socket, target, factor),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("redirector: {error:#}");
+        ExitCode::FAILURE
+    })
+}

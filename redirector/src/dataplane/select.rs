@@ -1,0 +1,47 @@
+//! Which fast path a box gets.
+
+use super::{BpfDataplane, Dataplane, LiveTables, MemoryDataplane};
+use crate::config::{BoxSettings, XdpMode};
+use aya::programs::xdp::XdpMode as Hook;
+use redirector_plan::image::TableImage;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Where the maps are pinned.
+const PINS: &str = "/sys/fs/bpf/redirector";
+
+/// Publishes the first image by the fast path that `[box] xdp` asks for; `no_xdp` overrides it with none. `auto` takes
+/// what can be had: [`Dataplane::mode`] tells what that is, and why.
+///
+/// # Errors
+/// If `native` or `generic` is asked for and cannot be had, or there is no memory for the tables.
+pub fn start(
+    settings: &BoxSettings,
+    no_xdp: bool,
+    image: &TableImage,
+) -> io::Result<(Box<dyn Dataplane>, Arc<LiveTables>)> {
+    let hooks: &[Hook] = match settings.xdp {
+        _ if no_xdp => return sockets_alone("--no-xdp", image),
+        XdpMode::Off => return sockets_alone("xdp = \"off\" in [box]", image),
+        XdpMode::Auto => &[Hook::Driver, Hook::Skb],
+        XdpMode::Native => &[Hook::Driver],
+        XdpMode::Generic => &[Hook::Skb],
+    };
+    let attached = BpfDataplane::new(Path::new(PINS), settings.interfaces.clone(), hooks.to_vec())
+        .and_then(|mut dataplane| dataplane.publish(image).map(|tables| (dataplane, tables)));
+    match attached {
+        Ok((dataplane, tables)) => Ok((Box::new(dataplane), tables)),
+        Err(error) if settings.xdp == XdpMode::Auto => sockets_alone(&error.to_string(), image),
+        Err(error) => Err(io::Error::new(
+            error.kind(),
+            format!("{error}; with xdp = \"auto\" in [box] the box would run without it"),
+        )),
+    }
+}
+
+fn sockets_alone(reason: &str, image: &TableImage) -> io::Result<(Box<dyn Dataplane>, Arc<LiveTables>)> {
+    let mut dataplane = MemoryDataplane::new(reason);
+    let tables = dataplane.publish(image)?;
+    Ok((Box::new(dataplane), tables))
+}

@@ -1,0 +1,4 @@
+//! Facts from outside: what targets say of their health.
+
+pub mod health;
+mod probe;

@@ -1,0 +1,475 @@
+//! The agent: configuration, health and load become the tables that packets are answered from.
+//!
+//! A new configuration becomes a new generation, published in one step; changes of health and load are followed within
+//! the generation ([`crate::state::live`]). Whatever fails, the last good generation goes on.
+
+use crate::config::{self, Config, ConfigErrors};
+use crate::dataplane::{self, Dataplane, FastCounters, Mode, TestRun};
+use crate::feed::health::{Prober, Report, WatchId};
+use crate::state::disk::{LastGood, StateDir};
+use crate::state::facts::{self, Fact};
+use crate::state::live::{Behind, Live};
+use crate::state::{Current, Generation, new_slots};
+use arc_swap::ArcSwap;
+use redirector_plan::compile::{Compiled, compile};
+use redirector_plan::counters::CounterSlots;
+use redirector_plan::model::TargetState;
+use redirector_plan::refusal::Refusal;
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::spawn_blocking;
+use tracing::{error, info, warn};
+
+/// How long a generation waits for the first outcomes of checks that are new in it. A target without one by then is
+/// taken to be up until it has one.
+const FIRST_CHECKS: Duration = Duration::from_secs(2);
+/// Reports of changed health that wait to be taken in; probes wait when there are more.
+const REPORTS: usize = 1024;
+
+/// What a run was told on its command line.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The configuration.
+    pub config: PathBuf,
+    /// Where state is kept between runs.
+    pub state: PathBuf,
+    /// Sockets alone, whatever the configuration says.
+    pub no_xdp: bool,
+}
+
+/// Why a configuration did not become the current generation.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// It is more than tables can hold.
+    #[error("{}", lines(.0))]
+    Compile(Vec<Refusal>),
+    /// The tables could not be put in place, or the sockets not be opened.
+    #[error("{0}")]
+    Publish(#[from] io::Error),
+}
+
+fn lines(refusals: &[Refusal]) -> String {
+    refusals.iter().map(Refusal::to_string).collect::<Vec<_>>().join("\n")
+}
+
+impl LoadError {
+    /// One line for each finding: file, line and column where there are some, what is wrong, what would be right.
+    pub fn findings(&self) -> Vec<String> {
+        self.to_string().lines().map(str::to_owned).collect()
+    }
+}
+
+/// The facts behind the current answers, as they are at one moment.
+#[derive(Debug)]
+pub struct View {
+    /// The generation.
+    pub generation: Arc<Generation>,
+    /// Number of the last change of health or load within it.
+    pub epoch: u32,
+    /// By target number.
+    pub facts: Vec<Fact>,
+    /// Names of counter slots.
+    pub slots: CounterSlots,
+    /// How the fast path runs.
+    pub mode: Mode,
+    /// Counts of the fast path.
+    pub fast: FastCounters,
+    /// Counts of the slow path.
+    pub slow: FastCounters,
+    /// What of the operator's configuration is not in effect, one line for each finding.
+    pub refused: Vec<String>,
+    /// The configuration as a whole is not in effect: an older one is.
+    pub degraded: bool,
+}
+
+impl View {
+    /// States of all targets, in their order.
+    pub fn states(&self) -> Vec<TargetState> {
+        facts::states(&self.facts)
+    }
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Agent {
+    options: Options,
+    disk: StateDir,
+    current: Current,
+    /// One change of generation at a time.
+    changing: tokio::sync::Mutex<()>,
+    inner: Mutex<Inner>,
+    /// The tables could not follow; a new generation is wanted.
+    behind: Notify,
+}
+
+struct Inner {
+    dataplane: Box<dyn Dataplane>,
+    prober: Prober,
+    slots: CounterSlots,
+    facts: Vec<Fact>,
+    /// Target of each series of probes.
+    watches: HashMap<WatchId, usize>,
+    live: Live,
+    refused: Vec<String>,
+    degraded: bool,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("mode", &self.dataplane.mode()).field("live", &self.live).finish()
+    }
+}
+
+/// What a new generation is made of.
+struct Prepared {
+    config: Config,
+    compiled: Compiled,
+    slots: CounterSlots,
+    facts: Vec<Fact>,
+}
+
+impl Agent {
+    /// Makes the first generation: of the configuration, or of the last good state if that cannot be used.
+    ///
+    /// # Errors
+    /// If neither can, or the fast path that the configuration insists on cannot be had.
+    pub async fn start(options: Options) -> Result<Arc<Self>, LoadError> {
+        let disk = StateDir::open(&options.state)?;
+        let last = disk.load().unwrap_or_else(|problem| {
+            error!("the last good state is ignored: {problem}");
+            None
+        });
+        let slots = last.as_ref().map_or_else(new_slots, |last| last.slots.clone());
+        let number = last.as_ref().map_or(0, |last| last.generation) + 1;
+        let (sender, reports) = mpsc::channel(REPORTS);
+        let prober = Prober::new(sender);
+        let loaded = load(&options, last.as_ref().map(|last| last.network().clone())).await;
+        let prepared = match loaded {
+            Ok(config) => prepare(config, &[], false, &prober, slots.clone(), number).await,
+            Err(refused) => Err(refused),
+        };
+        let (prepared, failure) = match (prepared, last) {
+            (Ok(prepared), _) => (prepared, None),
+            (Err(refused), None) => return Err(refused),
+            (Err(refused), Some(last)) => {
+                error!(
+                    "the configuration is refused; running on the last good state, of generation {}",
+                    last.generation
+                );
+                (prepare(last.config(), &[], false, &prober, slots, number).await?, Some(refused))
+            }
+        };
+        let agent = Arc::new(Self::publish_first(options, disk, prober, prepared)?);
+        if let Some(refused) = &failure {
+            agent.note_refusal(refused);
+        }
+        // Of the last good state, too: numbers of generations grow.
+        agent.save().await;
+        tokio::spawn(Arc::clone(&agent).follow_reports(reports));
+        tokio::spawn(Arc::clone(&agent).catch_up());
+        Ok(agent)
+    }
+
+    fn publish_first(
+        options: Options,
+        disk: StateDir,
+        mut prober: Prober,
+        prepared: Prepared,
+    ) -> Result<Self, LoadError> {
+        let Prepared { config, compiled, slots, mut facts } = prepared;
+        let (dataplane, tables) = dataplane::start(&config.box_, options.no_xdp, &compiled.image)?;
+        let live = Live::new(&compiled, &tables);
+        let refused = config.refused.iter().map(ToString::to_string).collect();
+        let watches = watch_all(&mut facts, &mut prober);
+        let generation = Generation::new(config, compiled, tables);
+        announce(&generation, &dataplane.mode());
+        let inner = Inner { dataplane, prober, slots, facts, watches, live, refused, degraded: false };
+        Ok(Self {
+            options,
+            disk,
+            current: Arc::new(ArcSwap::from_pointee(generation)),
+            changing: tokio::sync::Mutex::default(),
+            inner: Mutex::new(inner),
+            behind: Notify::new(),
+        })
+    }
+
+    /// The generation that answers are given from.
+    pub fn current(&self) -> Current {
+        Arc::clone(&self.current)
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Nothing under the lock is left half done by a panic that could be worse than stopping to follow health.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything that reports need, at one moment.
+    ///
+    /// # Errors
+    /// If the fast path's counters cannot be read.
+    pub fn view(&self) -> io::Result<View> {
+        let inner = self.inner();
+        Ok(View {
+            generation: self.current.load_full(),
+            epoch: inner.live.epoch(),
+            facts: inner.facts.clone(),
+            slots: inner.slots.clone(),
+            mode: inner.dataplane.mode(),
+            fast: inner.dataplane.counters()?,
+            slow: FastCounters::default(),
+            refused: inner.refused.clone(),
+            degraded: inner.degraded,
+        })
+    }
+
+    /// What the fast path makes of a frame; `None` if it is off.
+    ///
+    /// # Errors
+    /// If the test run fails.
+    pub fn test_run(&self, frame: &[u8]) -> io::Result<Option<TestRun>> {
+        self.inner().dataplane.test_run(frame)
+    }
+
+    /// Reads the configuration again and makes it the current generation; gives its number.
+    ///
+    /// # Errors
+    /// Why it was refused; the generation before stays.
+    pub async fn reload(&self) -> Result<u64, LoadError> {
+        let _changing = self.changing.lock().await;
+        let last = self.current.load_full();
+        let adopted = match load(&self.options, Some(last.config.network.clone())).await {
+            Ok(config) => self.adopt(config, false).await,
+            Err(refused) => Err(refused),
+        };
+        match &adopted {
+            Ok(_) => self.save().await,
+            Err(refused) => {
+                error!("the configuration is refused; generation {} goes on", last.number);
+                self.note_refusal(refused);
+            }
+        }
+        adopted
+    }
+
+    /// Publishes a configuration as the next generation.
+    async fn adopt(&self, config: Config, keep_load: bool) -> Result<u64, LoadError> {
+        let number = self.current.load().number + 1;
+        let prepared = {
+            let inner = self.inner();
+            prepare(config, &inner.facts, keep_load, &inner.prober, inner.slots.clone(), number)
+        };
+        let prepared = prepared.await?;
+        self.publish(prepared)?;
+        Ok(number)
+    }
+
+    fn publish(&self, prepared: Prepared) -> Result<(), LoadError> {
+        let Prepared { config, compiled, slots, mut facts } = prepared;
+        let mut guard = self.inner();
+        let inner = &mut *guard;
+        let tables = inner.dataplane.publish(&compiled.image)?;
+        let compiled_with = facts::states(&facts);
+        // What was learnt while the tables were being made.
+        for fact in &mut facts {
+            if let Some(known) = fact.watch.and_then(|watch| inner.facts.get(*inner.watches.get(&watch)?)) {
+                *fact = Fact { factor: fact.factor, ..known.clone() };
+            }
+        }
+        let states = facts::states(&facts);
+        let changed: Vec<usize> = (0..states.len()).filter(|n| states[*n] != compiled_with[*n]).collect();
+        let mut live = Live::new(&compiled, &tables);
+        let followed = live.follow(&compiled, &tables, &changed, &states, Instant::now());
+        let ended = std::mem::take(&mut inner.watches);
+        inner.watches = watch_all(&mut facts, &mut inner.prober);
+        for watch in ended.into_keys().filter(|watch| !inner.watches.contains_key(watch)) {
+            inner.prober.end(watch);
+        }
+        inner.refused = config.refused.iter().map(ToString::to_string).collect();
+        (inner.slots, inner.facts, inner.live, inner.degraded) = (slots, facts, live, false);
+        let generation = Arc::new(Generation::new(config, compiled, tables));
+        announce(&generation, &inner.dataplane.mode());
+        self.current.store(generation);
+        self.note_follow(followed);
+        Ok(())
+    }
+
+    /// Ends what answers clients.
+    pub async fn stop(&self) {
+        let _changing = self.changing.lock().await;
+    }
+
+    /// Sets the load factor of a target (0..=256) until the next reload.
+    ///
+    /// # Errors
+    /// If there is no such target, or the factor is out of range.
+    pub fn set_factor(&self, target: &str, factor: u16) -> Result<(), String> {
+        if factor > facts::FULL {
+            return Err(format!("factor {factor}: use 0 (no new clients) to {} (full share)", facts::FULL));
+        }
+        let mut inner = self.inner();
+        let Some(index) = inner.facts.iter().position(|fact| fact.name == target) else {
+            return Err(format!("there is no target {target:?}; `redirector stats` lists them"));
+        };
+        inner.facts[index].factor = factor;
+        info!("target {target}: load factor {factor}/256");
+        self.follow(&mut inner, &[index]);
+        Ok(())
+    }
+
+    /// Takes changes of health in.
+    fn learn(&self, reports: Vec<Report>) {
+        let mut inner = self.inner();
+        let mut changed = Vec::new();
+        for Report { watch, outcome } in reports {
+            // Probes of a generation before may report late.
+            let Some(index) = inner.watches.get(&watch).copied() else { continue };
+            let fact = &mut inner.facts[index];
+            match &outcome {
+                Ok(()) => info!("target {} is up", fact.name),
+                Err(error) => warn!("target {} is down: {error}", fact.name),
+            }
+            fact.learn(outcome);
+            changed.push(index);
+        }
+        self.follow(&mut inner, &changed);
+    }
+
+    fn follow(&self, inner: &mut Inner, targets: &[usize]) {
+        let current = self.current.load();
+        let states = facts::states(&inner.facts);
+        let followed =
+            inner.live.follow(&current.compiled, &current.tables, targets, &states, Instant::now());
+        self.note_follow(followed);
+    }
+
+    fn note_follow(&self, followed: Result<usize, Behind>) {
+        if let Err(behind) = followed {
+            warn!("tables cannot follow health and load: {behind}; making a new generation");
+            self.behind.notify_one();
+        }
+    }
+
+    fn note_refusal(&self, refused: &LoadError) {
+        let findings = refused.findings();
+        for finding in &findings {
+            error!("{finding}");
+        }
+        let mut inner = self.inner();
+        (inner.refused, inner.degraded) = (findings, true);
+    }
+
+    /// Keeps the current generation for the next run. A failure is logged: this run goes on without.
+    async fn save(&self) {
+        let generation = self.current.load_full();
+        let (disk, slots) = (self.disk.clone(), self.inner().slots.clone());
+        let saving =
+            spawn_blocking(move || disk.save(&LastGood::new(generation.number, &generation.config, &slots)));
+        match saving.await.map_err(io::Error::other) {
+            Ok(Ok(())) => {}
+            Ok(Err(problem)) | Err(problem) => error!("the last good state is not kept: {problem}"),
+        }
+    }
+
+    async fn follow_reports(self: Arc<Self>, mut reports: mpsc::Receiver<Report>) {
+        loop {
+            let mut batch = Vec::new();
+            if reports.recv_many(&mut batch, REPORTS).await == 0 {
+                return;
+            }
+            let agent = Arc::clone(&self);
+            if let Err(panic) = spawn_blocking(move || agent.learn(batch)).await {
+                error!("health reports were lost: {panic}");
+            }
+        }
+    }
+
+    /// Publishes the current configuration anew when tables could not follow.
+    async fn catch_up(self: Arc<Self>) {
+        loop {
+            self.behind.notified().await;
+            let _changing = self.changing.lock().await;
+            let config = self.current.load().config.clone();
+            match self.adopt(config, true).await {
+                Ok(_) => self.save().await,
+                Err(problem) => error!("no new generation, health and load are not followed: {problem}"),
+            }
+        }
+    }
+}
+
+/// Starts probes for the facts that have none; gives the targets of all.
+fn watch_all(facts: &mut [Fact], prober: &mut Prober) -> HashMap<WatchId, usize> {
+    let mut watches = HashMap::new();
+    for (index, fact) in facts.iter_mut().enumerate() {
+        if let Some(subject) = &fact.subject {
+            let up = fact.up;
+            let watch = *fact.watch.get_or_insert_with(|| prober.watch(subject.clone(), up));
+            watches.insert(watch, index);
+        }
+    }
+    watches
+}
+
+async fn load(options: &Options, last: Option<redirector_plan::model::Network>) -> Result<Config, LoadError> {
+    let path = options.config.clone();
+    let loaded = spawn_blocking(move || config::load_keeping(&path, last.as_ref()));
+    let config = loaded.await.map_err(io::Error::other)??;
+    for finding in config.warnings.iter().chain(&config.refused) {
+        warn!("{finding}");
+    }
+    Ok(config)
+}
+
+/// Waits for the first outcomes of new checks, and compiles. Not an `async fn`, so that the caller's locks are free
+/// while it waits.
+fn prepare(
+    config: Config,
+    known: &[Fact],
+    keep_load: bool,
+    prober: &Prober,
+    mut slots: CounterSlots,
+    number: u64,
+) -> impl Future<Output = Result<Prepared, LoadError>> + Send + use<> {
+    let mut facts = facts::carry_over(&config, known, keep_load);
+    let unknown = facts.iter().enumerate().filter(|(_, fact)| fact.watch.is_none());
+    let unknown = unknown.filter_map(|(index, fact)| Some((index, fact.subject.clone()?))).collect();
+    let outcomes = prober.first_outcomes(unknown, FIRST_CHECKS);
+    async move {
+        for (index, outcome) in outcomes.await {
+            if let Err(error) = &outcome {
+                warn!("target {} is down: {error}", facts[index].name);
+            }
+            facts[index].learn(outcome);
+        }
+        let compiling = spawn_blocking(move || {
+            let compiled = compile(&config.network, &facts::states(&facts), number, &mut slots);
+            compiled.map(|compiled| Prepared { config, compiled, slots, facts })
+        });
+        compiling.await.map_err(io::Error::other)?.map_err(LoadError::Compile)
+    }
+}
+
+fn announce(generation: &Generation, mode: &Mode) {
+    let network = &generation.config.network;
+    info!(
+        "generation {}: {} services, {} zones, {} regions, {} targets",
+        generation.number,
+        network.services.len(),
+        network.zones.len(),
+        network.regions.len(),
+        network.targets.len()
+    );
+    match mode {
+        Mode::Native => info!("fast path: XDP in the network driver"),
+        Mode::Generic => warn!("fast path: XDP in the kernel's generic hook, slower than in the driver"),
+        Mode::Off(reason) => warn!("fast path: none, sockets alone: {reason}"),
+    }
+}

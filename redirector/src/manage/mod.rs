@@ -1,0 +1,5 @@
+//! What operators see of a running box and do to it: the agent that runs it, its control socket, its reports.
+
+pub mod agent;
+pub mod control;
+pub mod stats;

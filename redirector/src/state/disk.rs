@@ -1,0 +1,123 @@
+//! The last good state on disk: what a box answers from when its configuration cannot be used.
+
+use crate::config::{BoxSettings, Check, Config, Limits};
+use redirector_plan::counters::CounterSlots;
+use redirector_plan::model::Network;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Name of the file in the state directory.
+const FILE: &str = "last-good.json";
+/// Form of the file; others are not read.
+const FORMAT: u32 = 1;
+
+/// Everything that the next run needs of this one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LastGood {
+    format: u32,
+    /// Number of the generation it was.
+    pub generation: u64,
+    /// Counter slots in use.
+    pub slots: CounterSlots,
+    box_: BoxSettings,
+    network: Network,
+    checks: Vec<Option<Check>>,
+    limits: Limits,
+}
+
+impl LastGood {
+    /// What is to be kept of a generation.
+    pub fn new(generation: u64, config: &Config, slots: &CounterSlots) -> Self {
+        Self {
+            format: FORMAT,
+            generation,
+            slots: slots.clone(),
+            box_: config.box_.clone(),
+            network: config.network.clone(),
+            checks: config.checks.clone(),
+            limits: config.limits.clone(),
+        }
+    }
+
+    /// The network that it was.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The configuration that it was, without its warnings.
+    pub fn config(&self) -> Config {
+        Config {
+            box_: self.box_.clone(),
+            network: self.network.clone(),
+            checks: self.checks.clone(),
+            limits: self.limits.clone(),
+            warnings: Vec::new(),
+            refused: Vec::new(),
+        }
+    }
+}
+
+/// Where the state is kept.
+#[derive(Debug, Clone)]
+pub struct StateDir(PathBuf);
+
+impl StateDir {
+    /// Makes the directory if it is not there.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        fs::create_dir_all(path).map_err(|error| at(path, error))?;
+        Ok(Self(path.to_owned()))
+    }
+
+    /// The last good state; `None` if none was ever kept.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not what was written.
+    pub fn load(&self) -> io::Result<Option<LastGood>> {
+        let path = self.0.join(FILE);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(at(&path, error)),
+        };
+        let corrupt = |why: String| at(&path, io::Error::new(io::ErrorKind::InvalidData, why));
+        let state: LastGood = serde_json::from_slice(&bytes)
+            .map_err(|error| corrupt(format!("not a last good state, or a damaged one: {error}")))?;
+        if state.format != FORMAT || state.checks.len() != state.network.targets.len() {
+            return Err(corrupt(format!("format {}; this program reads {FORMAT}", state.format)));
+        }
+        Ok(Some(state))
+    }
+
+    /// Replaces the last good state, whole or not at all. The file holds the fleet's key: only its owner may read it.
+    ///
+    /// # Errors
+    /// If it cannot be written; the one before stays.
+    pub fn save(&self, state: &LastGood) -> io::Result<()> {
+        let path = self.0.join(FILE);
+        let temporary = self.0.join(format!("{FILE}.new"));
+        let write = || -> io::Result<()> {
+            let text = serde_json::to_vec(state)?;
+            let mut file = fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&temporary)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            fs::rename(&temporary, &path)?;
+            File::open(&self.0)?.sync_all()
+        };
+        write().map_err(|error| at(&path, error))
+    }
+}
+
+fn at(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}

@@ -1,0 +1,74 @@
+//! What is known of each target beside its configuration: health and load, with ages.
+
+use crate::config::Config;
+use crate::feed::health::{Outcome, Subject, WatchId};
+use redirector_plan::model::TargetState;
+use std::time::SystemTime;
+
+/// Factor of a target that gets its full share.
+pub const FULL: u16 = 256;
+
+/// What is known of one target.
+#[derive(Debug, Clone)]
+pub struct Fact {
+    /// Target's name.
+    pub name: String,
+    /// Passing its checks, or not checked.
+    pub up: bool,
+    /// Load factor in 1/256.
+    pub factor: u16,
+    /// When it came up or went down, or became known.
+    pub since: SystemTime,
+    /// What was wrong when it last went down.
+    pub last_error: Option<String>,
+    /// What is probed; `None` if it is not checked.
+    pub subject: Option<Subject>,
+    /// Its probes; `None` before they have begun.
+    pub watch: Option<WatchId>,
+}
+
+impl Fact {
+    /// Nothing is known of a target yet; it is taken to be up.
+    fn unknown(name: &str, subject: Option<Subject>) -> Self {
+        let (name, since) = (name.to_owned(), SystemTime::now());
+        Self { name, up: true, factor: FULL, since, last_error: None, subject, watch: None }
+    }
+
+    /// Takes a change or a first outcome in.
+    pub fn learn(&mut self, outcome: Outcome) {
+        (self.up, self.since) = (outcome.is_ok(), SystemTime::now());
+        self.last_error = outcome.err().or(self.last_error.take());
+    }
+
+    /// The part that decisions depend on.
+    pub fn state(&self) -> TargetState {
+        TargetState { up: self.up, factor: self.factor }
+    }
+}
+
+/// States of all targets, in their order.
+pub fn states(facts: &[Fact]) -> Vec<TargetState> {
+    facts.iter().map(Fact::state).collect()
+}
+
+/// Facts for the targets of `config`: those of `known` for targets that are probed as before, unknown ones for others.
+/// `keep_load` keeps the load factors, too.
+pub fn carry_over(config: &Config, known: &[Fact], keep_load: bool) -> Vec<Fact> {
+    let subjects = config.network.targets.iter().zip(&config.checks).map(|(target, check)| {
+        let addresses = [false, true].into_iter().filter_map(|v6| target.address(v6)).collect();
+        let source = config.box_.management;
+        (&target.name, check.clone().map(|check| Subject { addresses, source, check }))
+    });
+    let find = |name: &str| {
+        // Both lists are sorted by name.
+        known.binary_search_by(|fact| fact.name.as_str().cmp(name)).ok().map(|place| &known[place])
+    };
+    subjects
+        .map(|(name, subject)| match find(name) {
+            Some(fact) if fact.subject == subject => {
+                Fact { factor: if keep_load { fact.factor } else { FULL }, ..fact.clone() }
+            }
+            _ => Fact::unknown(name, subject),
+        })
+        .collect()
+}
