@@ -5,5 +5,6 @@ pub mod cli;
 pub mod config;
 pub mod dataplane;
 pub mod feed;
+pub mod front;
 pub mod manage;
 pub mod state;

@@ -170,6 +170,13 @@ pub(crate) struct Pick {
     pub(crate) entry: u32,
 }
 
+impl Verdict {
+    /// No targets, for this reason.
+    pub fn of(reason: Reason) -> Self {
+        Self { reason, ..Self::default() }
+    }
+}
+
 impl Default for Verdict {
     fn default() -> Self {
         Self {

@@ -6,6 +6,7 @@
 use crate::config::{self, Config, ConfigErrors};
 use crate::dataplane::{self, Dataplane, FastCounters, Mode, TestRun};
 use crate::feed::health::{Prober, Report, WatchId};
+use crate::front::{BindError, Front, Ports, Shared};
 use crate::state::disk::{LastGood, StateDir};
 use crate::state::facts::{self, Fact};
 use crate::state::live::{Behind, Live};
@@ -102,6 +103,9 @@ pub struct Agent {
     options: Options,
     disk: StateDir,
     current: Current,
+    /// What the slow path's listeners share, and they themselves until the box ends.
+    shared: Arc<Shared>,
+    front: tokio::sync::Mutex<Option<Front>>,
     /// One change of generation at a time.
     changing: tokio::sync::Mutex<()>,
     inner: Mutex<Inner>,
@@ -124,6 +128,16 @@ struct Inner {
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Inner").field("mode", &self.dataplane.mode()).field("live", &self.live).finish()
+    }
+}
+
+/// How long requests at hand may take when the box ends.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Addresses that cannot be listened at do not keep the others from being answered.
+fn note_unbound(errors: &[BindError]) {
+    for error in errors {
+        error!("{error}");
     }
 }
 
@@ -167,6 +181,9 @@ impl Agent {
             }
         };
         let agent = Arc::new(Self::publish_first(options, disk, prober, prepared)?);
+        let (front, unbound) = Front::start(Arc::clone(&agent.shared)).await;
+        *agent.front.lock().await = Some(front);
+        note_unbound(&unbound);
         if let Some(refused) = &failure {
             agent.note_refusal(refused);
         }
@@ -191,10 +208,13 @@ impl Agent {
         let generation = Generation::new(config, compiled, tables);
         announce(&generation, &dataplane.mode());
         let inner = Inner { dataplane, prober, slots, facts, watches, live, refused, degraded: false };
+        let current = Arc::new(ArcSwap::from_pointee(generation));
         Ok(Self {
             options,
             disk,
-            current: Arc::new(ArcSwap::from_pointee(generation)),
+            shared: Shared::new(Arc::clone(&current), Ports::default()),
+            front: tokio::sync::Mutex::default(),
+            current,
             changing: tokio::sync::Mutex::default(),
             inner: Mutex::new(inner),
             behind: Notify::new(),
@@ -224,7 +244,7 @@ impl Agent {
             slots: inner.slots.clone(),
             mode: inner.dataplane.mode(),
             fast: inner.dataplane.counters()?,
-            slow: FastCounters::default(),
+            slow: self.shared.counters.snapshot(),
             refused: inner.refused.clone(),
             degraded: inner.degraded,
         })
@@ -268,6 +288,9 @@ impl Agent {
         };
         let prepared = prepared.await?;
         self.publish(prepared)?;
+        if let Some(front) = self.front.lock().await.as_mut() {
+            note_unbound(&front.rebind(&self.current.load_full()).await);
+        }
         Ok(number)
     }
 
@@ -304,6 +327,9 @@ impl Agent {
     /// Ends what answers clients.
     pub async fn stop(&self) {
         let _changing = self.changing.lock().await;
+        if let Some(front) = self.front.lock().await.take() {
+            front.stop(PATIENCE).await;
+        }
     }
 
     /// Sets the load factor of a target (0..=256) until the next reload.

@@ -1,0 +1,40 @@
+//! Messages of DNS and CDSR: answered by `redirector-core`, with the current generation's tables.
+
+use super::listen::Datagram;
+use super::{Shared, vip_entry};
+use redirector_core::decide::Client;
+use redirector_core::table::{SPEAKS_CDSR, SPEAKS_DNS};
+use redirector_core::wire::{Action, Asked, Buffer, Message, Scratch, Trace, cdsr, dns};
+use std::net::{IpAddr, SocketAddr};
+
+/// Answers the message in the first `len` of `bytes`, in place, and gives the answer's length; `None` if there is none.
+/// Answers may use all of `bytes`, and need [`dns::MAX_REPLY`] at least.
+pub(super) fn answer(
+    shared: &Shared,
+    kind: Datagram,
+    (vip, client): (IpAddr, SocketAddr),
+    scratch: &mut Scratch,
+    bytes: &mut [u8],
+    len: usize,
+) -> Option<usize> {
+    let generation = shared.current.load();
+    let tables = &*generation.tables;
+    let vip = vip_entry(tables, vip)?;
+    let spoken = match kind {
+        Datagram::Dns => SPEAKS_DNS,
+        Datagram::Cdsr => SPEAKS_CDSR,
+    };
+    if vip.speaks & spoken == 0 {
+        return None;
+    }
+    scratch.trace = Trace { vip: vip.vip as u32, ..Trace::default() };
+    let asked = Asked { vip, client: Client::new(client.ip()), port: client.port() };
+    let mut message = Buffer::new(bytes, len);
+    let action = match kind {
+        Datagram::Dns => dns::respond::<_, _, true>(&mut message, &asked, tables, scratch),
+        Datagram::Cdsr => cdsr::respond::<_, _, true>(&mut message, &asked, tables, scratch),
+    };
+    let length = message.len();
+    shared.counters.count(&scratch.trace, tables);
+    (action == Action::Reply).then_some(length)
+}
