@@ -15,7 +15,14 @@ pub(crate) struct Vector {
 impl Vector {
     /// All cases of `tests/vectors/cdsr` whose name begins with `prefix`, by name.
     pub(crate) fn all(prefix: &str) -> Vec<Self> {
-        let folder: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../../tests/vectors/cdsr"].iter().collect();
+        Self::all_of("tests/vectors/cdsr", prefix)
+    }
+
+    /// All cases of a folder of the project whose name begins with `prefix`, by name.
+    pub(crate) fn all_of(folder: &str, prefix: &str) -> Vec<Self> {
+        let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let places = crate_folder.ancestors().map(|above| above.join(folder));
+        let folder = places.into_iter().find(|place| place.is_dir()).expect(folder);
         let mut paths: Vec<PathBuf> = fs::read_dir(&folder)
             .unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
             .map(|entry| entry.expect("a directory entry").path())
