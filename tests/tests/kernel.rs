@@ -1,0 +1,157 @@
+//! The XDP program itself, asked through the kernel's program test-run.
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use redirector::dataplane::{BpfDataplane, Dataplane, LiveTables};
+use redirector_plan::image::TableImage;
+use redirector_plan::model::TargetState;
+use redirector_plan::reference::{Scale, reference};
+use redirector_tests::agreement::{Action, FastPath, Report, compare};
+use redirector_tests::generate::{Case, Generator};
+use redirector_tests::{networks, require_root_and_bpf};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+/// A BPF file system of the test's own.
+struct Bpffs(tempfile::TempDir);
+
+impl Bpffs {
+    fn mount() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(dir.path()).status().unwrap();
+        assert!(mounted.success(), "mount -t bpf: {mounted}");
+        Self(dir)
+    }
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Bpffs {
+    fn drop(&mut self) {
+        // Without this the temporary directory cannot be removed either, which then says so.
+        let _ = Command::new("umount").arg(self.path()).status();
+    }
+}
+
+/// The program in the kernel over an image's tables.
+struct Kernel {
+    dataplane: BpfDataplane,
+    _bpffs: Bpffs,
+}
+
+impl Kernel {
+    /// `None` where programs cannot be loaded, after having said so.
+    fn start() -> Option<Self> {
+        require_root_and_bpf()?;
+        let bpffs = Bpffs::mount();
+        let dataplane = BpfDataplane::new(&bpffs.path().join("redirector"), vec![], vec![]).unwrap();
+        Some(Self { dataplane, _bpffs: bpffs })
+    }
+
+    fn publish(&mut self, image: &TableImage) -> Arc<LiveTables> {
+        self.dataplane.publish(image).unwrap()
+    }
+}
+
+impl FastPath for Kernel {
+    fn run(&mut self, frame: &[u8]) -> (Action, Vec<u8>) {
+        // The kernel makes no packet of less than an Ethernet header.
+        if frame.len() < 14 {
+            return (Action::Pass, frame.to_vec());
+        }
+        let run = self.dataplane.test_run(frame).unwrap().unwrap();
+        let action = match run.action {
+            2 => Action::Pass,
+            3 => Action::Transmit,
+            _ => Action::Abort,
+        };
+        (action, run.frame)
+    }
+}
+
+/// Compares the program with the slow path over `cases` questions about a network.
+fn agree(kernel: &mut Kernel, image: &TableImage, cases: impl Iterator<Item = Case>) -> Report {
+    let tables = kernel.publish(image);
+    compare(kernel, &*tables, cases)
+}
+
+/// A-2, invariant 1: 100 000 questions, and of each class that the fast path is for it answers at least 99 %.
+#[test]
+fn kernel_and_slow_path_agree_byte_for_byte_over_100_000_queries() {
+    let Some(mut kernel) = Kernel::start() else { return };
+    let (rich, states) = networks::rich();
+    let image = networks::image(&rich, &states);
+    let mut report = agree(&mut kernel, &image, Generator::new(&rich, &image, 1).take(60_000));
+    let small = reference(Scale::SMALL);
+    let image = networks::image(&small, &vec![TargetState::default(); small.targets.len()]);
+    report.add(agree(&mut kernel, &image, Generator::new(&small, &image, 2).take(45_000)));
+    println!("{report}");
+    assert!(report.cases() >= 100_000);
+    assert_eq!(report.faults(200), Vec::<String>::new());
+}
+
+/// The comparison notices a kernel that decides over other tables.
+#[test]
+fn a_kernel_with_mutated_tables_is_found_out() {
+    let Some(mut kernel) = Kernel::start() else { return };
+    let (rich, states) = networks::rich();
+    let image = networks::image(&rich, &states);
+    let mutants: [(&str, fn(&mut TableImage)); 4] = [
+        ("thresholds", |image| {
+            for record in image.records.iter_mut().filter(|record| record.count > 1) {
+                record.thresholds[0] ^= 0x4000_0000;
+            }
+        }),
+        ("times to live", |image| image.services.iter_mut().for_each(|service| service.ttl += 1)),
+        ("addresses", |image| image.targets.iter_mut().for_each(|target| target.ipv4 ^= 0x100)),
+        ("hash keys", |image| image.meta.keys.seed ^= 1),
+    ];
+    for (what, mutate) in mutants {
+        let mut mutant = image.clone();
+        mutate(&mut mutant);
+        kernel.publish(&mutant);
+        let report = compare(&mut kernel, &image, Generator::new(&rich, &image, 3).take(4_000));
+        let found = !report.disagreements.is_empty() || !report.faults(1).is_empty();
+        assert!(found, "other {what} were not noticed in {} cases", report.cases());
+    }
+}
+
+/// Sent the whole image twice, the program answers as before; sent another, it answers by that one alone.
+#[test]
+fn publishing_twice_changes_nothing_and_another_image_changes_everything_at_once() {
+    let Some(mut kernel) = Kernel::start() else { return };
+    let (rich, states) = networks::rich();
+    let image = networks::image(&rich, &states);
+    let frames: Vec<Vec<u8>> =
+        Generator::new(&rich, &image, 4).take(500).map(|case| case.frame.clone()).collect();
+    let ask = |kernel: &mut Kernel| frames.iter().map(|frame| kernel.run(frame)).collect::<Vec<_>>();
+    kernel.publish(&image);
+    let first = ask(&mut kernel);
+    kernel.publish(&image);
+    assert!(ask(&mut kernel) == first);
+    let mut other = image.clone();
+    other.vips.iter_mut().for_each(|bucket| *bucket = Default::default());
+    kernel.publish(&other);
+    assert!(
+        ask(&mut kernel)
+            .iter()
+            .zip(&frames)
+            .all(|((action, after), before)| { *action == Action::Pass && after == before })
+    );
+    kernel.publish(&image);
+    assert!(ask(&mut kernel) == first);
+}
+
+/// A test run counts nothing: the counters are those of packets alone.
+#[test]
+fn asking_by_test_run_counts_nothing() {
+    let Some(mut kernel) = Kernel::start() else { return };
+    let (rich, states) = networks::rich();
+    let image = networks::image(&rich, &states);
+    kernel.publish(&image);
+    for case in Generator::new(&rich, &image, 5).take(50) {
+        kernel.run(&case.frame);
+    }
+    assert_eq!(kernel.dataplane.counters().unwrap(), Default::default());
+}
