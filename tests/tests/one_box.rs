@@ -12,7 +12,7 @@ use redirector_tests::{
     lab::{
         Asker, Daemon, Lab, Protocol,
         config::{SERVER_NAME, VIP_NAME, configuration},
-        topology::{BOX, Family, Role, node, with_role},
+        topology::{BOX, Family, RTSP_PORT, Role, WEB_PORT, node, with_role},
         wait_for,
     },
     program, require_lab,
@@ -178,7 +178,7 @@ fn a_broken_configuration_is_refused_with_place_and_remedy_and_answers_go_on() {
     let good = configuration(BOX);
     for (broken, says) in [
         (good.replace("[[pool]]", "[[pol]]"), "pol"),
-        (good.replace("pools = [\"deep\"]", "pools = [\"dep\"]"), "deep"),
+        (good.replace("pools = [\"deep\"]", "pools = [\"depp\"]"), "did you mean `deep`"),
         (good[..good.len() / 2].to_owned(), "redirector.toml"),
         (String::from_utf8_lossy(&[0xff, 0xfe, 0]).into_owned(), "redirector.toml"),
         (String::new(), "redirector.toml"),
@@ -261,6 +261,15 @@ fn two_boxes_that_point_at_each_other_end_the_loop() {
         .replace(target, "")
         .replace("pools = [\"fr\"]", "pools = [\"deep\"]")
         .replace("pools = [\"de\"]", "pools = [\"deep\"]")
+        .replace(&format!("http = {WEB_PORT}, rtsp = {RTSP_PORT}"), "http = 80, rtsp = 554")
+        // Each box also serves URLs that name its own address, which is how the other one redirects to it.
+        .replace(
+            "[\"http|rtsp://{customer}.cdn.acme.net/*\"]",
+            &format!(
+                "[\"http|rtsp://{{customer}}.cdn.acme.net/*\", \"http|rtsp://{}/*\"]",
+                node(name).vip.unwrap().v4
+            ),
+        )
     };
     let program = program("redirector");
     let boxes: Vec<Daemon<'_>> = [(BOX, "box2"), ("box2", BOX)]
