@@ -1,7 +1,7 @@
 //! `redirector check`: what would be refused, and why.
 
 use crate::config::{self, ConfigErrors};
-use crate::state::compile_alone;
+use crate::manage::view::View;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,14 +19,12 @@ pub(super) fn check(path: &Path) -> ExitCode {
     for warning in &config.warnings {
         eprint!("{}", warning.report(color));
     }
-    if let Err(refusals) = compile_alone(&config) {
-        for refusal in &refusals {
-            eprintln!("{refusal}");
-        }
-        eprintln!("{}: {} refused", path.display(), count(refusals.len(), "part"));
+    let warnings = config.warnings.len();
+    if let Err(refused) = View::alone(config) {
+        eprintln!("{refused}\n{}: {} refused", path.display(), count(refused.lines().count(), "part"));
         return ExitCode::FAILURE;
     }
-    println!("{}: good, {}", path.display(), count(config.warnings.len(), "warning"));
+    println!("{}: good, {}", path.display(), count(warnings, "warning"));
     ExitCode::SUCCESS
 }
 

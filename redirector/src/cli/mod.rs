@@ -2,6 +2,7 @@
 
 mod check;
 mod client;
+mod explain;
 mod run;
 
 use clap::{Args, Parser, Subcommand};
@@ -41,8 +42,26 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Shows whether a box is ready, and what of its configuration is not in effect. Exit status 1: an older
-    /// configuration is in effect.
+    /// Explains why a client gets what it gets: which rule, which candidates, what removed each, and what the fast path
+    /// does.
+    Explain {
+        #[command(flatten)]
+        source: Source,
+        #[command(flatten)]
+        question: explain::QuestionArgs,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows what is in the tables that answers come from.
+    Dump {
+        #[command(flatten)]
+        source: Source,
+        /// Everything, however much it is.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Shows whether a box is ready, and what of its configuration is not in effect. Exit status 1: something is not.
     Status(SocketArgs),
     /// Sets the load factor of a target, at once and until the next reload or restart.
     ///
@@ -82,6 +101,16 @@ struct SocketArgs {
     socket: PathBuf,
 }
 
+/// Who is asked: a running box, or a configuration as a box would start with it, with every target up.
+#[derive(Debug, Args)]
+struct Source {
+    #[command(flatten)]
+    socket: SocketArgs,
+    /// Asks this configuration instead of a running box.
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+    config: Option<PathBuf>,
+}
+
 /// Runs the program: what its command line says.
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
@@ -89,6 +118,8 @@ pub fn main() -> ExitCode {
         Command::Check { config } => return check::check(&config),
         Command::Reload(args) => client::reload(&args.socket),
         Command::Stats { socket, json } => client::stats(&socket.socket, json),
+        Command::Explain { source, question, json } => explain::explain(&source, question, json),
+        Command::Dump { source, all } => explain::dump(&source, all),
         Command::Status(args) => client::status(&args.socket),
         Command::Weight { socket, target, factor } => client::weight(&socket.socket, target, factor),
     };

@@ -3,8 +3,9 @@
 //! A new configuration becomes a new generation, published in one step; changes of health and load are followed within
 //! the generation ([`crate::state::live`]). Whatever fails, the last good generation goes on.
 
+use super::view::View;
 use crate::config::{self, Config, ConfigErrors};
-use crate::dataplane::{self, Dataplane, FastCounters, Mode, TestRun};
+use crate::dataplane::{self, Dataplane, Mode, TestRun};
 use crate::feed::health::{Prober, Report, WatchId};
 use crate::front::{BindError, Front, Ports, Shared};
 use crate::state::disk::{LastGood, StateDir};
@@ -14,7 +15,6 @@ use crate::state::{Current, Generation, new_slots};
 use arc_swap::ArcSwap;
 use redirector_plan::compile::{Compiled, compile};
 use redirector_plan::counters::CounterSlots;
-use redirector_plan::model::TargetState;
 use redirector_plan::refusal::Refusal;
 use std::collections::HashMap;
 use std::io;
@@ -30,6 +30,8 @@ use tracing::{error, info, warn};
 const FIRST_CHECKS: Duration = Duration::from_secs(2);
 /// Reports of changed health that wait to be taken in; probes wait when there are more.
 const REPORTS: usize = 1024;
+/// How long connections may take to end their request when the box ends.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a run was told on its command line.
 #[derive(Debug, Clone)]
@@ -67,47 +69,16 @@ impl LoadError {
     }
 }
 
-/// The facts behind the current answers, as they are at one moment.
-#[derive(Debug)]
-pub struct View {
-    /// The generation.
-    pub generation: Arc<Generation>,
-    /// Number of the last change of health or load within it.
-    pub epoch: u32,
-    /// By target number.
-    pub facts: Vec<Fact>,
-    /// Names of counter slots.
-    pub slots: CounterSlots,
-    /// How the fast path runs.
-    pub mode: Mode,
-    /// Counts of the fast path.
-    pub fast: FastCounters,
-    /// Counts of the slow path.
-    pub slow: FastCounters,
-    /// What of the operator's configuration is not in effect, one line for each finding.
-    pub refused: Vec<String>,
-    /// The configuration as a whole is not in effect: an older one is.
-    pub degraded: bool,
-}
-
-impl View {
-    /// States of all targets, in their order.
-    pub fn states(&self) -> Vec<TargetState> {
-        facts::states(&self.facts)
-    }
-}
-
 /// See the module's description.
 #[derive(Debug)]
 pub struct Agent {
     options: Options,
     disk: StateDir,
     current: Current,
-    /// What the slow path's listeners share, and they themselves until the box ends.
+    /// What the sockets share, counters among it.
     shared: Arc<Shared>,
+    /// One change of generation at a time, and the sockets that follow it; `None` before the first and after the end.
     front: tokio::sync::Mutex<Option<Front>>,
-    /// One change of generation at a time.
-    changing: tokio::sync::Mutex<()>,
     inner: Mutex<Inner>,
     /// The tables could not follow; a new generation is wanted.
     behind: Notify,
@@ -122,22 +93,11 @@ struct Inner {
     watches: HashMap<WatchId, usize>,
     live: Live,
     refused: Vec<String>,
-    degraded: bool,
 }
 
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Inner").field("mode", &self.dataplane.mode()).field("live", &self.live).finish()
-    }
-}
-
-/// How long requests at hand may take when the box ends.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Addresses that cannot be listened at do not keep the others from being answered.
-fn note_unbound(errors: &[BindError]) {
-    for error in errors {
-        error!("{error}");
     }
 }
 
@@ -183,10 +143,10 @@ impl Agent {
         let agent = Arc::new(Self::publish_first(options, disk, prober, prepared)?);
         let (front, unbound) = Front::start(Arc::clone(&agent.shared)).await;
         *agent.front.lock().await = Some(front);
-        note_unbound(&unbound);
         if let Some(refused) = &failure {
             agent.note_refusal(refused);
         }
+        agent.note_unbound(&unbound);
         // Of the last good state, too: numbers of generations grow.
         agent.save().await;
         tokio::spawn(Arc::clone(&agent).follow_reports(reports));
@@ -207,23 +167,17 @@ impl Agent {
         let watches = watch_all(&mut facts, &mut prober);
         let generation = Generation::new(config, compiled, tables);
         announce(&generation, &dataplane.mode());
-        let inner = Inner { dataplane, prober, slots, facts, watches, live, refused, degraded: false };
+        let inner = Inner { dataplane, prober, slots, facts, watches, live, refused };
         let current = Arc::new(ArcSwap::from_pointee(generation));
         Ok(Self {
             options,
             disk,
             shared: Shared::new(Arc::clone(&current), Ports::default()),
-            front: tokio::sync::Mutex::default(),
             current,
-            changing: tokio::sync::Mutex::default(),
+            front: tokio::sync::Mutex::default(),
             inner: Mutex::new(inner),
             behind: Notify::new(),
         })
-    }
-
-    /// The generation that answers are given from.
-    pub fn current(&self) -> Current {
-        Arc::clone(&self.current)
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -246,7 +200,6 @@ impl Agent {
             fast: inner.dataplane.counters()?,
             slow: self.shared.counters.snapshot(),
             refused: inner.refused.clone(),
-            degraded: inner.degraded,
         })
     }
 
@@ -263,10 +216,10 @@ impl Agent {
     /// # Errors
     /// Why it was refused; the generation before stays.
     pub async fn reload(&self) -> Result<u64, LoadError> {
-        let _changing = self.changing.lock().await;
+        let mut front = self.front.lock().await;
         let last = self.current.load_full();
         let adopted = match load(&self.options, Some(last.config.network.clone())).await {
-            Ok(config) => self.adopt(config, false).await,
+            Ok(config) => self.adopt(config, false, &mut front).await,
             Err(refused) => Err(refused),
         };
         match &adopted {
@@ -280,7 +233,12 @@ impl Agent {
     }
 
     /// Publishes a configuration as the next generation.
-    async fn adopt(&self, config: Config, keep_load: bool) -> Result<u64, LoadError> {
+    async fn adopt(
+        &self,
+        config: Config,
+        keep_load: bool,
+        front: &mut Option<Front>,
+    ) -> Result<u64, LoadError> {
         let number = self.current.load().number + 1;
         let prepared = {
             let inner = self.inner();
@@ -288,8 +246,9 @@ impl Agent {
         };
         let prepared = prepared.await?;
         self.publish(prepared)?;
-        if let Some(front) = self.front.lock().await.as_mut() {
-            note_unbound(&front.rebind(&self.current.load_full()).await);
+        if let Some(front) = front {
+            let unbound = front.rebind(&self.current.load_full()).await;
+            self.note_unbound(&unbound);
         }
         Ok(number)
     }
@@ -316,7 +275,7 @@ impl Agent {
             inner.prober.end(watch);
         }
         inner.refused = config.refused.iter().map(ToString::to_string).collect();
-        (inner.slots, inner.facts, inner.live, inner.degraded) = (slots, facts, live, false);
+        (inner.slots, inner.facts, inner.live) = (slots, facts, live);
         let generation = Arc::new(Generation::new(config, compiled, tables));
         announce(&generation, &inner.dataplane.mode());
         self.current.store(generation);
@@ -326,7 +285,6 @@ impl Agent {
 
     /// Ends what answers clients.
     pub async fn stop(&self) {
-        let _changing = self.changing.lock().await;
         if let Some(front) = self.front.lock().await.take() {
             front.stop(PATIENCE).await;
         }
@@ -388,8 +346,14 @@ impl Agent {
         for finding in &findings {
             error!("{finding}");
         }
-        let mut inner = self.inner();
-        (inner.refused, inner.degraded) = (findings, true);
+        self.inner().refused = findings;
+    }
+
+    fn note_unbound(&self, errors: &[BindError]) {
+        for error in errors {
+            error!("{error}");
+        }
+        self.inner().refused.extend(errors.iter().map(ToString::to_string));
     }
 
     /// Keeps the current generation for the next run. A failure is logged: this run goes on without.
@@ -421,9 +385,9 @@ impl Agent {
     async fn catch_up(self: Arc<Self>) {
         loop {
             self.behind.notified().await;
-            let _changing = self.changing.lock().await;
+            let mut front = self.front.lock().await;
             let config = self.current.load().config.clone();
-            match self.adopt(config, true).await {
+            match self.adopt(config, true, &mut front).await {
                 Ok(_) => self.save().await,
                 Err(problem) => error!("no new generation, health and load are not followed: {problem}"),
             }

@@ -1,6 +1,8 @@
 //! The control socket: one JSON object a line each way, `{"cmd": …}` answered by `{"ok": …}` or `{"error": …}`.
 
 use super::agent::Agent;
+use super::dump::dump;
+use super::explain::{Question, explain};
 use super::stats::Stats;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -37,6 +39,14 @@ pub enum Request {
     Status,
     /// Reads the configuration again.
     Reload,
+    /// [`Explanation`](super::explain::Explanation).
+    Explain(Question),
+    /// What is in the tables, as text.
+    Dump {
+        /// Everything, however much it is.
+        #[serde(default)]
+        all: bool,
+    },
     /// Sets a target's load factor (0..=256) until the next reload.
     Weight {
         /// Its name.
@@ -173,13 +183,18 @@ fn report(request: &Request, agent: &Agent) -> Result<Value, String> {
         Request::Stats => value(serde_json::to_value(Stats::new(&agent.view().map_err(text)?))),
         Request::Status => {
             let view = agent.view().map_err(text)?;
-            let state = if view.degraded { "degraded" } else { "ready" };
+            let state = if view.refused.is_empty() { "ready" } else { "degraded" };
             Ok(json!({ "state": state, "generation": view.generation.number, "refused": view.refused }))
         }
         Request::Weight { target, factor } => {
             agent.set_factor(target, *factor)?;
             Ok(json!({ "target": target, "factor": factor }))
         }
+        Request::Explain(question) => {
+            let view = agent.view().map_err(text)?;
+            value(serde_json::to_value(explain(&view, question, |frame| agent.test_run(frame))?))
+        }
+        Request::Dump { all } => Ok(dump(&agent.view().map_err(text)?, *all).into()),
         Request::Reload => Err("reload is not a report".to_owned()),
     }
 }

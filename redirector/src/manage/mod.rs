@@ -2,4 +2,9 @@
 
 pub mod agent;
 pub mod control;
+pub mod dump;
+pub mod explain;
+mod explain_text;
+mod packet;
 pub mod stats;
+pub mod view;

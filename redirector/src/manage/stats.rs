@@ -1,6 +1,6 @@
 //! What was answered, how, and how the targets are, with the operator's names.
 
-use super::agent::View;
+use super::view::View;
 use crate::dataplane::{FastCounters, Mode};
 use redirector_core::verdict::Reason;
 use serde::{Deserialize, Serialize};
@@ -54,9 +54,7 @@ pub struct Stats {
     pub xdp: String,
     /// Why there is no fast path.
     pub xdp_reason: Option<String>,
-    /// Whether the configuration on disk was refused as a whole: an older one is in effect.
-    pub degraded: bool,
-    /// What of the configuration is not in effect, one line for each finding.
+    /// What of the configuration on disk is not in effect, one line for each finding.
     pub refused: Vec<String>,
     /// Answered, punted or passed by the XDP program.
     pub fast: Counts,
@@ -87,7 +85,6 @@ impl Stats {
             epoch: view.epoch,
             xdp: xdp.to_owned(),
             xdp_reason,
-            degraded: view.degraded,
             refused: view.refused.clone(),
             fast: named(view, &view.fast),
             slow: named(view, &view.slow),
@@ -132,9 +129,6 @@ impl fmt::Display for Stats {
         match &self.xdp_reason {
             Some(reason) => writeln!(f, "fast path: {} ({reason})", self.xdp)?,
             None => writeln!(f, "fast path: {}", self.xdp)?,
-        }
-        if self.degraded {
-            writeln!(f, "DEGRADED: the configuration on disk is refused, an older one is in effect")?;
         }
         for finding in &self.refused {
             writeln!(f, "not in effect: {finding}")?;

@@ -121,3 +121,49 @@ impl StateDir {
 fn at(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::new_slots;
+    use redirector_plan::counters::CounterIds;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn good() -> (Config, CounterSlots) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/redirector.toml");
+        let mut slots = new_slots();
+        slots.service("web");
+        (crate::config::load(&path).expect("the example is good"), slots)
+    }
+
+    #[test]
+    fn what_was_saved_is_loaded_and_only_its_owner_may_read_it() {
+        let dir = tempfile::tempdir().expect("directory");
+        let state = StateDir::open(&dir.path().join("a/b")).expect("made");
+        assert!(state.load().expect("no file is no error").is_none());
+        let (config, slots) = good();
+        state.save(&LastGood::new(7, &config, &slots)).expect("saved");
+        let loaded = state.load().expect("readable").expect("there");
+        assert_eq!((loaded.generation, &loaded.slots), (7, &slots));
+        let back = loaded.config();
+        assert_eq!((&back.network, &back.checks), (&config.network, &config.checks));
+        assert_eq!((&back.box_, &back.limits), (&config.box_, &config.limits));
+        let mode = fs::metadata(dir.path().join("a/b").join(FILE)).expect("file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_error_that_names_it() {
+        let dir = tempfile::tempdir().expect("directory");
+        let state = StateDir::open(dir.path()).expect("made");
+        let (config, slots) = good();
+        state.save(&LastGood::new(7, &config, &slots)).expect("saved");
+        let path = dir.path().join(FILE);
+        let text = fs::read_to_string(&path).expect("file");
+        for damaged in [&text[..text.len() / 2], "", "{}", &text.replace("\"format\":1", "\"format\":2")] {
+            fs::write(&path, damaged).expect("written");
+            let error = state.load().expect_err("damaged").to_string();
+            assert!(error.contains(FILE), "{error}");
+        }
+    }
+}

@@ -125,3 +125,190 @@ fn holds(tables: &LiveTables, place: Block, block: &[redirector_core::table::Sha
     block.len() == place.len as usize
         && (place.first..).zip(&block).all(|(index, record)| tables.record(index) == Some(record))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataplane::{Dataplane, MemoryDataplane};
+    use crate::state::new_slots;
+    use crate::state::records::GRACE;
+    use redirector_core::decide::{Client, Query, decide};
+    use redirector_core::verdict::{Reason, Verdict};
+    use redirector_plan::compile::compile;
+    use redirector_plan::model::{
+        ChooseBy, Coverage, DnsAnswer, Network, Pool, Region, Service, Target, Tier,
+    };
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Arc;
+
+    const TARGETS: usize = 24;
+    const NEAR: usize = 20;
+
+    /// One service; clients of region `fr` go to targets 0 to 19 (a tree of records), all others to 20 to 23.
+    fn network() -> Network {
+        let origin = redirector_plan::model::Origin::default;
+        let target = |n: usize| Target {
+            name: format!("t{n:02}"),
+            site: String::new(),
+            ipv4: Some(Ipv4Addr::new(192, 0, 2, n as u8 + 1)),
+            ipv6: None,
+            host: None,
+            http_port: 80,
+            https_port: 443,
+            rtsp_port: 554,
+            origin: origin(),
+        };
+        let pool = |name: &str, members: std::ops::Range<usize>| Pool {
+            name: name.into(),
+            members: members.map(|target| (target, 1 + target as u32 % 3)).collect(),
+            origin: origin(),
+        };
+        let tier = |region, pool| Tier { region, pools: vec![(pool, 1)], ttl: None, origin: origin() };
+        let fr = ["198.51.100.0/24".parse().expect("prefix")].into();
+        Network {
+            key: [7; 16],
+            cdns: vec!["acme".into()],
+            regions: vec![Region { name: "fr".into(), prefixes: fr, origin: origin() }],
+            targets: (0..TARGETS).map(target).collect(),
+            pools: vec![pool("far", NEAR..TARGETS), pool("near", 0..NEAR)],
+            coverages: vec![Coverage {
+                name: "all".into(),
+                tiers: vec![tier(Some(0), 1), tier(None, 0)],
+                origin: origin(),
+            }],
+            services: vec![Service {
+                name: "web".into(),
+                cdn: 0,
+                coverage: 0,
+                ttl: 0,
+                hint_lifetime: 30,
+                choose_by: ChooseBy::Client,
+                dns: DnsAnswer::Server,
+                answers: 1,
+                fallback: Vec::new(),
+                location: None,
+                origin: origin(),
+            }],
+            ..Network::default()
+        }
+    }
+
+    struct Following {
+        compiled: Compiled,
+        tables: Arc<LiveTables>,
+        live: Live,
+        states: Vec<TargetState>,
+        now: Instant,
+    }
+
+    impl Following {
+        fn new(states: Vec<TargetState>) -> Self {
+            let compiled = compile(&network(), &states, 1, &mut new_slots()).expect("compiles");
+            let tables = MemoryDataplane::new("test").publish(&compiled.image).expect("memory");
+            let live = Live::new(&compiled, &tables);
+            Self { compiled, tables, live, states, now: Instant::now() }
+        }
+
+        fn change(&mut self, target: usize, state: TargetState) -> Result<usize, Behind> {
+            self.states[target] = state;
+            self.now += GRACE;
+            self.live.follow(&self.compiled, &self.tables, &[target], &self.states, self.now)
+        }
+
+        /// Reason and targets for clients of the region, then for others.
+        fn answers(&self) -> Vec<(Reason, Vec<u32>)> {
+            let inside = (0..=255).map(|n| Ipv4Addr::new(198, 51, 100, n));
+            let outside = (0..=255).map(|n| Ipv4Addr::new(203, 0, n, 9));
+            let service = self.tables.service(0).expect("service");
+            let ask = |client: Ipv4Addr| {
+                let client = Client::new(IpAddr::V4(client));
+                let query = Query { client, want: 4, ..Query::default() };
+                let mut verdict = Verdict::default();
+                decide::<_, true>(&query, service, &*self.tables, &mut verdict);
+                (verdict.reason, verdict.targets[..verdict.count as usize].to_vec())
+            };
+            inside.chain(outside).map(ask).collect()
+        }
+
+        fn firsts(&self) -> Vec<u32> {
+            self.answers().into_iter().map(|(_, targets)| targets[0]).collect()
+        }
+    }
+
+    const UP: TargetState = TargetState { up: true, factor: 256 };
+    const DOWN: TargetState = TargetState { up: false, factor: 256 };
+
+    #[test]
+    fn boxes_with_different_histories_answer_alike() {
+        let mut old = Following::new(vec![UP; TARGETS]);
+        for turn in 0..400 {
+            let target = turn * 7 % TARGETS;
+            let state = TargetState { up: turn % 3 != 0, factor: [256, 0, 64][turn % 5 % 3] };
+            old.change(target, state).expect("room");
+        }
+        let fresh = Following::new(old.states.clone());
+        assert_eq!(old.answers(), fresh.answers());
+        assert!(old.live.epoch() > 300, "the history was followed, not recompiled");
+    }
+
+    #[test]
+    fn a_target_that_dies_moves_its_clients_alone_and_they_come_back() {
+        let mut one = Following::new(vec![UP; TARGETS]);
+        let before = one.firsts();
+        let victim = before[0];
+        one.change(victim as usize, DOWN).expect("room");
+        let after = one.firsts();
+        for (was, is) in before.iter().zip(&after) {
+            assert_eq!(was == is, *was != victim, "{was} became {is}, {victim} died");
+        }
+        one.change(victim as usize, UP).expect("room");
+        assert_eq!(one.firsts(), before);
+    }
+
+    #[test]
+    fn the_same_image_published_twice_gives_the_same_answers() {
+        let one = Following::new(vec![UP; TARGETS]);
+        let again = MemoryDataplane::new("test").publish(&one.compiled.image).expect("memory");
+        let before = one.answers();
+        assert_eq!(Following { tables: again, ..one }.answers(), before);
+    }
+
+    #[test]
+    fn a_change_that_no_answer_depends_on_writes_nothing() {
+        let mut one = Following::new(vec![UP; TARGETS]);
+        assert_eq!(one.live.follow(&one.compiled, &one.tables, &[0], &one.states, one.now).expect("room"), 0);
+        assert_eq!(one.live.epoch(), 0);
+    }
+
+    #[test]
+    fn without_room_the_answers_stay_and_the_caller_is_told() {
+        let mut one = Following::new(vec![UP; TARGETS]);
+        let (start, mut flips) = (one.now, 0);
+        let refused = loop {
+            one.states[0] = if flips % 2 == 0 { DOWN } else { UP };
+            let before = one.answers();
+            // No time passes: nothing that was replaced may be used again.
+            match one.live.follow(&one.compiled, &one.tables, &[0], &one.states, start) {
+                Ok(_) => flips += 1,
+                Err(error) => {
+                    assert_eq!(one.answers(), before);
+                    break error;
+                }
+            }
+            assert!(flips < 10_000, "room without end");
+        };
+        assert!(matches!(refused, Behind::NoRoom), "{refused}");
+        assert!(flips >= 2, "every block has room to be written anew twice");
+    }
+
+    #[test]
+    fn a_group_without_usable_targets_says_so_until_one_is_back() {
+        let mut one = Following::new(vec![UP; TARGETS]);
+        for target in 0..TARGETS {
+            one.change(target, DOWN).expect("room");
+        }
+        assert!(one.answers().iter().all(|(reason, _)| *reason == Reason::NothingUsable));
+        one.change(NEAR, UP).expect("room");
+        assert!(one.firsts().iter().all(|target| *target == NEAR as u32));
+    }
+}

@@ -8,10 +8,8 @@ pub mod records;
 use crate::config::Config;
 use crate::dataplane::{CounterRoom, LiveTables};
 use arc_swap::ArcSwap;
-use redirector_plan::compile::{Compiled, compile};
+use redirector_plan::compile::Compiled;
 use redirector_plan::counters::CounterSlots;
-use redirector_plan::model::TargetState;
-use redirector_plan::refusal::Refusal;
 use std::sync::Arc;
 
 /// One immutable state of everything decisions depend on; only health and load move on within it.
@@ -45,13 +43,4 @@ pub type Current = Arc<ArcSwap<Generation>>;
 pub fn new_slots() -> CounterSlots {
     let CounterRoom { services, regions, targets } = CounterRoom::default();
     CounterSlots::new(services, regions, targets)
-}
-
-/// Compiles a configuration as a box without history would, with every target up.
-///
-/// # Errors
-/// Everything that the compiler refuses.
-pub fn compile_alone(config: &Config) -> Result<Compiled, Vec<Refusal>> {
-    let states = vec![TargetState::default(); config.network.targets.len()];
-    compile(&config.network, &states, 0, &mut new_slots())
 }

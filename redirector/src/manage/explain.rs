@@ -1,0 +1,585 @@
+//! Why a client gets what it gets: the production code asked on the client's behalf, and its numbers led back to what
+//! the operator wrote (A-11, invariant 7).
+
+use super::packet;
+use super::view::View;
+use crate::dataplane::{Mode, TestRun};
+use crate::front::url::{Url, decide_url};
+use redirector_core::decide::{Client, FAST_ENDPOINTS};
+use redirector_core::lookup::{self, Labels, MAX_LABELS, Scheme, mapped};
+use redirector_core::table::{
+    MAX_PATH_SEGMENTS, NONE, SERVICE_DNS_VIP, SPACE_DNS, SPEAKS_CDSR, SPEAKS_DNS, SPEAKS_HTTP, SPEAKS_RTSP,
+    Tables, VipEntry,
+};
+use redirector_core::verdict::{Reason, Verdict};
+use redirector_core::wire::{Action, Asked, Buffer, Message, Scratch, Trace, cdsr, dns, frame};
+use redirector_plan::explain::{candidates, fallback_candidates};
+use redirector_plan::model::{ChooseBy, Origin, Region};
+use redirector_plan::{ipv4_word, ipv6_words};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Port that the client asks from.
+const CLIENT_PORT: u16 = 40_000;
+/// `XDP_TX`: the program has answered.
+const XDP_TX: u32 = 3;
+
+/// How something is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// By name.
+    #[value(skip)]
+    Dns,
+    /// By URL, for endpoints.
+    Cdsr,
+    /// By URL, for a redirect.
+    Http,
+    /// By URL, for a redirect.
+    Rtsp,
+}
+
+impl Protocol {
+    fn spoken(self) -> u32 {
+        match self {
+            Self::Dns => SPEAKS_DNS,
+            Self::Cdsr => SPEAKS_CDSR,
+            Self::Http => SPEAKS_HTTP,
+            Self::Rtsp => SPEAKS_RTSP,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Dns => "DNS",
+            Self::Cdsr => "CDSR",
+            Self::Http => "HTTP",
+            Self::Rtsp => "RTSP",
+        }
+    }
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wanted {
+    /// A name's records.
+    Name {
+        /// Domain name.
+        name: String,
+        /// `A`, `AAAA` and so on; by default that of the client's family.
+        record_type: Option<String>,
+    },
+    /// A URL.
+    Url {
+        /// Absolute.
+        url: String,
+        /// CDSR, HTTP or RTSP.
+        protocol: Protocol,
+    },
+}
+
+/// A client's question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// Who asks.
+    pub client: IpAddr,
+    /// What.
+    #[serde(flatten)]
+    pub wanted: Wanted,
+    /// Asked there; by default at the first VIP address that speaks the protocol and knows the name.
+    pub vip: Option<IpAddr>,
+}
+
+/// A part of the configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// Its name.
+    pub name: String,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// A target that the configuration names for the client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CandidateReport {
+    /// Place of its tier, 0 first; `None` is the service's fallback.
+    pub tier: Option<u8>,
+    /// Where the tier was written.
+    pub origin: Origin,
+    /// Its name.
+    pub target: String,
+    /// Pools that it is in.
+    pub pools: Vec<String>,
+    /// Its configured share of the tier's clients in percent.
+    pub share: f64,
+    /// Passing its checks.
+    pub up: bool,
+    /// Load factor in 1/256.
+    pub factor: u16,
+    /// What takes it out of the choice.
+    pub removed: Option<String>,
+}
+
+/// A target that the client is sent to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Winner {
+    /// Its name.
+    pub target: String,
+    /// Where it stands.
+    pub site: String,
+    /// The address that the client gets.
+    pub address: Option<IpAddr>,
+}
+
+/// What the fast path makes of the question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "outcome")]
+pub enum FastPath {
+    /// It answers with the same bytes as the slow path.
+    Answers,
+    /// It leaves the question to the slow path.
+    Punts {
+        /// Name of the reason.
+        reason: String,
+    },
+    /// It answers otherwise than the slow path: a defect, please report it.
+    Differs,
+    /// It is off.
+    Off {
+        /// Why.
+        reason: String,
+    },
+    /// Connections are never its business.
+    Never,
+}
+
+/// Everything that `redirector explain` tells.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The client.
+    pub client: IpAddr,
+    /// What it asks for.
+    pub asked: String,
+    /// How.
+    pub protocol: Protocol,
+    /// Where.
+    pub vip: IpAddr,
+    /// The VIP that this is an address of.
+    pub vip_part: Part,
+    /// Zone or URL rule that holds.
+    pub rule: Option<Part>,
+    /// Service that it names.
+    pub service: Option<Part>,
+    /// Region that the client is in.
+    pub region: Option<Part>,
+    /// Prefix of the region that covers the client; `None` if it is there by default.
+    pub prefix: Option<String>,
+    /// Coverage of the service.
+    pub coverage: Option<Part>,
+    /// Every target that could serve, tier by tier.
+    pub candidates: Vec<CandidateReport>,
+    /// Where the client is sent, best first.
+    pub winners: Vec<Winner>,
+    /// The answer in the protocol's words.
+    pub answer: String,
+    /// Stable name of the reason.
+    pub reason: String,
+    /// Stable number of the reason.
+    pub code: u16,
+    /// Seconds that the answer may be kept.
+    pub ttl: Option<u32>,
+    /// Generation that answered.
+    pub generation: u64,
+    /// Load epoch of the group's last change.
+    pub epoch: Option<u32>,
+    /// Whether another query ID or port could get another target.
+    pub spread: bool,
+    /// What the fast path does.
+    pub fast_path: FastPath,
+}
+
+/// What production code answered.
+struct Answered {
+    text: String,
+    ttl: Option<u32>,
+    trace: Trace,
+    verdict: Verdict,
+    v6: bool,
+    fast_path: FastPath,
+}
+
+/// Explains the answer to a question with the tables and facts of `view`. `test_run` runs the fast path.
+///
+/// # Errors
+/// If the question cannot be asked: what is wrong with it.
+pub fn explain(
+    view: &View,
+    question: &Question,
+    test_run: impl Fn(&[u8]) -> io::Result<Option<TestRun>>,
+) -> Result<Explanation, String> {
+    let generation = &view.generation;
+    let tables = &*generation.tables;
+    let asked = Target::new(question)?;
+    let (vip, entry) = choose_vip(view, question, &asked)?;
+    let answered = match &asked {
+        Target::Name(name, record_type) => {
+            let query = packet::dns_query(name, *record_type);
+            ask(view, question.client, vip, entry, Protocol::Dns, &query, test_run)
+        }
+        Target::Url { text, protocol: Protocol::Cdsr, .. } => {
+            let request = packet::cdsr_request(text)?;
+            ask(view, question.client, vip, entry, Protocol::Cdsr, &request, test_run)
+        }
+        Target::Url { parts, .. } => Ok(redirect(tables, question.client, entry, parts)),
+    }?;
+    Ok(report(view, question, &asked, (vip, entry), answered))
+}
+
+/// What is asked for, taken apart.
+enum Target<'q> {
+    Name(Vec<&'q str>, u16),
+    Url { text: &'q str, parts: Url<'q>, protocol: Protocol },
+}
+
+impl<'q> Target<'q> {
+    fn new(question: &'q Question) -> Result<Self, String> {
+        match &question.wanted {
+            Wanted::Name { name, record_type } => {
+                let default = if question.client.is_ipv4() { "A" } else { "AAAA" };
+                let number = packet::record_type(record_type.as_deref().unwrap_or(default))?;
+                Ok(Self::Name(packet::labels(name)?, number))
+            }
+            Wanted::Url { url, protocol } => {
+                let bad = |why: &str| format!("`{url}` cannot be asked for: {why}");
+                let (scheme, rest) = url.split_once("://").ok_or_else(|| bad("it has no `://`"))?;
+                let scheme = [Scheme::Http, Scheme::Https, Scheme::Rtsp]
+                    .into_iter()
+                    .find(|known| known.name().eq_ignore_ascii_case(scheme))
+                    .ok_or_else(|| bad("its scheme is not http, https or rtsp"))?;
+                let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+                let (authority, path) = rest.split_at(end);
+                let parts =
+                    Url::new(scheme, authority, path).ok_or_else(|| bad("its host or port is malformed"))?;
+                Ok(Self::Url { text: url, parts, protocol: *protocol })
+            }
+        }
+    }
+
+    fn protocol(&self) -> Protocol {
+        match self {
+            Self::Name(..) => Protocol::Dns,
+            Self::Url { protocol, .. } => *protocol,
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Name(labels, number) => format!("{} TYPE{number}", labels.join(".")),
+            Self::Url { text, .. } => (*text).to_owned(),
+        }
+    }
+
+    /// Labels of the name or host, leftmost first; an IPv6 literal is one.
+    fn labels(&self) -> Vec<&'q str> {
+        match self {
+            Self::Name(labels, _) => labels.clone(),
+            Self::Url { parts, .. } if parts.host.starts_with('[') => vec![parts.host],
+            Self::Url { parts, .. } => parts.host.split('.').collect(),
+        }
+    }
+}
+
+/// The VIP address that is asked, and its entry in the tables.
+fn choose_vip<'v>(
+    view: &'v View,
+    question: &Question,
+    asked: &Target<'_>,
+) -> Result<(IpAddr, &'v VipEntry), String> {
+    let client = question.client;
+    let entry = |address: IpAddr| vip_entry(&*view.generation.tables, address);
+    let protocol = asked.protocol();
+    if let Some(address) = question.vip {
+        let entry = entry(address).ok_or_else(|| format!("{address} is not a VIP of this box"))?;
+        if address.is_ipv4() != client.is_ipv4() {
+            return Err(format!("{client} cannot ask {address}: they are of two address families"));
+        }
+        if entry.speaks & protocol.spoken() == 0 {
+            return Err(format!("the VIP {address} does not speak {}", protocol.name()));
+        }
+        return Ok((address, entry));
+    }
+    let vips = view.generation.config.network.vips.iter();
+    let addresses = vips.flat_map(|vip| {
+        let v4 = vip.ipv4.iter().copied().map(IpAddr::V4);
+        v4.chain(vip.ipv6.iter().copied().map(IpAddr::V6))
+    });
+    let able: Vec<(IpAddr, &VipEntry)> = addresses
+        .filter(|address| address.is_ipv4() == client.is_ipv4())
+        .filter_map(|address| Some((address, entry(address)?)))
+        .filter(|(_, entry)| entry.speaks & protocol.spoken() != 0)
+        .collect();
+    let knows = able.iter().find(|(_, entry)| find_rule(view, entry, asked).is_some());
+    knows.or(able.first()).copied().ok_or_else(|| {
+        let family = if client.is_ipv4() { "IPv4" } else { "IPv6" };
+        format!("no VIP of this box has an {family} address and speaks {}", protocol.name())
+    })
+}
+
+fn vip_entry<T: Tables>(tables: &T, address: IpAddr) -> Option<&VipEntry> {
+    let words = match address {
+        IpAddr::V4(v4) => mapped(ipv4_word(v4)),
+        IpAddr::V6(v6) => ipv6_words(v6),
+    };
+    lookup::vip(tables, &tables.meta()?.keys, words)
+}
+
+/// Asks by datagram: the slow path's answer, and the fast path's.
+fn ask(
+    view: &View,
+    client: IpAddr,
+    vip: IpAddr,
+    entry: &VipEntry,
+    protocol: Protocol,
+    message: &[u8],
+    test_run: impl Fn(&[u8]) -> io::Result<Option<TestRun>>,
+) -> Result<Answered, String> {
+    let tables = &*view.generation.tables;
+    let mut bytes = message.to_vec();
+    bytes.resize(message.len().max(dns::MAX_REPLY), 0);
+    let mut scratch = Box::<Scratch>::default();
+    scratch.trace.vip = entry.vip as u32;
+    let asked = Asked { vip: entry, client: Client::new(client), port: CLIENT_PORT };
+    let mut buffer = Buffer::new(&mut bytes, message.len());
+    let action = match protocol {
+        Protocol::Dns => dns::respond::<_, _, true>(&mut buffer, &asked, tables, &mut scratch),
+        _ => cdsr::respond::<_, _, true>(&mut buffer, &asked, tables, &mut scratch),
+    };
+    let length = buffer.len();
+    let reply = (action == Action::Reply).then(|| bytes[..length].to_vec());
+    let frame = packet::frame(SocketAddr::new(client, CLIENT_PORT), vip, protocol == Protocol::Dns, message);
+    let run = test_run(&frame).map_err(|error| error.to_string())?;
+    let fast_path = match (&view.mode, run) {
+        (Mode::Off(reason), _) => FastPath::Off { reason: reason.clone() },
+        (_, None) => FastPath::Off { reason: "it cannot be run".to_owned() },
+        (_, Some(run)) if run.action == XDP_TX => {
+            let same = reply.as_deref() == Some(packet::payload(&run.frame, vip.is_ipv6()));
+            if same { FastPath::Answers } else { FastPath::Differs }
+        }
+        (_, Some(_)) => FastPath::Punts { reason: punt_reason(view, frame).name().to_owned() },
+    };
+    let decided = scratch.trace.decided;
+    let (text, ttl) = match (&reply, protocol) {
+        (None, _) => ("no answer".to_owned(), None),
+        (Some(reply), Protocol::Dns) => (rcode(reply), decided.then_some(scratch.verdict.ttl)),
+        (Some(reply), _) => status(reply),
+    };
+    let v6 = scratch.query.family != 0;
+    Ok(Answered { text, ttl, trace: scratch.trace, verdict: scratch.verdict, v6, fast_path })
+}
+
+/// Why the fast path leaves a frame alone: the program's own code, run here, says so without counting.
+fn punt_reason(view: &View, bytes: Vec<u8>) -> Reason {
+    let mut room = Box::<frame::Room>::default();
+    frame::process(&mut packet::PlainFrame(bytes), &*view.generation.tables, &mut room);
+    room.scratch.trace.reason
+}
+
+/// Asks for a redirect.
+fn redirect<T: Tables>(tables: &T, client: IpAddr, entry: &VipEntry, url: &Url<'_>) -> Answered {
+    let mut trace = Trace { vip: entry.vip as u32, ..Trace::default() };
+    let decided = decide_url(tables, entry, SocketAddr::new(client, CLIENT_PORT), url, FAST_ENDPOINTS);
+    let (text, verdict, v6) = match decided {
+        Err(error) => {
+            trace.reason = error.reason();
+            ("no redirect".to_owned(), Verdict::default(), false)
+        }
+        Ok(decision) => {
+            let verdict = decision.verdict;
+            (trace.reason, trace.service, trace.region) = (verdict.reason, decision.service, verdict.region);
+            trace.decided = true;
+            let text = if verdict.count > 0 { "redirect" } else { "no redirect" };
+            (text.to_owned(), verdict, decision.v6)
+        }
+    };
+    Answered { text, ttl: None, trace, verdict, v6, fast_path: FastPath::Never }
+}
+
+/// RCODE of a DNS answer in words.
+fn rcode(reply: &[u8]) -> String {
+    match reply.get(3).map_or(0, |byte| byte & 15) {
+        0 => "NOERROR".to_owned(),
+        1 => "FORMERR".to_owned(),
+        2 => "SERVFAIL".to_owned(),
+        3 => "NXDOMAIN".to_owned(),
+        4 => "NOTIMP".to_owned(),
+        5 => "REFUSED".to_owned(),
+        other => format!("RCODE {other}"),
+    }
+}
+
+/// Status of a CDSR reply in words, and how long it may be used.
+fn status(reply: &[u8]) -> (String, Option<u32>) {
+    let lifetime =
+        reply.get(16..).and_then(|rest| rest.first_chunk()).map(|bytes| u32::from_be_bytes(*bytes));
+    match reply.get(12) {
+        Some(0) => ("handled".to_owned(), lifetime),
+        Some(1) => ("not mine".to_owned(), lifetime),
+        Some(2) => (format!("retry later, in {} ms", lifetime.unwrap_or(0)), None),
+        Some(3) => ("denied".to_owned(), None),
+        Some(4) => ("use the legacy protocol".to_owned(), lifetime),
+        Some(5) => ("bad request".to_owned(), None),
+        _ => ("version not supported".to_owned(), None),
+    }
+}
+
+/// The rule for a name or URL, as look-ups find it.
+fn find_rule(view: &View, vip: &VipEntry, asked: &Target<'_>) -> Option<Part> {
+    let (tables, generation) = (&*view.generation.tables, &view.generation);
+    let (network, compiled) = (&generation.config.network, &generation.compiled);
+    let keys = &tables.meta()?.keys;
+    let names = asked.labels();
+    let mut labels = Box::<Labels>::default();
+    for (place, name) in names.iter().enumerate().take(MAX_LABELS) {
+        labels.hashes[place] = keys.text(name.as_bytes(), true);
+    }
+    let (space, depths) = match asked {
+        Target::Name(..) => (SPACE_DNS, vip.dns_depths),
+        Target::Url { parts, .. } => (parts.scheme.space(), vip.url_depths),
+    };
+    let number = lookup::suffix::<_, MAX_LABELS>(tables, &labels, names.len(), space, vip.cdn, depths);
+    let zone = tables.zone(number).filter(|_| number != NONE)?;
+    let count = names.len().checked_sub(zone.suffix_labels as usize)?;
+    let entry = lookup::rule(tables, &labels, count, space, number, zone);
+    let part = |name: String, origin: &Origin| Some(Part { name, origin: origin.clone() });
+    match asked {
+        Target::Name(..) => {
+            let zone = network.zones.get(number as usize)?;
+            let suffix = zone.suffix.join(".");
+            let grammar = (entry.fingerprint != 0)
+                .then(|| compiled.grammar(network, number, entry.order, &names[..count]))
+                .flatten();
+            match grammar {
+                Some(grammar) => part(format!("a name of zone {suffix}"), &grammar.origin),
+                None => part(format!("zone {suffix}"), &zone.origin),
+            }
+        }
+        Target::Url { parts, .. } => {
+            let segments = segments(parts.path);
+            for (place, segment) in segments.iter().enumerate() {
+                labels.segments[place] = keys.text(segment.as_bytes(), false);
+            }
+            let (service, depth) = lookup::path(tables, &labels, segments.len(), &entry);
+            let rule = compiled.url_rule(network, number, service, &names, &segments[..depth])?;
+            part(format!("a URL rule for {}", rule.suffix.join(".")), &rule.origin)
+        }
+    }
+}
+
+/// Leading path segments that a slash closes: those that rules can name.
+fn segments(path: &str) -> Vec<&str> {
+    let Some(path) = path.strip_prefix('/') else { return Vec::new() };
+    let mut segments: Vec<&str> = path.split('/').collect();
+    segments.pop();
+    segments.truncate(MAX_PATH_SEGMENTS);
+    segments
+}
+
+fn report(
+    view: &View,
+    question: &Question,
+    asked: &Target<'_>,
+    (vip, entry): (IpAddr, &VipEntry),
+    answered: Answered,
+) -> Explanation {
+    let generation = &view.generation;
+    let network = &generation.config.network;
+    let part = |name: &str, origin: &Origin| Part { name: name.to_owned(), origin: origin.clone() };
+    let Answered { text, ttl, trace, verdict, v6, fast_path } = answered;
+    let service = network.services.get(trace.service as usize);
+    let coverage = service.and_then(|service| network.coverages.get(service.coverage));
+    let region = redirector_core::decide::region(&Client::new(question.client), &*generation.tables);
+    let region_number = region.unwrap_or(0);
+    let region = (region_number as usize).checked_sub(1).and_then(|index| network.regions.get(index));
+    let vip_part = network.vips.get(entry.vip as usize);
+    Explanation {
+        client: question.client,
+        asked: asked.text(),
+        protocol: asked.protocol(),
+        vip,
+        vip_part: vip_part.map_or_else(|| part("?", &Origin::default()), |vip| part(&vip.name, &vip.origin)),
+        rule: find_rule(view, entry, asked),
+        service: service.map(|service| part(&service.name, &service.origin)),
+        region: region.map(|region| part(&region.name, &region.origin)),
+        prefix: region.and_then(|region| prefix(region, question.client)),
+        coverage: coverage.map(|coverage| part(&coverage.name, &coverage.origin)),
+        candidates: candidate_reports(view, &trace, region_number, v6),
+        winners: winners(view, &verdict, v6),
+        answer: text,
+        reason: trace.reason.name().to_owned(),
+        code: trace.reason as u16,
+        ttl,
+        generation: generation.number,
+        epoch: trace.decided.then_some(verdict.epoch),
+        spread: service.is_some_and(|service| service.choose_by == ChooseBy::Spread),
+        fast_path,
+    }
+}
+
+/// The longest prefix of a region that covers the client.
+fn prefix(region: &Region, client: IpAddr) -> Option<String> {
+    let covering = region.prefixes.iter().filter(|prefix| prefix.contains(&client));
+    covering.max_by_key(|prefix| prefix.prefix_len()).map(ToString::to_string)
+}
+
+fn candidate_reports(view: &View, trace: &Trace, region: u32, v6: bool) -> Vec<CandidateReport> {
+    let generation = &view.generation;
+    let (network, compiled) = (&generation.config.network, &generation.compiled);
+    let (number, Some(service)) = (trace.service as usize, network.services.get(trace.service as usize))
+    else {
+        return Vec::new();
+    };
+    let answered_with_vip =
+        compiled.image.services.get(number).is_some_and(|record| record.flags & SERVICE_DNS_VIP != 0);
+    if answered_with_vip && !trace.decided {
+        return Vec::new();
+    }
+    let states = view.states();
+    let tiers = candidates(compiled, network, service.coverage, region, v6, &states);
+    let fallback = fallback_candidates(compiled, network, number, region, v6, &states);
+    let report = |candidate: redirector_plan::explain::Candidate, tier: Option<u8>| CandidateReport {
+        tier,
+        origin: candidate.tier_origin,
+        target: candidate.name,
+        pools: candidate.pools,
+        share: candidate.share,
+        up: candidate.up,
+        factor: candidate.factor,
+        removed: candidate.removed.map(|removal| removal.to_string()),
+    };
+    let tiers = tiers.into_iter().map(|candidate| {
+        let tier = candidate.tier;
+        report(candidate, Some(tier))
+    });
+    tiers.chain(fallback.into_iter().map(|candidate| report(candidate, None))).collect()
+}
+
+fn winners(view: &View, verdict: &Verdict, v6: bool) -> Vec<Winner> {
+    let (network, tables) = (&view.generation.config.network, &*view.generation.tables);
+    let chosen = verdict.targets.iter().take(verdict.count as usize);
+    chosen
+        .filter_map(|number| Some((network.targets.get(*number as usize)?, tables.target(*number)?)))
+        .map(|(target, record)| {
+            // Of the tables, because that is what is answered.
+            let v4 = IpAddr::V4(Ipv4Addr::from(record.ipv4.to_ne_bytes()));
+            let [high, low] = record.ipv6.map(u64::to_ne_bytes);
+            let mut octets = [0; 16];
+            octets[..8].copy_from_slice(&high);
+            octets[8..].copy_from_slice(&low);
+            let address = if v6 { IpAddr::V6(Ipv6Addr::from(octets)) } else { v4 };
+            let address = Some(address).filter(|address| !address.is_unspecified());
+            Winner { target: target.name.clone(), site: target.site.clone(), address }
+        })
+        .collect()
+}

@@ -1,0 +1,63 @@
+//! A box at one moment: what all reports are made from.
+
+use crate::config::Config;
+use crate::dataplane::{Dataplane, FastCounters, MemoryDataplane, Mode};
+use crate::state::facts::{self, Fact};
+use crate::state::{Generation, new_slots};
+use redirector_plan::compile::compile;
+use redirector_plan::counters::CounterSlots;
+use redirector_plan::model::TargetState;
+use redirector_plan::refusal::Refusal;
+use std::sync::Arc;
+
+/// The facts behind the current answers, as they are at one moment.
+#[derive(Debug)]
+pub struct View {
+    /// The generation.
+    pub generation: Arc<Generation>,
+    /// Number of the last change of health or load within it.
+    pub epoch: u32,
+    /// By target number.
+    pub facts: Vec<Fact>,
+    /// Names of counter slots.
+    pub slots: CounterSlots,
+    /// How the fast path runs.
+    pub mode: Mode,
+    /// Counts of the fast path.
+    pub fast: FastCounters,
+    /// Counts of the slow path.
+    pub slow: FastCounters,
+    /// What of the operator's configuration is not in effect, one line for each finding.
+    pub refused: Vec<String>,
+}
+
+impl View {
+    /// Of a box that would start with this configuration, with every target up.
+    ///
+    /// # Errors
+    /// What the compiler refuses, one line for each finding, or that there is no memory for the tables.
+    pub fn alone(config: Config) -> Result<Self, String> {
+        let lines =
+            |refusals: Vec<Refusal>| refusals.iter().map(Refusal::to_string).collect::<Vec<_>>().join("\n");
+        let mut slots = new_slots();
+        let facts = facts::carry_over(&config, &[], false);
+        let compiled = compile(&config.network, &facts::states(&facts), 0, &mut slots).map_err(lines)?;
+        let mut dataplane = MemoryDataplane::new("no box was asked");
+        let tables = dataplane.publish(&compiled.image).map_err(|error| error.to_string())?;
+        Ok(Self {
+            refused: Vec::new(),
+            generation: Arc::new(Generation::new(config, compiled, tables)),
+            epoch: 0,
+            facts,
+            slots,
+            mode: dataplane.mode(),
+            fast: FastCounters::default(),
+            slow: FastCounters::default(),
+        })
+    }
+
+    /// States of all targets, in their order.
+    pub fn states(&self) -> Vec<TargetState> {
+        facts::states(&self.facts)
+    }
+}
