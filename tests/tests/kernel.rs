@@ -91,13 +91,16 @@ fn kernel_and_slow_path_agree_byte_for_byte_over_100_000_queries() {
     assert_eq!(report.faults(200), Vec::<String>::new());
 }
 
+/// A change to tables.
+type Mutation = fn(&mut TableImage);
+
 /// The comparison notices a kernel that decides over other tables.
 #[test]
 fn a_kernel_with_mutated_tables_is_found_out() {
     let Some(mut kernel) = Kernel::start() else { return };
     let (rich, states) = networks::rich();
     let image = networks::image(&rich, &states);
-    let mutants: [(&str, fn(&mut TableImage)); 4] = [
+    let mutants: [(&str, Mutation); 4] = [
         ("thresholds", |image| {
             for record in image.records.iter_mut().filter(|record| record.count > 1) {
                 record.thresholds[0] ^= 0x4000_0000;
