@@ -52,7 +52,6 @@ pub(super) async fn serve(connection: Connection, stream: TcpStream) {
         .max_headers(MAX_FIELDS)
         .max_header_size(limits.header_bytes)
         .max_buf_size(limits.header_bytes.max(LEAST_BUFFER))
-        .pipeline_flush(true)
         .serve_connection(io, service);
     let mut served = pin!(served);
     let mut stopping = false;

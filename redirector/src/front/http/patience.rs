@@ -3,10 +3,10 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// What is waited for.
 #[derive(Debug, Clone, Copy)]
@@ -64,17 +64,31 @@ impl Patience {
     }
 }
 
-/// A stream that tells when bytes come.
+/// How long, and for how many bytes, a client that still sends may go on after its last answer: a reset would take the
+/// answer from it (RFC 9112 section 9.6).
+const DRAIN: Duration = Duration::from_secs(1);
+const DRAIN_BYTES: usize = 1 << 20;
+
+/// A stream that tells when bytes come, and that closes in stages.
 #[derive(Debug)]
 pub(super) struct Watched<S> {
     stream: S,
     patience: Arc<Patience>,
+    /// Set when the sending side is closed.
+    drain: Option<Drain>,
+}
+
+/// What a client sends that nobody reads.
+#[derive(Debug)]
+struct Drain {
+    until: Pin<Box<Sleep>>,
+    bytes: usize,
 }
 
 impl<S> Watched<S> {
     /// Tells `patience`.
     pub(super) fn new(stream: S, patience: Arc<Patience>) -> Self {
-        Self { stream, patience }
+        Self { stream, patience, drain: None }
     }
 }
 
@@ -93,7 +107,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -101,7 +115,22 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let Self { stream, drain, .. } = &mut *self;
+        if drain.is_none() {
+            ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
+        }
+        let drain = drain.get_or_insert_with(|| Drain { until: Box::pin(sleep(DRAIN)), bytes: 0 });
+        loop {
+            let mut bytes = [0; 4096];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut *stream).poll_read(cx, &mut buffer) {
+                Poll::Pending => return drain.until.as_mut().poll(cx).map(Ok),
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() && drain.bytes < DRAIN_BYTES => {
+                    drain.bytes += buffer.filled().len();
+                }
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+            }
+        }
     }
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,

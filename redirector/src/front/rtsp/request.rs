@@ -49,16 +49,23 @@ pub(super) fn next(bytes: &[u8], limit: usize) -> Next {
         Some(_) if !bytes.windows(4).any(|end| end == b"\r\n\r\n") => return more,
         Some(_) => {}
     }
-    match Message::<&[u8]>::parse(bytes) {
-        Ok((_, len)) if len > limit => Next::Garbage,
-        Ok((Message::Request(request), len)) => match request_line(bytes) {
-            Some(uri) => {
-                let (method, version) = (request.method().clone(), request.version());
-                Next::Request(Request { method, uri: uri.to_owned(), version, cseq: cseq(&request) }, len)
-            }
-            None => Next::Garbage,
-        },
-        Ok((Message::Response(_) | Message::Data(_), len)) => Next::Skip(len),
+    // The parser takes only URIs that it can normalise, and redirects must not change what the client asked for: it gets
+    // the message without URI.
+    let (uri, message) = match request_line(bytes) {
+        Some((method, uri)) => {
+            (uri, [method.as_bytes(), b" *", &bytes[method.len() + 1 + uri.len()..]].concat())
+        }
+        None => ("*", bytes.to_vec()),
+    };
+    let left_out = bytes.len() - message.len();
+    match Message::<&[u8]>::parse(&message) {
+        Ok((_, len)) if len + left_out > limit => Next::Garbage,
+        Ok((Message::Request(request), len)) => {
+            let (method, version) = (request.method().clone(), request.version());
+            let request = Request { method, uri: uri.to_owned(), version, cseq: cseq(&request) };
+            Next::Request(request, len + left_out)
+        }
+        Ok((Message::Response(_) | Message::Data(_), len)) => Next::Skip(len + left_out),
         Err(ParseError::Incomplete(_)) => more,
         Err(ParseError::Error) => Next::Garbage,
     }
@@ -76,10 +83,15 @@ fn begins_well(bytes: &[u8]) -> bool {
     }
 }
 
-/// The URI of the first line. The parser's own is normalised, and redirects must not change what the client asked for.
-fn request_line(bytes: &[u8]) -> Option<&str> {
+/// Method and URI of a request's first line; `None` if it has another form, or is interleaved data.
+fn request_line(bytes: &[u8]) -> Option<(&str, &str)> {
+    if bytes.first() == Some(&INTERLEAVED) {
+        return None;
+    }
     let line = bytes.split(|byte| *byte == b'\r').next()?;
-    std::str::from_utf8(line).ok()?.split(' ').nth(1)
+    let mut words = std::str::from_utf8(line).ok()?.split(' ');
+    let (method, uri, version) = (words.next()?, words.next()?, words.next()?);
+    (version.starts_with("RTSP/") && words.next().is_none() && !uri.is_empty()).then_some((method, uri))
 }
 
 fn cseq(request: &rtsp_types::Request<&[u8]>) -> Option<String> {
