@@ -79,11 +79,18 @@ pub(crate) fn all(profile: Profile) -> Result<Artifacts> {
 
 /// Builds the XDP program alone and gives the object's path.
 pub(crate) fn ebpf() -> Result<PathBuf> {
-    for_ebpf(&toolchain::find()?, Cmd::cargo()).args(["build", "--release"]).run()?;
-    let object = ebpf_target_dir().join("bpfel-unknown-none/release/redirector-ebpf");
-    object
-        .metadata()
-        .with_context(|| format!("the XDP program was built, but {} is not there", object.display()))?;
+    ebpf_object("redirector-ebpf")
+}
+
+/// Builds the programs that the benchmark runs beside the XDP program, and gives their object's path.
+pub(crate) fn bench_feeder() -> Result<PathBuf> {
+    ebpf_object("bench-feeder")
+}
+
+fn ebpf_object(bin: &str) -> Result<PathBuf> {
+    for_ebpf(&toolchain::find()?, Cmd::cargo()).args(["build", "--release", "--bin", bin]).run()?;
+    let object = ebpf_target_dir().join("bpfel-unknown-none/release").join(bin);
+    object.metadata().with_context(|| format!("{bin} was built, but {} is not there", object.display()))?;
     Ok(object)
 }
 

@@ -1,5 +1,6 @@
 //! The project's habits as commands: `cargo xtask COMMAND`.
 
+mod bench;
 mod build;
 mod cmd;
 mod conformance;
@@ -44,6 +45,9 @@ enum Command {
     Lint,
     /// Build and run all tests; those that need root run if this is root.
     Test(test::TestArgs),
+    /// Measure what the program costs a packet (as root).
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Run the tests that docs/conformance.md names, and count what they prove.
     Conformance,
 }
@@ -65,6 +69,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Lab(command) => return lab::run(&command),
         Command::Lint => lint::run()?,
         Command::Test(args) => return test::run(&args),
+        Command::Bench(command) => bench::run(&command)?,
         Command::Conformance => return conformance::run(),
     }
     Ok(ExitCode::SUCCESS)

@@ -3,7 +3,7 @@
 use super::{Dataplane, FastCounters, LiveTables, Memory, Mode, TestRun};
 use aya::maps::{Map, MapData, PerCpuArray};
 use aya::programs::xdp::{XdpLinkId, XdpMode};
-use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use aya::programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use redirector_core::table::VIP_BUCKETS;
 use redirector_core::verdict::REASON_SLOTS;
@@ -107,6 +107,16 @@ impl BpfDataplane {
             mode,
             instances: 0,
         })
+    }
+
+    /// The current generation's program, which counts what it does: to tail-call it where frames are sent by other
+    /// means than an interface. `None` before the first image.
+    ///
+    /// # Errors
+    /// If the kernel does not hold the program.
+    pub fn program_fd(&self) -> io::Result<Option<&ProgramFd>> {
+        let Some(current) = &self.current else { return Ok(None) };
+        loaded(&current.live)?.fd().map(Some).map_err(|err| told("the XDP program", chain(&err)))
     }
 
     fn loader<'a>(&'a self, image: &TableImage, pins: &Path) -> EbpfLoader<'a> {
@@ -227,14 +237,8 @@ impl Dataplane for BpfDataplane {
 
     fn test_run(&self, frame: &[u8]) -> io::Result<Option<TestRun>> {
         let Some(current) = &self.current else { return Ok(None) };
-        let shadow: &Xdp = current
-            .shadow
-            .program(PROGRAM)
-            .ok_or_else(|| io::Error::other("no program"))?
-            .try_into()
-            .map_err(|err| told("test run", chain(&err)))?;
         let mut out = vec![0; FRAME_ROOM];
-        let result = shadow
+        let result = loaded(&current.shadow)?
             .test_run(TestRunOptions {
                 data_in: Some(frame),
                 data_out: Some(&mut out),
@@ -273,6 +277,13 @@ fn map_data(map: &Map) -> io::Result<&MapData> {
         Map::Array(data) => Ok(data),
         _ => Err(io::Error::other("a table is not a BPF array")),
     }
+}
+
+fn loaded(ebpf: &Ebpf) -> io::Result<&Xdp> {
+    ebpf.program(PROGRAM)
+        .ok_or_else(|| io::Error::other("the object lacks the program"))?
+        .try_into()
+        .map_err(|err| told("the object's program", chain(&err)))
 }
 
 fn program(ebpf: &mut Ebpf) -> io::Result<&mut Xdp> {

@@ -1,0 +1,46 @@
+//! `cargo xtask bench`: measurements, each a benchmark of the package `redirector-tests`.
+
+use std::path::{self, PathBuf};
+
+use anyhow::{Result, ensure};
+use clap::{Args, Subcommand};
+
+use crate::{
+    build::{self, Profile},
+    setup, test,
+};
+
+#[derive(Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Net time of the XDP program per packet, in the kernel and without a network (docs/performance.md).
+    Fastpath(FastpathArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct FastpathArgs {
+    /// Write the figures here, too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Small tables and few rounds: shows that everything works, and little about speed.
+    #[arg(long)]
+    quick: bool,
+}
+
+pub(crate) fn run(command: &BenchCommand) -> Result<()> {
+    let BenchCommand::Fastpath(args) = command;
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "running programs in the kernel takes root: run this command as root"
+    );
+    setup::ensure(&[setup::Purpose::Build])?;
+    let artifacts = build::all(Profile::Release)?;
+    let feeder = build::bench_feeder()?;
+    // The benchmark runs in the folder of its package.
+    let json = args.json.as_deref().map(path::absolute).transpose()?;
+    test::cargo(&artifacts)
+        .args(["bench", "--package", "redirector-tests", "--bench", "fastpath", "--"])
+        .args(args.quick.then_some("--quick"))
+        .args(json.iter().flat_map(|file| ["--json".as_ref(), file.as_os_str()]))
+        .env("REDIRECTOR_BENCH_OBJECT", feeder)
+        .run()
+}
