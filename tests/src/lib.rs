@@ -12,6 +12,7 @@
 pub mod agreement;
 pub mod frames;
 pub mod generate;
+pub mod invariants;
 pub mod lab;
 pub mod networks;
 pub mod questions;

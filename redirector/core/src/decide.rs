@@ -154,9 +154,11 @@ fn choose<T: Tables, const FULL: bool>(
     } else {
         let leaf = fast_leaf(root, &meta.keys, tables, verdict)?;
         phase();
-        pick_leaf::<T, false>(leaf, query, &meta.keys, tables, verdict)?;
+        if leaf.branch == 0 {
+            pick_leaf::<T, false>(leaf, query, &meta.keys, tables, verdict)?;
+        }
         if verdict.count == 0 {
-            // All excluded: its siblings, later tiers or the fallback may have somebody.
+            // A third level; or all excluded: siblings, later tiers or the fallback may have somebody.
             verdict.reason = Reason::PuntChoice;
         }
     }
@@ -186,7 +188,11 @@ fn pick_further<T: Tables>(
 ) -> Option<()> {
     let keys = &tables.meta()?.keys;
     let mut tier = *root;
-    while verdict.count == 0 && query.want > 0 {
+    // Chains end by themselves; the bound is for tables that contradict themselves.
+    for _ in 0..=TIER_FALLBACK {
+        if verdict.count > 0 || query.want == 0 {
+            return Some(());
+        }
         if tier.next != NONE {
             tier = *tables.record(tier.next)?;
         } else {
@@ -206,7 +212,7 @@ fn pick_further<T: Tables>(
         enter_tier(&tier, service, hash, verdict);
         pick_tree(&tier, query, keys, tables, verdict, 1)?;
     }
-    Some(())
+    (verdict.count > 0).then_some(())
 }
 
 /// Equal keys get equal targets; see `ChooseBy` in the planner for what each kind depends on.
@@ -348,7 +354,7 @@ fn child_hash(hash: u64, keys: &Keys) -> u64 {
     keys.step(keys.seed_fp ^ keys.seed, hash)
 }
 
-/// The record the fast path chooses targets from: the root, or the child of a branch; `None` if that is no leaf.
+/// The record the fast path chooses targets from if it is a leaf: the root, or the child of a branch.
 #[inline(always)]
 fn fast_leaf<'t, T: Tables>(
     root: &'t ShareRecord,
@@ -365,8 +371,7 @@ fn fast_leaf<'t, T: Tables>(
     }
     verdict.pick.hash = child_hash(verdict.pick.hash, keys);
     let entry = verdict.pick.entry as usize & (SHARE_ENTRIES - 1);
-    let child = tables.record(root.base.wrapping_add(root.refs[entry] as u32))?;
-    (child.branch == 0).then_some(child)
+    tables.record(root.base.wrapping_add(root.refs[entry] as u32))
 }
 
 /// A leaf's targets, or those of a branch's children in order of preference until one has somebody left.

@@ -431,7 +431,8 @@ pub fn locate<M: Message, T: Tables, const FULL: bool>(
     located.content = 0;
     located.suffix = place.host_end.wrapping_sub(suffix_at) as u32 & 0xff;
     (located.scope, located.prefix) = if !paths { (SCOPE_HOST, 0) } else { (SCOPE_URL, 0) };
-    if depth > 0 {
+    // A deeper rule would hold for some of the URLs with this prefix.
+    if depth > 0 && located.host.flags >> (depth + 1) == 0 {
         let end = labels.segment_ends[(depth - 1) & (MAX_PATH_SEGMENTS - 1)] as usize;
         (located.scope, located.prefix) = (SCOPE_PREFIX, end.wrapping_sub(place.start) as u32 & 0xffff);
     }

@@ -213,7 +213,8 @@ fn udp<F: Frame>(frame: &F, packet: &mut Packet, trace: &mut Trace) -> Result<()
     };
     let length = u16::from_be(length) as usize;
     // The kernel and we must see the same payload: the UDP length fills the IP payload.
-    if length != packet.payload || !(UDP..=1500).contains(&length) {
+    let is_whole = frame.load::<u8>(base.wrapping_add(length).wrapping_sub(1)).is_some();
+    if length != packet.payload || !(UDP..=1500).contains(&length) || !is_whole {
         return Err(exit(trace, Reason::PuntLength, Exit::Punt));
     }
     if u32::from_be(ports) >> 16 == 0 {

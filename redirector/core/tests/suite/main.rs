@@ -1,0 +1,10 @@
+//! Core from outside: messages and frames in, answers out, judged by other libraries.
+
+mod any_bytes;
+mod cdsr;
+mod choice;
+mod dns;
+mod edns;
+mod frames;
+mod malformed;
+mod names;
