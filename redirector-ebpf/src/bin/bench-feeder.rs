@@ -72,7 +72,8 @@ fn feed(ctx: &XdpContext) -> Option<u32> {
     }
     XdpFrame::new(ctx).resize(len as usize)?;
     // SAFETY: the slot holds `len` bytes and more; the helper checks the packet's end.
-    let failed = unsafe { bpf_xdp_store_bytes(ctx.ctx, 0, (&raw const (*slot).bytes).cast_mut().cast(), len) };
+    let failed =
+        unsafe { bpf_xdp_store_bytes(ctx.ctx, 0, (&raw const (*slot).bytes).cast_mut().cast(), len) };
     (failed == 0).then_some(len)
 }
 
