@@ -71,6 +71,8 @@ reasons! {
     NotARequest = 21, "not-a-request";
     /// Redirecting this client again would go round in circles (P-4).
     Loop = 22, "loop";
+    /// HTTP or RTSP itself: a method or version that no server is chosen for.
+    Protocol = 23, "protocol";
     /// Not for a VIP: left alone.
     NotVip = 32, "not-vip";
     /// Not IPv4 or IPv6 (ARP, VLAN tag and others).

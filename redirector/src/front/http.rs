@@ -4,7 +4,7 @@ mod answer;
 mod patience;
 
 use super::accept::Connection;
-use super::redirect::{Asked, Refusal, redirect};
+use super::redirect::{Asked, Refusal, count_protocol, redirect};
 use super::url::Url;
 use answer::Answer;
 use http_body_util::{BodyExt, Full};
@@ -58,7 +58,12 @@ pub(super) async fn serve(connection: Connection, stream: TcpStream) {
     loop {
         tokio::select! {
             // An error is the client's: what it sent was answered as far as it could be.
-            _ = served.as_mut() => return,
+            ended = served.as_mut() => {
+                if ended.is_err_and(|error| error.is_parse()) {
+                    count_malformed(connection);
+                }
+                return;
+            }
             () = patience.ends() => return,
             _ = stop.wait_for(|stop| *stop), if !stopping => {
                 stopping = true;
@@ -79,6 +84,9 @@ async fn respond(connection: &Connection, request: Request<Incoming>) -> Respons
         Method::CONNECT | Method::TRACE => Answer::NotAllowed,
         _ => decided(connection, &head),
     };
+    if matches!(answer, Answer::Options | Answer::NotAllowed) {
+        count_protocol(&connection.shared, connection.vip);
+    }
     answer.log(connection, &head);
     answer.into_response(&head.method)
 }
@@ -98,9 +106,7 @@ fn decided(connection: &Connection, head: &hyper::http::request::Parts) -> Answe
     let authority = match authority(head) {
         Ok(authority) => authority,
         Err(text) => {
-            // Counted like a URL that is none.
-            let asked = Asked { vip: connection.vip, client: connection.client, sent: false };
-            let _ = redirect(&connection.shared, asked, Err(Refusal::Malformed));
+            count_malformed(connection);
             return Answer::BadRequest(text);
         }
     };
@@ -113,6 +119,12 @@ fn decided(connection: &Connection, head: &hyper::http::request::Parts) -> Answe
         Err(Refusal::Malformed) => Answer::BadRequest(Refusal::Malformed.text()),
         Err(refusal) => Answer::Refused { refusal, json },
     }
+}
+
+/// Counts a request that cannot be read like a URL that is none.
+fn count_malformed(connection: &Connection) {
+    let asked = Asked { vip: connection.vip, client: connection.client, sent: false };
+    let _ = redirect(&connection.shared, asked, Err(Refusal::Malformed));
 }
 
 /// Host and port that a request is for (RFC 9112 section 3.2 and 3.3), or what is wrong.

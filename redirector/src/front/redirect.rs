@@ -7,7 +7,7 @@ use crate::dataplane::LiveTables;
 use crate::state::Generation;
 use redirector_core::decide::FAST_ENDPOINTS;
 use redirector_core::lookup::Scheme;
-use redirector_core::table::{SPEAKS_HTTP, SPEAKS_RTSP};
+use redirector_core::table::{NONE, SPEAKS_HTTP, SPEAKS_RTSP};
 use redirector_core::verdict::Reason;
 use redirector_core::wire::Trace;
 use std::net::{IpAddr, SocketAddr};
@@ -98,6 +98,14 @@ pub(super) fn redirect(
     };
     shared.counters.count(&trace, &*generation.tables);
     outcome
+}
+
+/// Counts an answer about the protocol itself: no server is chosen.
+pub(super) fn count_protocol(shared: &Shared, vip: IpAddr) {
+    let generation = shared.current.load();
+    let tables = &*generation.tables;
+    let vip = vip_entry(tables, vip).map_or(NONE, |vip| vip.vip as u32);
+    shared.counters.count(&Trace { reason: Reason::Protocol, vip, ..Trace::default() }, tables);
 }
 
 fn decided(

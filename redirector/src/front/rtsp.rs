@@ -6,7 +6,7 @@ mod answer;
 mod request;
 
 use super::accept::Connection;
-use super::redirect::{Asked, Refusal, redirect};
+use super::redirect::{Asked, Refusal, count_protocol, redirect};
 use super::url::Url;
 use answer::Answer;
 use redirector_core::lookup::Scheme;
@@ -130,6 +130,9 @@ impl Session {
                 _ => Answer::NotImplemented,
             },
         };
+        if let Answer::Options | Answer::Version | Answer::NotInThisState | Answer::NotImplemented = answer {
+            count_protocol(&self.connection.shared, self.connection.vip);
+        }
         answer.log(&self.connection, request);
         answer.text(request.cseq.as_deref())
     }

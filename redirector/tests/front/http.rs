@@ -127,8 +127,23 @@ async fn other_methods_are_repeated_at_the_server_and_their_bodies_are_skipped()
         );
         let answer = ask(&front, &request).await;
         assert_eq!(status(&answer), "307", "{method}");
+        assert_eq!(fields(&answer, "cache-control"), ["no-store"], "{method}");
         assert!(answer.contains("location: http://192.0.2.10:8080/up\r\n"), "{answer}");
         assert!(answer.contains("location: http://192.0.2.10:8080/next\r\n"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn methods_that_no_server_could_be_chosen_for_are_not_allowed() {
+    let front = start().await;
+    for request in
+        ["TRACE /x HTTP/1.1\r\nHost: near.cdn.test", "CONNECT near.cdn.test:80 HTTP/1.1\r\nHost: x"]
+    {
+        let answer = ask(&front, &format!("{request}\r\n\r\n")).await;
+        assert_eq!(status(&answer), "405", "{request}");
+        let allowed: Vec<&str> = fields(&answer, "allow")[0].split(", ").collect();
+        assert_eq!(allowed, ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]);
+        assert_eq!(fields(&answer, "location"), [""; 0]);
     }
 }
 
@@ -210,6 +225,31 @@ async fn urls_without_service_are_not_found_and_say_why() {
         assert_eq!(body(&answer), "no service for this URL here (not-our-url)\n");
     }
     assert_eq!(status(&get(&front, "paths.cdn.test", "/live/x").await), "302");
+}
+
+/// P-26: the host names the CDN's service, the first path segment the origin, and servers get both.
+#[tokio::test]
+async fn the_origin_is_found_in_the_first_path_segment() {
+    let service = |name: &str, coverage: &str, origin: &str| {
+        format!(
+            "[[service]]\nname = \"{name}\"\ncoverage = \"{coverage}\"\n\
+             urls = [\"http|rtsp://foo.cdn.test/{origin}/*\"]\n"
+        )
+    };
+    let more = service("foo", "near", "www.foo.com") + &service("bar", "named", "www.bar.org");
+    let front = Plan { more, ..Plan::new(fresh_address()) }.start().await;
+    for (path, location) in [
+        ("/www.foo.com/index.html", "http://192.0.2.10:8080/www.foo.com/index.html"),
+        (
+            "/www.bar.org/index.html?a=/www.foo.com/",
+            "http://named-1.example.net/www.bar.org/index.html?a=/www.foo.com/",
+        ),
+    ] {
+        assert_eq!(fields(&get(&front, "foo.cdn.test", path).await, "location"), [location]);
+    }
+    for path in ["/", "/index.html", "/www.other.net/index.html", "/x/www.foo.com/index.html"] {
+        assert_eq!(status(&get(&front, "foo.cdn.test", path).await), "404", "{path}");
+    }
 }
 
 #[tokio::test]

@@ -6,4 +6,5 @@ mod dns;
 mod http;
 mod listeners;
 mod loops;
+mod reasons;
 mod rtsp;

@@ -1,6 +1,6 @@
 //! What mistakes in services, zones, labels and URL rules are answered with.
 
-use super::findings;
+use super::{SMALL, findings, parse_text};
 
 #[test]
 fn a_service_has_a_coverage() {
@@ -29,6 +29,13 @@ fn ttls_are_durations() {
             r#"test.toml:49:7: `1 day` is not a duration (write a whole number and a unit (ms, s, m, h or d), for example "500ms" or "2s")"#
         ]
     );
+}
+
+#[test]
+fn a_ttl_that_is_not_written_is_0() {
+    let network = parse_text(SMALL).unwrap().network;
+    assert_eq!(network.services[0].ttl, 0);
+    assert!(network.coverages[0].tiers.iter().all(|tier| tier.ttl.is_none()), "the service's");
 }
 
 #[test]
