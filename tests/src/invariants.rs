@@ -10,6 +10,7 @@ use hickory_proto::op::{Message, MessageType};
 use hickory_proto::serialize::binary::{BinDecodable as _, BinDecoder};
 use redirector_core::hash::Keys;
 use redirector_core::lookup::MAX_LABELS;
+use redirector_core::verdict::Reason;
 use redirector_core::wire::text::{self, Cut, Scan};
 use redirector_core::wire::{Action, Buffer, cdsr, dns};
 use redirector_plan::image::TableImage;
@@ -21,6 +22,9 @@ pub static IMAGE: LazyLock<TableImage> = LazyLock::new(|| {
     let (network, states) = rich();
     image(&network, &states)
 });
+
+/// Bytes of a DNS reply behind its question at most: four AAAA records and EDNS.
+pub const BEHIND_QUESTION: usize = 123;
 
 /// From the client of region `de` to the VIP of `acme`, by IPv4 or IPv6.
 ///
@@ -42,6 +46,7 @@ pub fn dns_message(message: &[u8]) {
     let outcome = slow::answer(&*IMAGE, &flow, message).expect("DNS is spoken here");
     let silent = message.len() < dns::HEADER || message[2] & 0x80 != 0;
     assert_eq!(outcome.action, if silent { Action::Ignore } else { Action::Reply });
+    has_reason(&outcome);
     match outcome.reply() {
         Some(reply) => dns_reply(message, reply),
         None => assert_eq!(outcome.message, message, "changed and not answered"),
@@ -49,8 +54,16 @@ pub fn dns_message(message: &[u8]) {
     fast_path_agrees(&flow, message, &outcome);
 }
 
+/// Every outcome of the slow path has a reason, which is that of an answer or of silence.
+fn has_reason(outcome: &Outcome) {
+    let reason = outcome.trace.reason;
+    assert!(reason != Reason::Undecided && reason <= Reason::Loop, "{reason:?}");
+    assert_eq!(reason == Reason::NotARequest, outcome.action == Action::Ignore, "{reason:?}");
+}
+
 fn dns_reply(query: &[u8], bytes: &[u8]) {
-    assert!(bytes.len() <= dns::MAX_REPLY, "{} bytes", bytes.len());
+    let end = if bytes.len() > dns::HEADER { question_end(bytes) } else { dns::HEADER };
+    assert!(bytes.len() <= end + BEHIND_QUESTION && bytes.len() < 512, "{} bytes", bytes.len());
     let reply = decode(bytes);
     let meta = &reply.metadata;
     assert_eq!(meta.message_type, MessageType::Response);
@@ -61,7 +74,6 @@ fn dns_reply(query: &[u8], bytes: &[u8]) {
     match reply.queries.len() {
         0 => assert_eq!(bytes.len(), dns::HEADER, "records without question"),
         1 => {
-            let end = question_end(bytes);
             assert_eq!(bytes[dns::HEADER..end], query[dns::HEADER..end], "another question");
         }
         count => panic!("{count} questions"),
@@ -100,6 +112,7 @@ pub fn cdsr_request(message: &[u8]) {
     let outcome = slow::answer(&*IMAGE, &flow, message).expect("CDSR is spoken here");
     let silent = message.len() < 28 || message[..2] != *b"CD" || message[3] & 0x80 != 0;
     assert_eq!(outcome.action, if silent { Action::Ignore } else { Action::Reply });
+    has_reason(&outcome);
     match outcome.reply() {
         Some(reply) => cdsr_reply(message, reply),
         None => assert_eq!(outcome.message, message, "changed and not answered"),

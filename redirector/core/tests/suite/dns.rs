@@ -6,7 +6,7 @@ use hickory_proto::rr::{RData, Record, RecordType};
 use redirector_core::verdict::Reason;
 use redirector_tests::invariants::{self, IMAGE};
 use redirector_tests::networks::{ACME, BETA, CLIENT, HTTP_ONLY, IPV4_ONLY};
-use redirector_tests::questions::{DnsQuery, RD, rr};
+use redirector_tests::questions::{COOKIE, DnsQuery, Edns, RD, rr};
 use redirector_tests::slow::{self, DNS_PORT};
 use std::net::{IpAddr, SocketAddr};
 
@@ -88,6 +88,43 @@ fn name_never_configured_resolves_by_rule_on_first_sight() {
         let (message, _) = ask(&format!("{object}.web.abc.cdn.acme.net"), rr::A);
         assert_eq!(message.answers.len(), 1, "{object}");
     }
+}
+
+/// P-6: the same suffix, client and customer; the label for the kind of application leads to servers of that kind.
+#[test]
+fn application_type_in_a_name_picks_the_kind_of_server() {
+    let web = [0, 1].map(|n| ip(&format!("192.0.2.{n}")));
+    let tv: Vec<IpAddr> = (10..40).map(|n| ip(&format!("192.0.2.{n}"))).collect();
+    for object in ["ad102", "chan4", "news"] {
+        let of = |name: String| addresses(&ask(&name, rr::A).0.answers);
+        let (page, channel) =
+            (of(format!("{object}.web.abc.cdn.acme.net")), of(format!("{object}.abc.tv.cdn.acme.net")));
+        assert!(!page.is_empty() && page.iter().all(|server| web.contains(server)), "{page:?}");
+        assert!(!channel.is_empty() && channel.iter().all(|server| tv.contains(server)), "{channel:?}");
+    }
+}
+
+/// Invariant 6: nothing that is asked makes an answer longer than its question and a fixed length, which is reached.
+#[test]
+fn reply_over_udp_is_at_most_its_question_and_123_bytes() {
+    let label = "x".repeat(63);
+    let long = [&*label, &label, &label, "object.deep.acme.net"].join(".");
+    let names =
+        [&*long, "a.b.c.object.deep.acme.net", "x.one.cdn.acme.net", "cdn.acme.net", "ns1.cdn.acme.net"];
+    let others = ["no.such.cdn.acme.net", "_cdsr.one.cdn.acme.net", "x.vip.cdn.acme.net", "www.acme.org", ""];
+    let mut longest = 0;
+    for qtype in 0..=260 {
+        for name in names.iter().chain(&others) {
+            for edns in [None, Some(Edns::new(true).option(COOKIE, &[7; 24]))] {
+                let query = DnsQuery { edns, ..DnsQuery::new(name, qtype) };
+                let flow = invariants::flow(true, DNS_PORT);
+                let outcome = slow::answer(&*IMAGE, &flow, &query.encode()).expect("DNS is spoken here");
+                let reply = outcome.reply().expect("a reply").len();
+                longest = longest.max(reply.saturating_sub(12 + query.question().len()));
+            }
+        }
+    }
+    assert_eq!(longest, invariants::BEHIND_QUESTION);
 }
 
 #[test]
