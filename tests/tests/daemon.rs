@@ -231,6 +231,54 @@ fn a_refused_reload_tells_every_finding_and_the_answers_go_on() {
     bench.signal(Signal::SIGHUP);
     wait_for("reload by SIGHUP", LIMIT, || (bench.generation() == 3).then_some(())).unwrap();
     assert_eq!(bench.dns(), (A.into(), 11));
+
+    bench.write(&good.replace("targets = [\"a\"]", "targets = [\"y\"]"));
+    bench.signal(Signal::SIGHUP);
+    let refused = || said(&bench.run(&["status"])).contains("`y`").then_some(());
+    wait_for("refusal after SIGHUP", LIMIT, refused).unwrap();
+    assert_eq!((bench.dns(), bench.generation()), ((A.into(), 11), 3), "all or nothing");
+}
+
+#[test]
+fn explain_says_the_same_offline_from_the_file_as_the_running_box() {
+    if !require_root() {
+        return;
+    }
+    let mut bench = Bench::new();
+    let (_listener, port) = server();
+    bench.configure(port, 7);
+    bench.start();
+    let file = bench.path("box.toml").display().to_string();
+    let explained = |question: &[&str], by: &[&str]| {
+        let mut command = Command::new(program("redirector"));
+        let output = command.arg("explain").args(question).args(by).arg("--json").output().unwrap();
+        let mut told: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+        // What only a running box has: a number, and a fast path or a reason for having none.
+        for own in ["generation", "fast_path"] {
+            assert!(!told[own].take().is_null(), "{own}");
+        }
+        told
+    };
+    let socket = bench.path("control.sock").display().to_string();
+    for question in [
+        &["--client", "192.0.2.1", "--name", "www.acme.net"][..],
+        &["--client", "192.0.2.1", "--name", "www.acme.net", "--type", "AAAA"],
+        &["--client", "198.51.100.200", "--name", "nothing.acme.net"],
+        &["--client", "192.0.2.1", "--url", "http://www.acme.net/x"],
+    ] {
+        let [running, offline] = ["--socket", "--config"]
+            .map(|by| explained(question, &[by, if by == "--socket" { &socket } else { &file }]));
+        assert_eq!(running, offline, "{question:?}");
+    }
+    let question = ["--client", "192.0.2.1", "--name", "www.acme.net"];
+    let running = explained(&question, &["--socket", &socket]);
+    assert_eq!((&running["winners"][0]["target"], &running["ttl"]), (&json!("a"), &json!(7)));
+    // The running box tells of its own facts.
+    assert!(bench.run(&["weight", "a", "0"]).status.success());
+    let running = explained(&question, &["--socket", &socket]);
+    assert_eq!(running["winners"][0]["target"], "b");
+    assert!(running["candidates"][0]["removed"].as_str().unwrap().contains("overloaded"), "{running}");
 }
 
 #[test]

@@ -2,15 +2,22 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use redirector::dataplane::{BpfDataplane, Dataplane, LiveTables};
+use redirector::state::live::Live;
+use redirector::state::records::GRACE;
+use redirector_plan::compile;
+use redirector_plan::counters::CounterSlots;
 use redirector_plan::image::TableImage;
 use redirector_plan::model::TargetState;
 use redirector_plan::reference::{Scale, reference};
 use redirector_tests::agreement::{Action, FastPath, Report, compare};
 use redirector_tests::generate::{Case, Generator};
-use redirector_tests::{networks, require_root_and_bpf};
+use redirector_tests::invariants::flow;
+use redirector_tests::questions::{DnsQuery, rr};
+use redirector_tests::{networks, require_root_and_bpf, slow};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A BPF file system of the test's own.
 struct Bpffs(tempfile::TempDir);
@@ -144,6 +151,68 @@ fn publishing_twice_changes_nothing_and_another_image_changes_everything_at_once
     );
     kernel.publish(&image);
     assert!(ask(&mut kernel) == first);
+}
+
+/// publishing writes nothing into a generation that packets may still be in: its tables, which the program that
+/// was replaced reads to the end of a packet, answer as before, and the new program answers by the new ones alone.
+#[test]
+fn a_packet_sees_one_generation() {
+    let Some(mut kernel) = Kernel::start() else { return };
+    let (rich, states) = networks::rich();
+    let image = networks::image(&rich, &states);
+    let cases: Vec<Case> = Generator::new(&rich, &image, 6).take(2_000).collect();
+    let answers = |tables: &LiveTables| -> Vec<_> {
+        cases.iter().map(|case| slow::answer(tables, &case.flow, &case.payload)).collect()
+    };
+    let first = kernel.publish(&image);
+    let before = answers(&first);
+    // Every table differs: another network, in which the same names, if it has them, lead elsewhere.
+    let other = reference(Scale::SMALL);
+    let other = networks::image(&other, &vec![TargetState::default(); other.targets.len()]);
+    for replaced_by in [&other, &image, &other] {
+        let now = kernel.publish(replaced_by);
+        assert!(answers(&first) == before, "a generation changed after it was replaced");
+        let report = compare(&mut kernel, &*now, cases.iter().cloned());
+        assert_eq!(report.disagreements, Vec::<String>::new());
+    }
+    assert!(answers(&kernel.publish(&other)) != before, "the networks differ");
+}
+
+/// Longest that a change of health may take to packets in 99 of 100 cases: milliseconds, on a busy machine, too.
+const PROMPT: Duration = Duration::from_millis(50);
+
+/// from a target's change of state to the XDP program's first changed answer.
+#[test]
+fn a_health_change_reaches_packets_within_milliseconds() {
+    let Some(mut kernel) = Kernel::start() else { return };
+    let (rich, mut states) = networks::rich();
+    let mut slots = CounterSlots::new(1 << 20, 1 << 16, 1 << 16);
+    let compiled = compile(&rich, &states, 1, &mut slots).unwrap();
+    let tables = kernel.publish(&compiled.image);
+    let mut live = Live::new(&compiled, &tables);
+    let query = DnsQuery::new("x.one.cdn.acme.net", rr::A).encode();
+    let frame = flow(false, slow::DNS_PORT).frame(&query);
+    // This client's first tier is target 0 alone, then comes target 2.
+    let [near, far] = [[192, 0, 2, 0], [192, 0, 2, 2]];
+    let start = Instant::now();
+    let mut times = Vec::new();
+    for change in 1..=500 {
+        states[0].up = change % 2 == 0;
+        let began = Instant::now();
+        // A second passes between changes for the reuse of records, which waits for the kernel's grace period.
+        let now = start + GRACE * change;
+        live.follow(&compiled, &tables, &[0], &states, now).unwrap();
+        let (action, reply) = kernel.run(&frame);
+        times.push(began.elapsed());
+        assert_eq!(
+            (action, &reply[reply.len() - 4..]),
+            (Action::Transmit, &if states[0].up { near } else { far }[..])
+        );
+    }
+    times.sort();
+    let [median, p99] = [times[250], times[495]];
+    println!("{} changes: median {median:?}, p99 {p99:?}, longest {:?}", times.len(), times[499]);
+    assert!(p99 < PROMPT, "{p99:?}");
 }
 
 /// A test run counts nothing: the counters are those of packets alone.

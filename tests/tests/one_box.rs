@@ -88,8 +88,8 @@ fn query(id: u16) -> Vec<u8> {
 struct Run {
     sent: u32,
     lost: u32,
-    /// Address answered and when the query for it was sent.
-    answers: Vec<(IpAddr, Instant)>,
+    /// Address and TTL answered, and when the query for them was sent.
+    answers: Vec<((IpAddr, u32), Instant)>,
 }
 
 /// Asks from a client until told to stop, a new query as soon as the last is answered.
@@ -108,8 +108,12 @@ fn ask_until(lab: &Lab, vip: SocketAddr, stop: &AtomicBool) -> Run {
                 Ok(length) => {
                     assert_eq!(reply[..2], id.to_be_bytes(), "an answer to another query");
                     assert_eq!(reply[3] & 15, 0, "RCODE of {:?}", &reply[..length]);
-                    let last: [u8; 4] = reply[length - 4..length].try_into().unwrap();
-                    run.answers.push((last.into(), sent));
+                    // The only record is the last: TTL, length and address.
+                    let [.., t0, t1, t2, t3, 0, 4, a, b, c, d] = reply[..length] else {
+                        panic!("{:?}", &reply[..length])
+                    };
+                    let answer = (IpAddr::from([a, b, c, d]), u32::from_be_bytes([t0, t1, t2, t3]));
+                    run.answers.push((answer, sent));
                 }
                 Err(_) => run.lost += 1,
             }
@@ -125,11 +129,12 @@ fn reload_under_traffic_loses_nothing_and_no_old_answer_follows_the_acknowledgem
     let asker = asker(&lab, &[]);
     settle(&asker, "c-fr", "s-fr");
     let vip = SocketAddr::new(node(BOX).vip.unwrap().of(Family::V4), 53);
-    // Old and new answers are disjoint: everybody goes far away after the reload.
+    // Old and new answers are disjoint: everybody goes far away after the reload, with another TTL, which stands in
+    // another table.
     let old = configuration(BOX);
     let new = old.replace(r#"{ region = "fr", pools = ["fr"] }"#, r#"{ region = "fr", pools = ["deep"] }"#);
-    assert_ne!(old, new);
-    let addresses = [node("s-fr"), node("s-deep")].map(|server| server.own.of(Family::V4));
+    let new = new.replace("dns = \"server\"", "dns = \"server\"\nttl = \"7s\"");
+    let answers = [("s-fr", 0), ("s-deep", 7)].map(|(server, ttl)| (node(server).own.of(Family::V4), ttl));
 
     let stop = AtomicBool::new(false);
     let control = std::thread::scope(|scope| {
@@ -149,7 +154,7 @@ fn reload_under_traffic_loses_nothing_and_no_old_answer_follows_the_acknowledgem
             asker.daemon.write_configuration(if round % 2 == 0 { &new } else { &old }).unwrap();
             let started = Instant::now();
             asker.daemon.reload().unwrap();
-            acknowledged.push((started, Instant::now(), addresses[1 - round % 2]));
+            acknowledged.push((started, Instant::now(), answers[1 - round % 2]));
         }
         std::thread::sleep(Duration::from_millis(300));
         stop.store(true, Ordering::Relaxed);
@@ -157,13 +162,13 @@ fn reload_under_traffic_loses_nothing_and_no_old_answer_follows_the_acknowledgem
     });
     assert_eq!(run.lost, 0, "{} of {} lost", run.lost, run.sent);
     assert!(run.sent > 200, "only {} queries", run.sent);
-    let seen: HashSet<IpAddr> = run.answers.iter().map(|(address, _)| *address).collect();
-    assert_eq!(seen, HashSet::from(addresses));
+    let seen: HashSet<(IpAddr, u32)> = run.answers.iter().map(|(answer, _)| *answer).collect();
+    assert_eq!(seen, HashSet::from(answers), "each is wholly old or wholly new");
     for (index, (_, done, expected)) in acknowledged.iter().enumerate() {
         let until = acknowledged.get(index + 1).map(|(started, _, _)| *started);
-        for (address, sent) in &run.answers {
+        for (answer, sent) in &run.answers {
             if sent > done && until.is_none_or(|until| *sent < until) {
-                assert_eq!(address, expected, "an old answer after acknowledgement {index}");
+                assert_eq!(answer, expected, "an old answer after acknowledgement {index}");
             }
         }
     }

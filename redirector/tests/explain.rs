@@ -1,0 +1,98 @@
+//! `explain` compares the fast path with the slow path, and says so when they differ.
+
+use redirector::config;
+use redirector::dataplane::{Mode, TestRun};
+use redirector::manage::explain::{FastPath, Question, Wanted, explain};
+use redirector::manage::view::View;
+use std::cell::RefCell;
+use std::io::Write;
+
+const CONFIGURATION: &str = r#"
+[box]
+name = "test"
+management = "127.0.0.1"
+xdp = "off"
+[fleet]
+key = "5eed5eed5eed5eed5eed5eed5eed5eed"
+[[vip]]
+cdn = "acme"
+addresses = ["203.0.113.1"]
+[[target]]
+name = "one"
+addresses = ["198.51.100.1"]
+[[pool]]
+name = "one"
+targets = ["one"]
+[[coverage]]
+name = "all"
+tiers = [{ region = "*", pools = ["one"] }]
+[[service]]
+name = "web"
+coverage = "all"
+[[zone]]
+suffix = "acme.net"
+names = [{ labels = "www", service = "web" }]
+"#;
+
+/// `XDP_PASS` and `XDP_TX`.
+const PASS: u32 = 2;
+const TX: u32 = 3;
+/// Bytes of Ethernet, IPv4 and UDP headers.
+const HEADERS: usize = 14 + 20 + 8;
+
+/// What is told of a fast path that does this with the query's frame.
+fn told(fast_path: impl Fn(&[u8]) -> (u32, Vec<u8>)) -> FastPath {
+    let mut file = tempfile::NamedTempFile::new().expect("temporary file");
+    file.write_all(CONFIGURATION.as_bytes()).expect("written");
+    let config = config::load(file.path()).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let view = View { mode: Mode::Native, ..View::alone(config).expect("compiles") };
+    let wanted = Wanted::Name { name: "www.acme.net".into(), record_type: None };
+    let client = "192.0.2.1".parse().expect("address");
+    let question = Question { client, wanted, vip: None };
+    let run = |frame: &[u8]| {
+        let (action, frame) = fast_path(frame);
+        Ok(Some(TestRun { action, frame }))
+    };
+    explain(&view, &question, run).expect("explained").fast_path
+}
+
+/// The right answer's frame, as far as it is compared: its payload.
+fn right(query: &[u8]) -> Vec<u8> {
+    let mut frame = query.to_vec();
+    let message = &mut frame[HEADERS..];
+    // An answer with authority, with one record.
+    message[2] |= 0x84;
+    message[7] = 1;
+    // The name as in the question, A, IN, TTL 0, the server's address.
+    let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 198, 51, 100, 1];
+    frame.extend(record);
+    frame
+}
+
+#[test]
+fn a_fast_path_with_the_slow_paths_bytes_answers() {
+    assert_eq!(told(|query| (TX, right(query))), FastPath::Answers);
+}
+
+#[test]
+fn a_fast_path_with_any_other_byte_differs() {
+    let len = RefCell::new(0);
+    told(|query| {
+        *len.borrow_mut() = right(query).len();
+        (TX, right(query))
+    });
+    for place in HEADERS..len.into_inner() {
+        let changed = |query: &[u8]| {
+            let mut frame = right(query);
+            frame[place] ^= 1;
+            (TX, frame)
+        };
+        assert_eq!(told(changed), FastPath::Differs, "byte {place}");
+    }
+    assert_eq!(told(|query| (TX, [&right(query)[..], &[0]].concat())), FastPath::Differs);
+}
+
+#[test]
+fn a_fast_path_that_passes_a_query_on_punts() {
+    assert!(matches!(told(|query| (PASS, query.to_vec())), FastPath::Punts { .. }));
+}
