@@ -1,10 +1,11 @@
 //! What DNS tells about a host: its addresses, and whether they speak CDSR (section 11.2 of the protocol).
 
+pub mod answer;
+
 use crate::random;
 use crate::wire::PORT;
-use domain::base::iana::Rcode;
-use domain::base::{Message, MessageBuilder, Name, Rtype};
-use domain::rdata::{A, Aaaa, Txt};
+use answer::{Answer, system_servers};
+use domain::base::{MessageBuilder, Name, Rtype};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
@@ -18,8 +19,6 @@ const TRIES: usize = 2;
 const UDP_SIZE: u16 = 1232;
 /// How long the lack of a record is remembered.
 const NEGATIVE: Duration = Duration::from_secs(60);
-/// Name servers taken from the system's configuration, as by its own resolver.
-const SYSTEM_SERVERS: usize = 3;
 
 /// Where names are looked up.
 #[derive(Debug, Clone)]
@@ -59,11 +58,7 @@ impl Resolver {
         let name = name(host)?;
         let mut addresses = Vec::new();
         for rtype in [Rtype::AAAA, Rtype::A] {
-            let answer = query(&self.servers, &name, rtype)?;
-            let records = answer.answer().map_err(io::Error::other)?;
-            let v6 = records.limit_to::<Aaaa>().flatten().map(|r| IpAddr::V6(r.data().addr()));
-            let v4 = records.limit_to::<A>().flatten().map(|r| IpAddr::V4(r.data().addr()));
-            addresses.extend(v6.chain(v4));
+            addresses.extend(query(&self.servers, &name, rtype)?.addresses()?);
         }
         Ok(addresses)
     }
@@ -80,43 +75,9 @@ impl Resolver {
         let found = name(&format!("_cdsr.{host}"))
             .and_then(|name| query(servers, &name, Rtype::TXT))
             .ok()
-            .and_then(|answer| attribute_of(&answer));
+            .and_then(|answer| answer.attribute());
         found.map_or((None, NEGATIVE), |(port, ttl)| (Some(port), ttl))
     }
-}
-
-/// The first usable attribute of an answer.
-fn attribute_of(answer: &Message<Vec<u8>>) -> Option<(u16, Duration)> {
-    answer.answer().ok()?.limit_to::<Txt<_>>().flatten().find_map(|record| {
-        let port = attribute(&record.data().text::<Vec<u8>>())?;
-        Some((port, Duration::from_secs(u64::from(record.ttl().as_secs()))))
-    })
-}
-
-/// The port of `v=cdsr1 port=2554`. Tags that are not known are passed over; the port is 2554 unless written.
-fn attribute(text: &[u8]) -> Option<u16> {
-    let mut words = std::str::from_utf8(text).ok()?.split_ascii_whitespace();
-    if words.next() != Some("v=cdsr1") {
-        return None;
-    }
-    match words.find_map(|word| word.strip_prefix("port=")) {
-        Some(port) => port.parse().ok().filter(|p| *p != 0),
-        None => Some(PORT),
-    }
-}
-
-/// Name servers of a `resolv.conf`; without one, the system's resolver asks the local host.
-fn system_servers(resolv_conf: &str) -> Vec<SocketAddr> {
-    let mut servers: Vec<SocketAddr> = resolv_conf
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("nameserver")?.split_ascii_whitespace().next())
-        .filter_map(|address| Some(SocketAddr::new(address.parse().ok()?, 53)))
-        .take(SYSTEM_SERVERS)
-        .collect();
-    if servers.is_empty() {
-        servers.push((Ipv4Addr::LOCALHOST, 53).into());
-    }
-    servers
 }
 
 fn name(text: &str) -> io::Result<Name<Vec<u8>>> {
@@ -124,28 +85,24 @@ fn name(text: &str) -> io::Result<Name<Vec<u8>>> {
 }
 
 /// Asks one name server after the other for an answer that says yes or no.
-fn query(servers: &[SocketAddr], name: &Name<Vec<u8>>, rtype: Rtype) -> io::Result<Message<Vec<u8>>> {
+fn query(servers: &[SocketAddr], name: &Name<Vec<u8>>, rtype: Rtype) -> io::Result<Answer> {
     let mut last = io::Error::from(io::ErrorKind::TimedOut);
     for server in servers.iter().cycle().take(TRIES.max(servers.len())) {
         let until = Instant::now() + WAIT;
         let answer = question(name, rtype).and_then(|question| {
             let answer = over_udp(*server, &question, until)?;
-            if answer.header().tc() { over_tcp(*server, &question, until) } else { Ok(answer) }
+            if answer.is_truncated() { over_tcp(*server, &question, until) } else { Ok(answer) }
         });
-        match answer {
-            Ok(answer) if matches!(answer.header().rcode(), Rcode::NOERROR | Rcode::NXDOMAIN) => {
-                return Ok(answer);
-            }
-            Ok(answer) => {
-                last = io::Error::other(format!("name server {server}: {}", answer.header().rcode()))
-            }
+        match answer.map(|answer| answer.settles().map(|()| answer)) {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(code)) => last = io::Error::other(format!("name server {server}: {code}")),
             Err(e) => last = e,
         }
     }
     Err(last)
 }
 
-fn question(name: &Name<Vec<u8>>, rtype: Rtype) -> io::Result<Message<Vec<u8>>> {
+fn question(name: &Name<Vec<u8>>, rtype: Rtype) -> io::Result<Vec<u8>> {
     let mut message = MessageBuilder::new_vec();
     message.header_mut().set_id(random::number()? as u16); // any 16 of its bits
     message.header_mut().set_rd(true);
@@ -158,74 +115,43 @@ fn question(name: &Name<Vec<u8>>, rtype: Rtype) -> io::Result<Message<Vec<u8>>> 
             Ok(())
         })
         .map_err(io::Error::other)?;
-    Ok(message.into_message())
+    Ok(message.finish())
 }
 
-fn over_udp(server: SocketAddr, question: &Message<Vec<u8>>, until: Instant) -> io::Result<Message<Vec<u8>>> {
+fn over_udp(server: SocketAddr, question: &[u8], until: Instant) -> io::Result<Answer> {
     let any = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
     socket.connect(server)?;
-    socket.send(question.as_slice())?;
+    socket.send(question)?;
     let mut buffer = vec![0; usize::from(UDP_SIZE)];
     loop {
         socket.set_read_timeout(Some(left(until)?))?;
         let len = socket.recv(&mut buffer)?;
         // Whatever is not the answer may be a forgery: the wait goes on.
-        if let Ok(answer) = Message::from_octets(buffer[..len].to_vec())
-            && answer.is_answer(question)
-        {
+        if let Some(answer) = Answer::read(buffer[..len].to_vec(), question) {
             return Ok(answer);
         }
     }
 }
 
-fn over_tcp(server: SocketAddr, question: &Message<Vec<u8>>, until: Instant) -> io::Result<Message<Vec<u8>>> {
+fn over_tcp(server: SocketAddr, question: &[u8], until: Instant) -> io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&server, left(until)?)?;
     stream.set_write_timeout(Some(left(until)?))?;
     stream.set_read_timeout(Some(left(until)?))?;
-    let slice = question.as_slice();
     // A question has a name, a type and EDNS: under 300 bytes.
-    let mut framed = (slice.len() as u16).to_be_bytes().to_vec();
-    framed.extend_from_slice(slice);
+    let mut framed = (question.len() as u16).to_be_bytes().to_vec();
+    framed.extend_from_slice(question);
     stream.write_all(&framed)?;
     let mut len = [0; 2];
     stream.read_exact(&mut len)?;
     let mut answer = vec![0; usize::from(u16::from_be_bytes(len))];
     stream.read_exact(&mut answer)?;
-    let answer = Message::from_octets(answer).map_err(io::Error::other)?;
-    if !answer.is_answer(question) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "answer to another question"));
-    }
-    Ok(answer)
+    Answer::read(answer, question)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not the answer to the question"))
 }
 
 /// Time until `until`.
 fn left(until: Instant) -> io::Result<Duration> {
     let left = until.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn attribute_is_read_with_and_without_port_and_with_unknown_tags() {
-        assert_eq!(attribute(b"v=cdsr1 port=2554"), Some(2554));
-        assert_eq!(attribute(b"v=cdsr1 color=red port=9"), Some(9));
-        assert_eq!(attribute(b"v=cdsr1"), Some(2554));
-        for other in
-            ["v=cdsr2 port=1", "port=2554 v=cdsr1", "v=cdsr1 port=0", "v=cdsr1 port=x", "v=cdsr10", ""]
-        {
-            assert_eq!(attribute(other.as_bytes()), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn name_servers_are_read_as_the_system_does() {
-        let text = "# x\nsearch example\nnameserver 192.0.2.1\n nameserver 2001:db8::1\nnameserver x\nnameserver 192.0.2.3\nnameserver 192.0.2.4\n";
-        let servers: Vec<String> = system_servers(text).iter().map(ToString::to_string).collect();
-        assert_eq!(servers, ["192.0.2.1:53", "[2001:db8::1]:53", "192.0.2.3:53"]);
-        assert_eq!(system_servers("").len(), 1);
-    }
 }

@@ -39,6 +39,10 @@ mod stub;
 mod url;
 pub mod wire;
 
+/// Not for programs: public so that fuzzers reach it.
+#[doc(hidden)]
+pub use dns::answer;
+
 pub use error::Error;
 pub use exchange::Timers;
 pub use order::{Family, Preferences};

@@ -61,8 +61,8 @@ pub struct Config {
 /// # Errors
 /// Everything that is wrong in the file and in the prefix files that it names.
 pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
-    let (name, text) = read_file(path)?;
-    parse(&name, text, directory(path), Errors::Refuse)
+    let (name, bytes) = read_file(path)?;
+    parse(&name, bytes, directory(path), Errors::Refuse)
 }
 
 /// Like [`load`], but a service with errors does not keep the rest from being used: it stays as it was in the
@@ -71,30 +71,33 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
 /// # Errors
 /// Everything that is wrong, if any of it stands outside of services.
 pub fn load_keeping(path: &Path, last: Option<&Network>) -> Result<Config, ConfigErrors> {
-    let (name, text) = read_file(path)?;
-    parse(&name, text, directory(path), Errors::KeepServices(last))
+    let (name, bytes) = read_file(path)?;
+    parse(&name, bytes, directory(path), Errors::KeepServices(last))
 }
 
 /// What errors in services lead to.
 #[derive(Debug, Clone, Copy)]
-enum Errors<'l> {
-    /// Nothing is taken.
+pub enum Errors<'l> {
+    /// Nothing is taken, as by [`load`].
     Refuse,
-    /// The rest is taken.
+    /// The rest is taken, as by [`load_keeping`].
     KeepServices(Option<&'l Network>),
 }
 
-/// The configuration's name for messages, and its text.
-fn read_file(path: &Path) -> Result<(String, String), ConfigErrors> {
+/// The configuration's name for messages, and what is in it.
+fn read_file(path: &Path) -> Result<(String, Vec<u8>), ConfigErrors> {
     let name = path.display().to_string();
-    let unreadable = |message: String, help: &str| {
-        ConfigErrors::new(vec![ConfigError::unreadable(&name, message, help.to_owned())])
-    };
-    let bytes = std::fs::read(path).map_err(|error| {
-        unreadable(format!("cannot read the configuration: {error}"), "check the path and its permissions")
-    })?;
-    let text = error::utf8(bytes).map_err(|message| unreadable(message, "save the file as UTF-8"))?;
-    Ok((name, text))
+    match std::fs::read(path) {
+        Ok(bytes) => Ok((name, bytes)),
+        Err(error) => {
+            let message = format!("cannot read the configuration: {error}");
+            Err(unreadable(&name, message, "check the path and its permissions"))
+        }
+    }
+}
+
+fn unreadable(name: &str, message: String, help: &str) -> ConfigErrors {
+    ConfigErrors::new(vec![ConfigError::unreadable(name, message, help.to_owned())])
 }
 
 /// Where relative file names start.
@@ -102,8 +105,19 @@ fn directory(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new(""))
 }
 
-/// Checks a configuration's text; `name` is for messages.
-fn parse(name: &str, text: String, directory: &Path, mode: Errors<'_>) -> Result<Config, ConfigErrors> {
+/// Checks a configuration that was read from somewhere. `name` is for messages, and the names of prefix files are
+/// relative to `directory`.
+///
+/// # Errors
+/// As [`load`] or [`load_keeping`].
+pub fn parse(
+    name: &str,
+    bytes: impl Into<Vec<u8>>,
+    directory: &Path,
+    mode: Errors<'_>,
+) -> Result<Config, ConfigErrors> {
+    let text =
+        error::utf8(bytes.into()).map_err(|message| unreadable(name, message, "save the file as UTF-8"))?;
     let doc = Document::new(name, text);
     let (table, errors) = DeTable::parse_recoverable(doc.source.text());
     if !errors.is_empty() {

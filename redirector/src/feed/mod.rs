@@ -1,4 +1,4 @@
 //! Facts from outside: what targets say of their health.
 
 pub mod health;
-mod probe;
+pub mod probe;

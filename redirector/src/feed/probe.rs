@@ -66,8 +66,8 @@ async fn get(address: SocketAddr, source: IpAddr, path: &str, host: &str) -> io:
     })
 }
 
-/// Status of an answer that begins with a whole status line.
-fn status(answer: &[u8]) -> Option<u16> {
+/// Status of an HTTP/1 answer that begins with a whole status line.
+pub fn status(answer: &[u8]) -> Option<u16> {
     let end = answer.iter().position(|byte| *byte == b'\n')?;
     let line = answer[..end].strip_suffix(b"\r").unwrap_or(&answer[..end]);
     let rest = line.strip_prefix(b"HTTP/1.0 ").or_else(|| line.strip_prefix(b"HTTP/1.1 "))?;

@@ -8,7 +8,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// Wait after an error that will not go away at once, such as too many open files.
@@ -31,6 +32,25 @@ pub(super) struct Connection {
     _ticket: Ticket,
 }
 
+impl Connection {
+    /// A place for a client's connection to a VIP address, with the limits of now; `None` if too many are open.
+    pub(super) fn admit(
+        shared: &Arc<Shared>,
+        kind: Stream,
+        (vip, client): (IpAddr, SocketAddr),
+        stop: watch::Receiver<bool>,
+    ) -> Option<Self> {
+        let limits = shared.current.load().config.limits.clone();
+        let (gate, most) = match kind {
+            Stream::Dns => (&shared.dns, limits.dns_connections),
+            Stream::Http => (&shared.http, limits.http_connections),
+            Stream::Rtsp => (&shared.rtsp, limits.rtsp_connections),
+        };
+        let ticket = gate.enter(client.ip(), most)?;
+        Some(Self { client, vip, shared: shared.clone(), limits, stop, _ticket: ticket })
+    }
+}
+
 /// Accepts connections until it is aborted.
 pub(super) async fn serve(
     listener: TcpListener,
@@ -50,25 +70,22 @@ pub(super) async fn serve(
                 continue;
             }
         };
-        let limits = shared.current.load().config.limits.clone();
-        let (gate, most) = match kind {
-            Stream::Dns => (&shared.dns, limits.dns_connections),
-            Stream::Http => (&shared.http, limits.http_connections),
-            Stream::Rtsp => (&shared.rtsp, limits.rtsp_connections),
-        };
-        let Some(ticket) = gate.enter(client.ip(), most) else {
+        let Some(connection) = Connection::admit(&shared, kind, (vip, client), stop.clone()) else {
             tracing::debug!(%vip, %client, ?kind, "too many connections");
             continue;
         };
-        let (shared, stop) = (shared.clone(), stop.clone());
-        let connection = Connection { client, vip, shared, limits, stop, _ticket: ticket };
+        // Answers are written whole.
+        let _ = stream.set_nodelay(true);
         tokio::spawn(answer(connection, kind, stream));
     }
 }
 
-async fn answer(connection: Connection, kind: Stream, stream: TcpStream) {
-    // Answers are written whole.
-    let _ = stream.set_nodelay(true);
+/// Answers one connection until it ends.
+pub(super) async fn answer(
+    connection: Connection,
+    kind: Stream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+) {
     match kind {
         Stream::Dns => dns_tcp::serve(connection, stream).await,
         Stream::Http => http::serve(connection, stream).await,

@@ -5,8 +5,7 @@ use super::listen::Datagram;
 use super::message::answer;
 use redirector_core::wire::{Scratch, dns};
 use std::io;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
 /// Bytes of the length before a message.
@@ -15,7 +14,7 @@ const PREFIX: usize = 2;
 const READ_AHEAD: usize = 4096;
 
 /// Answers until the client ends, waits too long, or sends what must not be answered.
-pub(super) async fn serve(mut connection: Connection, stream: TcpStream) {
+pub(super) async fn serve(mut connection: Connection, stream: impl AsyncRead + AsyncWrite + Unpin) {
     let mut stream = BufReader::with_capacity(READ_AHEAD, stream);
     let mut scratch = Box::<Scratch>::default();
     // The length prefix, then the message, which becomes its answer.
@@ -42,7 +41,7 @@ pub(super) async fn serve(mut connection: Connection, stream: TcpStream) {
 }
 
 /// Reads the rest of a message whose length begins with `first`, and gives its length.
-async fn read(stream: &mut BufReader<TcpStream>, first: u8, bytes: &mut Vec<u8>) -> io::Result<usize> {
+async fn read(stream: &mut (impl AsyncRead + Unpin), first: u8, bytes: &mut Vec<u8>) -> io::Result<usize> {
     let len = u16::from_be_bytes([first, stream.read_u8().await?]) as usize;
     bytes.clear();
     bytes.resize(PREFIX + len.max(dns::MAX_REPLY), 0);

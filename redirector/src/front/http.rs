@@ -19,7 +19,7 @@ use redirector_core::lookup::Scheme;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Most header fields of a request.
 const MAX_FIELDS: usize = 100;
@@ -29,7 +29,7 @@ const LEAST_BUFFER: usize = 8192;
 const MAX_BODY: usize = 65_536;
 
 /// Answers requests until the client ends or waits too long.
-pub(super) async fn serve(connection: Connection, stream: TcpStream) {
+pub(super) async fn serve(connection: Connection, stream: impl AsyncRead + AsyncWrite + Unpin) {
     let mut stop = connection.stop.clone();
     let limits = connection.limits.clone();
     // The server below has one timer for idling and for slow headers; ours tells them apart.

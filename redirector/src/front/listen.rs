@@ -45,7 +45,7 @@ pub(super) enum Datagram {
 
 /// What is asked over connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stream {
+pub enum Stream {
     /// RFC 7766.
     Dns,
     /// RFC 9112.

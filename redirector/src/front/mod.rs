@@ -19,9 +19,10 @@ mod udp;
 pub mod url;
 
 pub use counters::SlowCounters;
-pub use listen::{BindError, Ports};
+pub use listen::{BindError, Ports, Stream};
 
 use crate::state::{Current, Generation};
+use accept::Connection;
 use gate::Gate;
 use guard::LoopGuard;
 use listen::{Endpoint, Protocol};
@@ -29,9 +30,10 @@ use redirector_core::lookup;
 use redirector_core::table::{Tables, VipEntry};
 use redirector_plan::{ipv4_word, ipv6_words};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -61,6 +63,21 @@ impl Shared {
             http: Arc::default(),
             rtsp: Arc::default(),
         })
+    }
+
+    /// Answers a client's connection to a VIP address as the listeners do, until it ends, over whatever stream it comes.
+    /// One that is too many is closed at once. Must be called within a Tokio runtime with timers.
+    pub async fn converse(
+        self: &Arc<Self>,
+        kind: Stream,
+        vip: IpAddr,
+        client: SocketAddr,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+    ) {
+        let stop = watch::Sender::new(false);
+        if let Some(connection) = Connection::admit(self, kind, (vip, client), stop.subscribe()) {
+            accept::answer(connection, kind, stream).await;
+        }
     }
 }
 

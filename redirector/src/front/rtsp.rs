@@ -13,8 +13,7 @@ use redirector_core::lookup::Scheme;
 use request::{Next, Request};
 use rtsp_types::{Method, Version};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// How long a connection stays open after its first redirect: players that close it themselves do so at once, others
@@ -28,9 +27,9 @@ const READ: usize = 4096;
 
 /// A connection's state.
 #[derive(Debug)]
-struct Session {
+struct Session<S> {
     connection: Connection,
-    stream: TcpStream,
+    stream: S,
     /// What came and is not answered.
     bytes: Vec<u8>,
     /// When the client was waited for long enough, unless something comes before.
@@ -44,14 +43,14 @@ struct Session {
 }
 
 /// Answers requests until the client ends, waits too long, sends what is not RTSP, or was redirected a while ago.
-pub(super) async fn serve(connection: Connection, stream: TcpStream) {
+pub(super) async fn serve(connection: Connection, stream: impl AsyncRead + AsyncWrite + Unpin) {
     let until = Instant::now() + connection.limits.idle_timeout;
     let (bytes, sent_to) = (Vec::new(), Vec::new());
     let mut session = Session { connection, stream, bytes, until, begun: false, last: None, sent_to };
     while session.answer_all().await.is_some() && session.receive().await.is_some() {}
 }
 
-impl Session {
+impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Answers every whole request; `None` ends the connection.
     async fn answer_all(&mut self) -> Option<()> {
         loop {

@@ -58,6 +58,17 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Reads a request's line.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what would be right.
+    pub fn parse(line: &[u8]) -> Result<Self, String> {
+        let remedy = "send one JSON object a line, for example {\"cmd\": \"stats\"}";
+        serde_json::from_slice(line).map_err(|error| format!("not a request: {error}; {remedy}"))
+    }
+}
+
 /// What comes back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -148,12 +159,9 @@ async fn converse(stream: UnixStream, agent: &Arc<Agent>) -> io::Result<()> {
             return Ok(());
         }
         let whole = length as u64 <= MAX_REQUEST;
-        let response = match whole.then(|| serde_json::from_slice(&line)) {
+        let response = match whole.then(|| Request::parse(&line)) {
             None => Response::Error(format!("the request is longer than {MAX_REQUEST} bytes")),
-            Some(Err(error)) => {
-                let remedy = "send one JSON object a line, for example {\"cmd\": \"stats\"}";
-                Response::Error(format!("not a request: {error}; {remedy}"))
-            }
+            Some(Err(problem)) => Response::Error(problem),
             Some(Ok(request)) => respond(request, agent).await.map_or_else(Response::Error, Response::Ok),
         };
         let mut text = serde_json::to_vec(&response)?;

@@ -42,6 +42,19 @@ impl LastGood {
         }
     }
 
+    /// Reads what was kept.
+    ///
+    /// # Errors
+    /// If it is not what was written.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let state: Self = serde_json::from_slice(bytes)
+            .map_err(|error| format!("not a last good state, or a damaged one: {error}"))?;
+        if state.format != FORMAT || state.checks.len() != state.network.targets.len() {
+            return Err(format!("format {}; this program reads {FORMAT}", state.format));
+        }
+        Ok(state)
+    }
+
     /// The network that it was.
     pub fn network(&self) -> &Network {
         &self.network
@@ -86,12 +99,7 @@ impl StateDir {
             Err(error) => return Err(at(&path, error)),
         };
         let corrupt = |why: String| at(&path, io::Error::new(io::ErrorKind::InvalidData, why));
-        let state: LastGood = serde_json::from_slice(&bytes)
-            .map_err(|error| corrupt(format!("not a last good state, or a damaged one: {error}")))?;
-        if state.format != FORMAT || state.checks.len() != state.network.targets.len() {
-            return Err(corrupt(format!("format {}; this program reads {FORMAT}", state.format)));
-        }
-        Ok(Some(state))
+        LastGood::parse(&bytes).map(Some).map_err(corrupt)
     }
 
     /// Replaces the last good state, whole or not at all. The file holds the fleet's key: only its owner may read it.
