@@ -194,17 +194,31 @@ pub fn url_text(bytes: &[u8]) {
     let mut found = Vec::new();
     let scan = text::path::<_, MANY>(&message, &keys, cut(4), |_, end, hash| found.push((end, hash)));
     assert_eq!(scan.map(|scan| scan.count), Some(found.len()));
-    let mut end_of = 8;
-    let closed = bytes.split_inclusive(|byte| *byte == b'/').filter_map(|part| part.strip_suffix(b"/"));
-    let want = closed.take(4).map(|part| {
-        end_of += part.len() + 1;
-        (end_of, keys.text(part, false))
-    });
-    assert_eq!(found, want.collect::<Vec<_>>());
+    assert_eq!(found, path_segments(bytes, &keys));
 
     assert_eq!(text::all::<_, MANY>(&message, &keys, 8, end), Some(keys.text(bytes, false)));
     let few = text::all::<_, FEW>(&message, &keys, 8, end);
     assert_eq!(few, (bytes.len() <= FEW * 8).then(|| keys.text(bytes, false)));
+}
+
+/// The first four segments of a path by splitting it: where each ends and its hash.
+fn path_segments(bytes: &[u8], keys: &Keys) -> Vec<(usize, u64)> {
+    let path = bytes.split(|byte| b"?#".contains(byte)).next().unwrap_or_default();
+    let mut at = 8;
+    let segments = path.split_inclusive(|byte| *byte == b'/').map(|part| {
+        at += part.len();
+        match part.strip_suffix(b"/") {
+            Some(segment) => (at, keys.text(segment, false)),
+            None => (0, keys.text(part, false)),
+        }
+    });
+    let mut segments: Vec<_> = segments.collect();
+    // A query behind a slash ends an empty segment.
+    if path.len() < bytes.len() && path.last().is_none_or(|byte| *byte == b'/') {
+        segments.push((0, keys.text(b"", false)));
+    }
+    segments.truncate(4);
+    segments
 }
 
 fn check_host(bytes: &[u8], keys: &Keys, limit: usize, (scan, found): (Scan, Vec<(usize, u64)>)) {

@@ -22,7 +22,7 @@ pub struct Labels {
     pub offsets: [u16; MAX_LABELS],
     /// Hashes of leading path segments of a URL.
     pub segments: [u64; MAX_PATH_SEGMENTS],
-    /// Where each of these segments ends in the message (behind its slash).
+    /// Where each of these segments ends in the message, behind its slash; 0 if no slash closes it.
     pub segment_ends: [u16; MAX_PATH_SEGMENTS],
 }
 

@@ -431,9 +431,10 @@ pub fn locate<M: Message, T: Tables, const FULL: bool>(
     located.content = 0;
     located.suffix = place.host_end.wrapping_sub(suffix_at) as u32 & 0xff;
     (located.scope, located.prefix) = if !paths { (SCOPE_HOST, 0) } else { (SCOPE_URL, 0) };
-    // A deeper rule would hold for some of the URLs with this prefix.
-    if depth > 0 && located.host.flags >> (depth + 1) == 0 {
-        let end = labels.segment_ends[(depth - 1) & (MAX_PATH_SEGMENTS - 1)] as usize;
+    let end = labels.segment_ends[depth.wrapping_sub(1) & (MAX_PATH_SEGMENTS - 1)] as usize;
+    // A deeper rule would hold for some of the URLs with this prefix; and `/live` is no prefix that tells it from
+    // `/lively`.
+    if depth > 0 && end > 0 && located.host.flags >> (depth + 1) == 0 {
         (located.scope, located.prefix) = (SCOPE_PREFIX, end.wrapping_sub(place.start) as u32 & 0xffff);
     }
     phase();
@@ -470,7 +471,7 @@ fn scan_host<M: Message, const FULL: bool>(
     }
 }
 
-/// Leading path segments that a slash closes.
+/// Leading path segments.
 #[inline(always)]
 fn scan_path<M: Message, const FULL: bool>(
     message: &M,

@@ -56,7 +56,7 @@ pub fn host<M: Message, const ROUNDS: usize>(
         }
         let (word, taken) = word_at(message, at, cut.end.wrapping_sub(at))?;
         wrong |= matches(word, b'/') | matches(word, b'?') | matches(word, b'@');
-        let part = until(word, taken, b'.');
+        let part = until(word, taken, matches(word, b'.'));
         hash = step_some(keys, hash, fold_case(part.word), part.length);
         at += part.length;
         if part.delimiter || at >= cut.end {
@@ -80,7 +80,8 @@ pub fn host<M: Message, const ROUNDS: usize>(
     Some(scan)
 }
 
-/// Cuts a path behind its first slash into segments, calling `piece(index, end, hash)` for each that a slash closes.
+/// Cuts a path behind its first slash into segments, calling `piece(index, end, hash)` for each. `end` is the place
+/// behind the slash that closes it; 0 for the last segment if the path's end or a `?` or `#` closes it.
 #[inline(always)]
 pub fn path<M: Message, const ROUNDS: usize>(
     message: &M,
@@ -97,14 +98,15 @@ pub fn path<M: Message, const ROUNDS: usize>(
             break;
         }
         let (word, taken) = word_at(message, at, cut.end.wrapping_sub(at))?;
-        let part = until(word, taken, b'/');
+        let part = until(word, taken, matches(word, b'/') | matches(word, b'?') | matches(word, b'#'));
         hash = step_some(keys, hash, part.word, part.length);
         at += part.length;
-        if part.delimiter {
-            let closed = keys.finish(hash, at - start);
-            at += 1;
-            piece(scan.count, at, closed);
+        if part.delimiter || at >= cut.end {
+            let closed = keys.finish(hash, at.wrapping_sub(start));
+            let slash = part.next == b'/' as u64;
+            piece(scan.count, if slash { at + 1 } else { 0 }, closed);
             scan.count += 1;
+            at = if slash { at + 1 } else { cut.end };
             start = at;
             hash = keys.seed;
         }
@@ -159,16 +161,19 @@ struct Part {
     word: u64,
     length: usize,
     delimiter: bool,
+    /// The delimiter; meaningless without one.
+    next: u64,
 }
 
-/// The bytes of `word` before the first `delimiter`, or its first `taken` if there is none.
+/// The bytes of `word` before the first delimiter, or its first `taken` if there is none. `found` is what [`matches`]
+/// found of each delimiter.
 #[inline(always)]
-fn until(word: u64, taken: usize, delimiter: u8) -> Part {
-    let found = matches(word, delimiter);
+fn until(word: u64, taken: usize, found: u64) -> Part {
     let lowest = found & found.wrapping_neg();
     // All ones without a delimiter.
     let before = (lowest >> 7).wrapping_sub(1);
     let bytes = ((before & ONES).wrapping_mul(ONES) >> 56) as usize;
     let none = ((lowest as i64 | lowest.wrapping_neg() as i64) >> 63) as usize;
-    Part { word: word & before, length: bytes - ((8 - taken) & !none), delimiter: lowest != 0 }
+    let next = word >> (8 * (bytes as u64 & 7)) & 0xff;
+    Part { word: word & before, length: bytes - ((8 - taken) & !none), delimiter: lowest != 0, next }
 }
