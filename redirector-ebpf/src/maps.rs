@@ -7,7 +7,7 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
 use redirector_core::table::{
-    GroupPointer, Meta, NONE, NameBucket, Node64, Page256, Service, ShareRecord, Tables, Target, VIP_BUCKETS,
+    GroupPointer, Meta, NONE, NameBucket, Node64, Page256, Service, ShareRecord, Tables, Target, VIP_BUCKETS, VIP_SLOTS,
     VipBucket, VipInfo, Words16, Zone,
 };
 use redirector_core::verdict::REASON_SLOTS;
@@ -45,7 +45,7 @@ static ROOM: PerCpuArray<Room> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static COUNT_REASON: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASON_SLOTS, 0);
 #[map]
-static COUNT_VIP: PerCpuArray<u64> = PerCpuArray::with_max_entries(VIP_BUCKETS, 0);
+static COUNT_VIP: PerCpuArray<u64> = PerCpuArray::with_max_entries(VIP_SLOTS, 0);
 #[map]
 static COUNT_SERVICE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 #[map]

@@ -327,7 +327,7 @@ impl<'n, T: Tables> Generator<'n, T> {
         let request = CdsrRequest { max_endpoints: 4, ..request.clone() };
         let outcome = slow::answer(self.tables, flow, &request.encode());
         let reply = outcome.and_then(|outcome| CdsrReply::read(outcome.reply()?).ok());
-        reply.map_or_else(Vec::new, |reply| reply.endpoints.iter().map(|endpoint| endpoint.0).collect())
+        reply.map_or_else(Vec::new, |reply| reply.endpoints.iter().map(|endpoint| endpoint.address).collect())
     }
 
     fn make_slow(&mut self, flow: &Flow, request: &mut CdsrRequest<'_>) {

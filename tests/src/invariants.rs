@@ -134,7 +134,7 @@ fn cdsr_reply(request: &[u8], bytes: &[u8]) {
         let mut octets = [0; 16];
         octets.copy_from_slice(&server[..16]);
         let failed = IpAddr::from(octets).to_canonical();
-        assert!(reply.endpoints.iter().all(|endpoint| endpoint.0 != failed), "{failed} has failed");
+        assert!(reply.endpoints.iter().all(|endpoint| endpoint.address != failed), "{failed} has failed");
     }
 }
 

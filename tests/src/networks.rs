@@ -127,6 +127,7 @@ fn target(number: usize) -> Target {
         http_port: 8080,
         https_port: 8443,
         rtsp_port: 8554,
+        network: 64_000 + number as u16,
         origin: origin(200),
     }
 }
@@ -144,6 +145,7 @@ fn tier(region: &str, pools: &[(&str, u32)], ttl: Option<u32>) -> Tier {
         region,
         pools: pools.iter().map(|(pool, share)| (index(pool), *share)).collect(),
         ttl,
+        within: None,
         origin: origin(400),
     }
 }
@@ -205,6 +207,7 @@ fn services() -> Vec<Service> {
         choose_by: *choose_by,
         dns: if *name == "vip" { DnsAnswer::Vip } else { DnsAnswer::Server },
         answers: *answers,
+        policy_class: name.len() as u8,
         fallback: if *name == "fallback" { vec![5, 6] } else { vec![] },
         location: None,
         origin: origin(600),

@@ -234,8 +234,25 @@ pub struct CdsrReply {
     pub prefix: u16,
     /// Bytes of the host that are handled here.
     pub suffix: u8,
-    /// Address, port, order, share and network of each endpoint.
-    pub endpoints: Vec<(IpAddr, u16, u8, u8, u16)>,
+    /// In the order of the reply.
+    pub endpoints: Vec<CdsrEndpoint>,
+}
+
+/// An endpoint of a reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CdsrEndpoint {
+    /// Canonical: an IPv4-mapped one is IPv4.
+    pub address: IpAddr,
+    /// Where the URL's protocol is spoken.
+    pub port: u16,
+    /// 0 is first.
+    pub order: u8,
+    /// Among those of equal order.
+    pub share: u8,
+    /// Number of its network.
+    pub network: u16,
+    /// Number of the policy.
+    pub policy_class: u8,
 }
 
 impl CdsrReply {
@@ -259,13 +276,17 @@ impl CdsrReply {
             let mut octets = [0; 16];
             octets.copy_from_slice(&bytes[at..at + 16]);
             let address = IpAddr::from(octets).to_canonical();
-            (address, number(at + 16, 2) as u16, bytes[at + 18], bytes[at + 19], number(at + 20, 2) as u16)
+            let (port, order, share) = (number(at + 16, 2) as u16, bytes[at + 18], bytes[at + 19]);
+            let (network, policy_class) = (number(at + 20, 2) as u16, bytes[at + 22]);
+            CdsrEndpoint { address, port, order, share, network, policy_class }
         };
         let endpoints: Vec<_> = (0..count).map(endpoint).collect();
-        let sound = |(n, endpoint): (usize, &(IpAddr, u16, u8, u8, u16))| {
-            usize::from(endpoint.2) == n && endpoint.3 > 0 && endpoint.0 != Ipv4Addr::UNSPECIFIED
+        let sound = |(n, endpoint): (usize, &CdsrEndpoint)| {
+            usize::from(endpoint.order) == n.min(1)
+                && endpoint.share > 0
+                && endpoint.address != Ipv4Addr::UNSPECIFIED
         };
-        if !endpoints.iter().enumerate().all(sound) {
+        if (0..count).any(|n| bytes[28 + 24 * n + 23] != 0) || !endpoints.iter().enumerate().all(sound) {
             return Err("an endpoint");
         }
         Ok(Self {

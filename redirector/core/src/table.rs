@@ -10,6 +10,8 @@ pub const LAYOUT_VERSION: u32 = 1;
 
 /// Most VIP addresses of one box: 64 VIPs, both families.
 pub const VIP_BUCKETS: u32 = 256;
+/// Counter slots of VIPs, those of removed ones included.
+pub const VIP_SLOTS: u32 = 1024;
 /// Most labels before a suffix that a grammar can have.
 pub const MAX_CODEPOINT_LABELS: usize = 12;
 /// Most leading path segments that URL rules can have.
@@ -66,17 +68,19 @@ pub struct VipEntry {
     /// CDN number: owner of suffixes.
     pub cdn: u16,
     /// Protocols: [`SPEAKS_DNS`] and others.
-    pub speaks: u32,
+    pub speaks: u16,
+    /// Counter slot, stable across generations and below [`VIP_SLOTS`].
+    pub counter: u16,
 }
 
 /// VIP answers DNS.
-pub const SPEAKS_DNS: u32 = 1;
+pub const SPEAKS_DNS: u16 = 1;
 /// VIP answers CDSR.
-pub const SPEAKS_CDSR: u32 = 2;
+pub const SPEAKS_CDSR: u16 = 2;
 /// VIP answers HTTP.
-pub const SPEAKS_HTTP: u32 = 4;
+pub const SPEAKS_HTTP: u16 = 4;
 /// VIP answers RTSP.
-pub const SPEAKS_RTSP: u32 = 8;
+pub const SPEAKS_RTSP: u16 = 8;
 
 /// Two VIP entries, a cache line and a half apart at most.
 #[repr(C)]
@@ -185,8 +189,10 @@ pub struct Service {
     pub flags: u16,
     /// CDN number.
     pub network: u16,
+    /// Number of the policy in CDSR endpoints; 0 is not told.
+    pub policy_class: u8,
     /// Filler.
-    pub reserved: [u16; 13],
+    pub reserved: [u8; 25],
 }
 
 /// Equal answers within a client's /24 or /48.
@@ -315,7 +321,7 @@ pub struct Target {
     pub ipv4: u32,
     /// Ports for `http`, `https`, `rtsp`, host order.
     pub ports: [u16; 3],
-    /// CDN number in CDSR endpoints.
+    /// Number of its network in CDSR endpoints; 0 is not told.
     pub network: u16,
     /// Counter slot, stable across generations.
     pub counter: u32,

@@ -73,6 +73,8 @@ reasons! {
     Loop = 22, "loop";
     /// HTTP or RTSP itself: a method or version that no server is chosen for.
     Protocol = 23, "protocol";
+    /// A request by HTTP or RTSP whose URL or host cannot be, or is too long.
+    BadUrl = 24, "bad-url";
     /// Not for a VIP: left alone.
     NotVip = 32, "not-vip";
     /// Not IPv4 or IPv6 (ARP, VLAN tag and others).

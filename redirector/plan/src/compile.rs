@@ -60,7 +60,8 @@ pub fn compile(
     let keys = Keys::new(network.key);
     let regions = regions::build(network, &mut refusals);
     let names = names::build(network, &keys, &mut refusals);
-    let (vips, vip_info) = vips::build(network, &keys, &names.dns_depths, &names.url_depths, &mut refusals);
+    let (mut vips, vip_info) =
+        vips::build(network, &keys, &names.dns_depths, &names.url_depths, &mut refusals);
     let shares = shares::build(network, &mut refusals);
     if !refusals.is_empty() {
         return Err(refusals);
@@ -68,6 +69,7 @@ pub fn compile(
     let arena = place_records(&shares.groups, states).map_err(|refusal| vec![refusal])?;
     // Last, so that a refused network takes no slots.
     let slots = CounterNumbers::take(network, ids).map_err(|refusal| vec![refusal])?;
+    vips::count(&mut vips, &slots.vips);
     let image = TableImage {
         meta: Meta {
             layout: LAYOUT_VERSION,
@@ -159,10 +161,12 @@ fn target_groups(targets: usize, groups: &[GroupSpec]) -> Vec<Vec<u32>> {
 }
 
 /// Counter slots by index; of regions by region number.
+#[derive(Default)]
 struct CounterNumbers {
     services: Vec<u32>,
     regions: Vec<u32>,
     targets: Vec<u32>,
+    vips: Vec<u32>,
 }
 
 impl CounterNumbers {
@@ -174,7 +178,7 @@ impl CounterNumbers {
                 "raise the number of counter slots",
             )
         };
-        let mut slots = Self { services: Vec::new(), regions: vec![0], targets: Vec::new() };
+        let mut slots = Self { regions: vec![0], ..Self::default() };
         for service in &network.services {
             slots.services.push(ids.service(&service.name).ok_or_else(|| full("service", &service.name))?);
         }
@@ -183,6 +187,9 @@ impl CounterNumbers {
         }
         for target in &network.targets {
             slots.targets.push(ids.target(&target.name).ok_or_else(|| full("target", &target.name))?);
+        }
+        for vip in &network.vips {
+            slots.vips.push(ids.vip(&vip.name).ok_or_else(|| full("vip", &vip.name))?);
         }
         Ok(slots)
     }
@@ -211,6 +218,7 @@ fn service_records(network: &Network, keys: &Keys, shares: &Shares, counters: &[
                 | flag(has(1), SERVICE_HAS_IPV6)
                 | flag(service.dns == DnsAnswer::Vip, SERVICE_DNS_VIP),
             network: service.cdn as u16,
+            policy_class: service.policy_class,
             reserved: Default::default(),
         }
     };
@@ -226,7 +234,7 @@ fn target_records(network: &Network, keys: &Keys, counters: &[u32]) -> Vec<Targe
             digests: [v4.map(mapped), v6].map(|address| address.map_or(0, |address| keys.address(address))),
             ipv4: v4.unwrap_or_default(),
             ports: [target.http_port, target.https_port, target.rtsp_port],
-            network: 0,
+            network: target.network,
             counter: *counter,
             reserved: Default::default(),
         }

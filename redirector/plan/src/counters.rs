@@ -1,8 +1,9 @@
-//! Counter slots: which element of the shared counter arrays counts a service, region or target.
+//! Counter slots: which element of the shared counter arrays counts a service, region, target or VIP.
 //!
 //! Counters outlive generations, so a name keeps its slot, and a slot that once counted something never counts
 //! something else. Slots are no part of answers: boxes with different histories have different ones.
 
+use redirector_core::table::VIP_SLOTS;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -15,6 +16,8 @@ pub trait CounterIds {
     fn region(&mut self, name: &str) -> Option<u32>;
     /// Slot of a target.
     fn target(&mut self, name: &str) -> Option<u32>;
+    /// Slot of a VIP; below [`VIP_SLOTS`].
+    fn vip(&mut self, name: &str) -> Option<u32>;
 }
 
 /// Slots by name, to be kept on disk between runs.
@@ -23,6 +26,7 @@ pub struct CounterSlots {
     services: Slots,
     regions: Slots,
     targets: Slots,
+    vips: Slots,
 }
 
 /// One kind's slots.
@@ -37,12 +41,17 @@ impl CounterSlots {
     /// No slots in use; the capacities are the lengths of the counter arrays, slot 0 included.
     pub fn new(services: u32, regions: u32, targets: u32) -> Self {
         let slots = |capacity| Slots { capacity, by_name: BTreeMap::new() };
-        Self { services: slots(services), regions: slots(regions), targets: slots(targets) }
+        Self {
+            services: slots(services),
+            regions: slots(regions),
+            targets: slots(targets),
+            vips: slots(VIP_SLOTS),
+        }
     }
 
-    /// Names and slots of services, regions and targets, for reports.
-    pub fn names(&self) -> [&BTreeMap<String, u32>; 3] {
-        [&self.services.by_name, &self.regions.by_name, &self.targets.by_name]
+    /// Names and slots of services, regions, targets and VIPs, for reports.
+    pub fn names(&self) -> [&BTreeMap<String, u32>; 4] {
+        [&self.services, &self.regions, &self.targets, &self.vips].map(|slots| &slots.by_name)
     }
 }
 
@@ -70,6 +79,9 @@ impl CounterIds for CounterSlots {
     fn target(&mut self, name: &str) -> Option<u32> {
         self.targets.slot(name)
     }
+    fn vip(&mut self, name: &str) -> Option<u32> {
+        self.vips.slot(name)
+    }
 }
 
 #[cfg(test)]
@@ -85,6 +97,7 @@ mod tests {
         assert_eq!(ids.service("web"), Some(1));
         assert_eq!((ids.region("fr"), ids.region("de")), (Some(1), None));
         assert_eq!((ids.target("web"), ids.target("tv")), (Some(1), None));
+        assert_eq!((ids.vip("web"), ids.vip("tv"), ids.vip("web")), (Some(1), Some(2), Some(1)));
     }
 
     #[test]

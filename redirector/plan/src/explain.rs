@@ -30,6 +30,8 @@ pub struct Candidate {
     pub up: bool,
     /// Load factor in 1/256.
     pub factor: u16,
+    /// Measured round trip in microseconds.
+    pub round_trip: Option<u32>,
     /// What takes it out of the choice; `None`: clients are sent there.
     pub removed: Option<Removal>,
 }
@@ -46,6 +48,13 @@ pub enum Removal {
     Down,
     /// Its load factor is 0.
     Overloaded,
+    /// Nearer targets of its tier are usable.
+    TooFar {
+        /// Its round trip in microseconds; `None`: not measured, which counts as farthest.
+        round_trip: Option<u32>,
+        /// The longest that gets clients.
+        reach: u32,
+    },
     /// Its tier is not reached.
     NotReached {
         /// Its own tier.
@@ -62,6 +71,14 @@ impl fmt::Display for Removal {
             Self::NoIpv6Address => f.write_str("no IPv6 address"),
             Self::Down => f.write_str("down"),
             Self::Overloaded => f.write_str("overloaded: its load factor is 0"),
+            Self::TooFar { round_trip: Some(measured), reach } => {
+                let millis = |micros: &u32| f64::from(*micros) / 1000.0;
+                let (measured, reach) = (millis(measured), millis(reach));
+                write!(f, "too far: {measured:.1} ms, and targets within {reach:.1} ms are usable")
+            }
+            Self::TooFar { round_trip: None, .. } => {
+                f.write_str("too far: not measured, and targets that are measured are usable")
+            }
             Self::NotReached { tier: TIER_FALLBACK, used } => {
                 write!(f, "fallback not reached: tier {used} has usable targets")
             }
@@ -159,7 +176,8 @@ struct Context<'c> {
 
 impl Context<'_> {
     fn candidate(&self, target: usize, pools: Vec<String>) -> Candidate {
-        let TargetState { up, factor } = self.states.get(target).copied().unwrap_or_default();
+        let TargetState { up, factor, round_trip } = self.states.get(target).copied().unwrap_or_default();
+        let reach = self.spec.and_then(|spec| spec.reach(self.states));
         let share = self.spec.and_then(|spec| {
             let member = spec.members.iter().find(|member| member.target as usize == target)?;
             let total: u128 = spec.members.iter().map(|member| member.weight as u128).sum();
@@ -171,7 +189,9 @@ impl Context<'_> {
             _ if !up => Some(Removal::Down),
             _ if factor == 0 => Some(Removal::Overloaded),
             (_, Some(used)) if used != self.number => Some(Removal::NotReached { tier: self.number, used }),
-            _ => None,
+            _ => reach
+                .filter(|reach| round_trip.is_none_or(|round_trip| round_trip > *reach))
+                .map(|reach| Removal::TooFar { round_trip, reach }),
         };
         Candidate {
             tier: self.number,
@@ -182,6 +202,7 @@ impl Context<'_> {
             share: share.unwrap_or(0.0),
             up,
             factor,
+            round_trip,
             removed,
         }
     }

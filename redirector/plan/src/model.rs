@@ -105,6 +105,8 @@ pub struct Target {
     pub https_port: u16,
     /// Port for rtsp URLs; 554 unless written.
     pub rtsp_port: u16,
+    /// Number of the network that runs it, as the operator counts networks; 0 is not told (P-17).
+    pub network: u16,
     /// Where it was written.
     pub origin: Origin,
 }
@@ -147,6 +149,9 @@ pub struct Tier {
     pub pools: Vec<(usize, u32)>,
     /// TTL of answers from this tier in seconds (P-7); `None` takes the service's.
     pub ttl: Option<u32>,
+    /// Microseconds: of its usable targets, those whose round trip is at most this much longer than the shortest get
+    /// the clients (P-14). `None`: distance means nothing.
+    pub within: Option<u32>,
     /// Where it was written.
     pub origin: Origin,
 }
@@ -194,6 +199,8 @@ pub struct Service {
     pub dns: DnsAnswer,
     /// Addresses in one DNS answer, 1..=4 (P-7).
     pub answers: u8,
+    /// Number of the policy that its answers follow, told to CDSR clients; 0 is not told (P-17).
+    pub policy_class: u8,
     /// Targets used when no tier has a usable one; empty means SERVFAIL or "retry later".
     pub fallback: Vec<usize>,
     /// `Location` template: `{scheme}`, `{target}`, `{port}`, `{host}`, `{path}`; `None` is `{scheme}://{target}{path}`.
@@ -279,10 +286,12 @@ pub struct TargetState {
     pub up: bool,
     /// Load factor applied to its weight in 1/256: 256 is the full share, 0 takes no new clients (overloaded).
     pub factor: u16,
+    /// Measured round trip from this box in microseconds (P-34); `None` if it was not measured.
+    pub round_trip: Option<u32>,
 }
 
 impl Default for TargetState {
     fn default() -> Self {
-        Self { up: true, factor: 256 }
+        Self { up: true, factor: 256, round_trip: None }
     }
 }

@@ -199,6 +199,7 @@ fn target(number: usize) -> Target {
         http_port: 80,
         https_port: 443,
         rtsp_port: 554,
+        network: 0,
         origin: Origin::default(),
         name,
     }
@@ -221,7 +222,7 @@ fn coverages(scale: Scale, pools: usize) -> Vec<Coverage> {
     let mut tier = |region: Option<usize>, count: usize| {
         let chosen: BTreeSet<usize> = (0..count).map(|_| random.index(pools)).collect();
         let pools = chosen.into_iter().map(|pool| (pool, 1 + random.below(4) as u32)).collect();
-        Tier { region, pools, ttl: None, origin: Origin::default() }
+        Tier { region, pools, ttl: None, within: None, origin: Origin::default() }
     };
     let step = scale.regions.div_ceil(NAMED_REGIONS);
     let coverage = |number: usize| {
@@ -247,6 +248,7 @@ fn service(scale: Scale, number: usize, cdns: usize) -> Service {
         },
         dns: if number % 63 == 62 { DnsAnswer::Vip } else { DnsAnswer::Server },
         answers: 1 + (number % 4 == 1) as u8,
+        policy_class: 0,
         fallback: if number % 10 == 9 { vec![number % scale.targets] } else { Vec::new() },
         location: None,
         origin: Origin::default(),

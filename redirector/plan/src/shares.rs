@@ -36,6 +36,8 @@ pub struct TierSpec {
     pub number: u8,
     /// Seconds; [`NONE`] takes the service's.
     pub ttl: u32,
+    /// Microseconds that a target's round trip may be longer than the shortest; `None`: distance means nothing.
+    pub within: Option<u32>,
     /// By target; at least one.
     pub members: Arc<[Member]>,
 }
@@ -50,24 +52,56 @@ pub struct GroupSpec {
 impl GroupSpec {
     /// Most records a block of this group can have: those of all tiers.
     pub fn block_size(&self) -> usize {
-        self.tiers.iter().map(|tier| tree_size(tier.members.len())).sum()
+        let size =
+            |tier: &TierSpec| tree_size(tier.members.len()) * if tier.within.is_some() { 2 } else { 1 };
+        self.tiers.iter().map(size).sum()
     }
+}
+
+impl TierSpec {
+    /// Longest round trip in microseconds of targets that get clients while nearer ones are usable: the shortest of the
+    /// usable targets, and what the tier allows beyond. `None`: distance means nothing, or nothing was measured.
+    pub fn reach(&self, states: &[TargetState]) -> Option<u32> {
+        let usable = self.members.iter().filter(|member| !share(member, states).down);
+        let shortest = usable.filter_map(|member| round_trip(member.target, states)).min()?;
+        Some(shortest.saturating_add(self.within?))
+    }
+
+    /// The members' shares, in the order in which they are used: those in reach, then the rest, who wait for clients to
+    /// whom all of those have failed. Whoever is not meant keeps its place, marked down, so that its distance moves
+    /// none but its own clients.
+    fn rounds(&self, states: &[TargetState]) -> impl Iterator<Item = Vec<Share>> {
+        let all: Vec<Share> = self.members.iter().map(|member| share(member, states)).collect();
+        let part = |near: bool, reach: u32| {
+            let marked = |share: &Share| {
+                let is_near = round_trip(share.name, states).is_some_and(|measured| measured <= reach);
+                Share { down: share.down || is_near != near, ..*share }
+            };
+            all.iter().map(marked).collect()
+        };
+        let rounds = match self.reach(states) {
+            Some(reach) => vec![part(true, reach), part(false, reach)],
+            None => vec![all],
+        };
+        rounds.into_iter().filter(|shares| !shares.iter().all(|share| share.down))
+    }
+}
+
+fn round_trip(target: u16, states: &[TargetState]) -> Option<u32> {
+    states.get(target as usize)?.round_trip
 }
 
 /// Records of a group under the targets' present states (missing states count as up): the tiers that have a usable
 /// target, chained in order; `None` if no tier has. The first record is the first tier's root. A target that is down or
 /// has factor 0 keeps its interval and is marked, so that only its own clients move; a factor below 256 narrows the
-/// interval.
+/// interval. A tier that looks at distance has two roots: for its near targets, and for those out of reach.
 ///
 /// Record numbers count from the block's start until [`relocate`] is applied.
 pub fn records(spec: &GroupSpec, states: &[TargetState]) -> Option<Vec<ShareRecord>> {
     let mut block: Vec<ShareRecord> = Vec::new();
     let mut last = None;
-    for tier in &spec.tiers {
-        let shares: Vec<Share> = tier.members.iter().map(|member| share(member, states)).collect();
-        if shares.iter().all(|share| share.down) {
-            continue;
-        }
+    let rounds = spec.tiers.iter().flat_map(|tier| tier.rounds(states).map(move |shares| (tier, shares)));
+    for (tier, shares) in rounds {
         let root = block.len();
         let blank = ShareRecord { tier: tier.number, ttl: tier.ttl, ..Default::default() };
         block.push(blank);
@@ -202,8 +236,8 @@ pub(crate) fn build(network: &Network, refusals: &mut Vec<Refusal>) -> Shares {
     builder.shares
 }
 
-/// What makes groups equal: number, TTL and members of each tier.
-type GroupKey = Vec<(u8, u32, u32)>;
+/// What makes groups equal: number, TTL, distance and members of each tier.
+type GroupKey = Vec<(u8, u32, Option<u32>, u32)>;
 /// Members of a tier, if it has any, and their number among all distinct lists.
 type Interned = Option<(u32, Arc<[Member]>)>;
 
@@ -281,9 +315,10 @@ impl<'n> Builder<'n> {
         let mut key = GroupKey::new();
         for (place, number) in numbers.iter().enumerate() {
             if let Some((list, members)) = &lists[*number] {
-                let (place, ttl) = (place as u8, tiers[*number].ttl.unwrap_or(NONE));
-                key.push((place, ttl, *list));
-                specs.push(TierSpec { number: place, ttl, members: members.clone() });
+                let (place, tier) = (place as u8, &tiers[*number]);
+                let (ttl, within) = (tier.ttl.unwrap_or(NONE), tier.within);
+                key.push((place, ttl, within, *list));
+                specs.push(TierSpec { number: place, ttl, within, members: members.clone() });
             }
         }
         self.add_group(key, specs)
@@ -358,8 +393,8 @@ impl<'n> Builder<'n> {
                         "name fewer",
                     ));
                 }
-                let spec = TierSpec { number: TIER_FALLBACK, ttl: NONE, members };
-                self.add_group(vec![(TIER_FALLBACK, NONE, list)], vec![spec])
+                let spec = TierSpec { number: TIER_FALLBACK, ttl: NONE, within: None, members };
+                self.add_group(vec![(TIER_FALLBACK, NONE, None, list)], vec![spec])
             });
             self.shares.fallbacks.push(groups);
         }

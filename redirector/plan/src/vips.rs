@@ -48,6 +48,7 @@ pub(crate) fn build(
                 vip: index as u16,
                 cdn: vip.cdn as u16,
                 speaks: speaks_bits(vip.speaks),
+                counter: 0,
             });
         }
     }
@@ -61,6 +62,16 @@ pub(crate) fn build(
         infos.push(VipInfo::default());
     }
     (place(&entries, keys, refusals), infos)
+}
+
+/// Notes each VIP's counter slot, by VIP number.
+pub(crate) fn count(buckets: &mut [VipBucket], slots: &[u32]) {
+    for entry in buckets.iter_mut().flat_map(|bucket| &mut bucket.entries) {
+        // Empty places have no protocol. Slots are below `VIP_SLOTS`.
+        if entry.speaks != 0 {
+            entry.counter = slots[entry.vip as usize] as u16;
+        }
+    }
 }
 
 fn place(entries: &[VipEntry], keys: &Keys, refusals: &mut Vec<Refusal>) -> Vec<VipBucket> {
@@ -80,7 +91,7 @@ fn place(entries: &[VipEntry], keys: &Keys, refusals: &mut Vec<Refusal>) -> Vec<
         .collect()
 }
 
-fn speaks_bits(speaks: Speaks) -> u32 {
+fn speaks_bits(speaks: Speaks) -> u16 {
     let Speaks { dns, cdsr, http, rtsp } = speaks;
     [(dns, SPEAKS_DNS), (cdsr, SPEAKS_CDSR), (http, SPEAKS_HTTP), (rtsp, SPEAKS_RTSP)]
         .into_iter()

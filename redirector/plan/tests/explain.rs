@@ -6,7 +6,7 @@ use common::*;
 use redirector_plan::explain::{Removal, candidates, fallback_candidates};
 use redirector_plan::model::TargetState;
 
-const DEAD: TargetState = TargetState { up: false, factor: 256 };
+const DEAD: TargetState = TargetState { up: false, factor: 256, round_trip: None };
 
 /// Tier, target, share in whole percent, what removed it.
 fn lines(found: &[redirector_plan::explain::Candidate]) -> Vec<(u8, &str, i32, String)> {
@@ -45,6 +45,27 @@ fn every_candidate_is_listed_with_what_removed_it() {
     let nowhere = candidates(&compiled, &network, 0, 0, false, &states);
     assert_eq!(nowhere.len(), 4, "only the tier for everybody");
     assert!(candidates(&compiled, &network, 9, 9, false, &states).is_empty());
+}
+
+#[test]
+fn targets_out_of_reach_are_named_with_the_distances() {
+    let mut network = small();
+    network.coverages[0].tiers[2].within = Some(5000);
+    let mut states = all_up(&network);
+    for (target, millis) in [(0, 12), (1, 18), (2, 16)] {
+        states[target].round_trip = Some(millis * 1000 + 400);
+    }
+    let compiled = compiled_with(&network, &states);
+    let everybody = candidates(&compiled, &network, 0, 0, false, &states);
+    assert_eq!(
+        everybody.iter().map(|c| c.removed.map(|removal| removal.to_string())).collect::<Vec<_>>(),
+        [
+            None,
+            Some("too far: 18.4 ms, and targets within 17.4 ms are usable".into()),
+            None,
+            Some("too far: not measured, and targets that are measured are usable".into()),
+        ]
+    );
 }
 
 #[test]

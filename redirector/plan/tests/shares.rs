@@ -13,8 +13,8 @@ use redirector_plan::shares::{GroupSpec, Member, TierSpec, records, relocate};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-const DEAD: TargetState = TargetState { up: false, factor: 256 };
-const FULL: TargetState = TargetState { up: true, factor: 256 };
+const DEAD: TargetState = TargetState { up: false, factor: 256, round_trip: None };
+const FULL: TargetState = TargetState { up: true, factor: 256, round_trip: None };
 
 /// One coverage for everybody over these pools and tiers, with as many targets as they need.
 fn with_tiers(pools: Vec<Pool>, tiers: Vec<Tier>) -> Network {
@@ -50,7 +50,7 @@ fn assignments(network: &Network, states: &[TargetState], clients: u32) -> Vec<u
 fn spec(weights: &[u64]) -> GroupSpec {
     let member = |(target, weight): (usize, &u64)| Member { target: target as u16, weight: *weight };
     let members = weights.iter().enumerate().map(member).collect();
-    GroupSpec { tiers: vec![TierSpec { number: 0, ttl: NONE, members }] }
+    GroupSpec { tiers: vec![TierSpec { number: 0, ttl: NONE, within: None, members }] }
 }
 
 #[test]
@@ -138,6 +138,68 @@ fn clients_of_a_dead_target_spread_over_the_others_by_weight() {
     assert!((one - two).abs() < 1000 && one + two > 29_000, "{one} and {two}");
 }
 
+/// Up, with this round trip in milliseconds.
+fn away(millis: u32) -> TargetState {
+    TargetState { round_trip: Some(millis * 1000), ..FULL }
+}
+
+#[test]
+fn clients_go_to_the_nearest_usable_targets_where_distance_counts() {
+    let members: Vec<(usize, u32)> = (0..4).map(|n| (n, 1)).collect();
+    let by_distance = Tier { within: Some(5000), ..tier(None, &[(0, 1)]) };
+    let network = with_tiers(vec![pool("p", &members)], vec![by_distance]);
+    let used = |states: &[TargetState]| -> BTreeMap<u32, usize> {
+        let mut used = BTreeMap::new();
+        assignments(&network, states, 4000).into_iter().for_each(|n| *used.entry(n).or_default() += 1);
+        used
+    };
+    let names = |states: &[TargetState]| used(states).into_keys().collect::<Vec<u32>>();
+    let mut states = [away(20), away(25), away(26), FULL];
+    let near = used(&states);
+    assert_eq!(
+        near.keys().copied().collect::<Vec<u32>>(),
+        [0, 1],
+        "25 ms is within 5 ms of 20 ms, 26 ms is not"
+    );
+    assert!(near.values().all(|count| (1800..2200).contains(count)), "equal weights: {near:?}");
+    states[1].factor = 0;
+    assert_eq!(names(&states), [0], "an overloaded one gets none, however near");
+    states[0].up = false;
+    assert_eq!(names(&states), [2], "distance counts among usable ones");
+    states[2].up = false;
+    assert_eq!(names(&states), [3], "one that was not measured is farthest");
+    assert_eq!(names(&[FULL; 4]), [0, 1, 2, 3], "nothing is measured: all alike");
+    let network = one_pool(&[1; 4]);
+    let plain = assignments(&network, &[away(20), away(25), away(26), away(90)], 4000);
+    assert_eq!(plain, assignments(&network, &[FULL; 4], 4000), "a tier that does not look at distance");
+}
+
+#[test]
+fn a_target_that_moves_out_of_reach_moves_only_its_own_clients() {
+    let members: Vec<(usize, u32)> = (0..20).map(|n| (n, 1)).collect();
+    let by_distance = Tier { within: Some(5000), ..tier(None, &[(0, 1)]) };
+    let network = with_tiers(vec![pool("p", &members)], vec![by_distance]);
+    let mut states = vec![away(20); 20];
+    let before = assignments(&network, &states, 4000);
+    states[7] = away(80);
+    let after = assignments(&network, &states, 4000);
+    assert!(before.contains(&7) && !after.contains(&7));
+    assert!(before.iter().zip(&after).all(|(old, new)| *old == 7 || old == new));
+}
+
+#[test]
+fn targets_out_of_reach_wait_for_clients_whom_all_near_ones_failed() {
+    let mut group = spec(&[1, 1, 1]);
+    group.tiers[0].within = Some(5000);
+    let block = records(&group, &[away(1), away(50), away(2)]).expect("usable");
+    assert_eq!((block[0].down, block[0].next), (0b010, 1));
+    assert_eq!((block[1].down, block[1].next, block[1].tier), (0b101, NONE, 0));
+    assert_eq!(block[0].thresholds, block[1].thresholds, "everybody keeps its place");
+    assert_eq!(group.block_size(), 2);
+    let near = records(&group, &[away(1), away(3), away(2)]).expect("usable");
+    assert_eq!((near.len(), near[0].down), (1, 0));
+}
+
 #[test]
 fn dead_branch_moves_only_its_own_clients() {
     let network = one_pool(&[1; 20]);
@@ -153,8 +215,8 @@ fn dead_branch_moves_only_its_own_clients() {
 
 #[test]
 fn load_factor_narrows_an_interval_and_zero_counts_as_down() {
-    let half = TargetState { up: true, factor: 128 };
-    let none = TargetState { up: true, factor: 0 };
+    let half = TargetState { up: true, factor: 128, round_trip: None };
+    let none = TargetState { up: true, factor: 0, round_trip: None };
     let block = records(&spec(&[1, 1]), &[half, FULL]).expect("usable");
     assert_eq!(block[0].thresholds[0], 0x5555_5555, "1/2 to 1 is a third");
     let block = records(&spec(&[1, 1]), &[none, FULL]).expect("usable");
@@ -321,7 +383,7 @@ proptest! {
     ) {
         let weights: Vec<u64> = members.iter().map(|(weight, ..)| *weight).collect();
         let states: Vec<TargetState> =
-            members.iter().map(|(_, up, factor)| TargetState { up: *up, factor: *factor }).collect();
+            members.iter().map(|(_, up, factor)| TargetState { up: *up, factor: *factor, round_trip: None }).collect();
         let spec = spec(&weights);
         let usable = |state: &TargetState| state.up && state.factor > 0;
         let Some(mut block) = records(&spec, &states) else {

@@ -28,9 +28,9 @@ pub(super) struct QuestionArgs {
     /// URL.
     #[arg(long, conflicts_with = "name")]
     url: Option<String>,
-    /// How the URL is asked for.
-    #[arg(long, value_enum, default_value = "cdsr", conflicts_with = "name")]
-    protocol: Protocol,
+    /// How the URL is asked for; by default by CDSR if a VIP of the client's family speaks it, else as its scheme says.
+    #[arg(long, value_enum, requires = "url")]
+    protocol: Option<Protocol>,
     /// VIP address that is asked; by default the first of the client's family that speaks the protocol and knows the
     /// name.
     #[arg(long, value_name = "IP")]

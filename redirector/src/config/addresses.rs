@@ -251,7 +251,7 @@ pub(super) struct Targets<'a> {
 
 /// Reads the `[[target]]` tables; `holders` are the box's own anycast addresses, which no answer may name (P-4).
 pub(super) fn read_targets<'a>(root: &Section<'a>, holders: &Holders<'_>) -> Targets<'a> {
-    let sections = root.tables("target", &["name", "site", "addresses", "host", "ports", "check"]);
+    let sections = root.tables("target", &["name", "site", "addresses", "host", "ports", "network", "check"]);
     let mut hosts = Vec::new();
     let (read, index) = read_named("target", sections, written_name, |section, name| {
         let ports = read_ports(section);
@@ -269,6 +269,7 @@ pub(super) fn read_targets<'a>(root: &Section<'a>, holders: &Holders<'_>) -> Tar
             None => Some(None),
             Some(value) => checks::read_check(&value, ports.map_or(80, |[http, ..]| http)).map(Some),
         };
+        let network = section.get("network").map_or(Some(0), |value| value.integer(0..=u64::from(u16::MAX)));
         let (ipv4, ipv6) = target_addresses(section, holders)?;
         let [http_port, https_port, rtsp_port] = ports?;
         let target = Target {
@@ -280,6 +281,7 @@ pub(super) fn read_targets<'a>(root: &Section<'a>, holders: &Holders<'_>) -> Tar
             http_port,
             https_port,
             rtsp_port,
+            network: network.and_then(|number| u16::try_from(number).ok())?,
             origin: section.place.origin(),
         };
         Some((target, check?))

@@ -168,7 +168,13 @@ fn read_all(doc: &Document, root: &Section<'_>, directory: &Path, last: Option<&
     let regions = prefixes::read_regions(doc, directory, root);
     let targets = addresses::read_targets(root, &vips.holders);
     let (pools, pool_index) = network::read_pools(root, &targets.index);
-    let (coverages, coverage_index) = network::read_coverages(root, &regions.index, &pool_index);
+    let servers = network::Servers {
+        regions: &regions.index,
+        pools: &pool_index,
+        pool_list: &pools,
+        checks: &targets.checks,
+    };
+    let (coverages, coverage_index) = network::read_coverages(root, &servers);
     let references = network::References {
         cdns: &vips.cdns,
         coverages: &coverage_index,

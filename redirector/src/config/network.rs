@@ -1,6 +1,7 @@
 //! Pools, coverages and services: who serves what to whom.
 
 use super::addresses::choice;
+use super::checks::Check;
 use super::index::{Index, Named, read_named, written_name};
 use super::kept::last_good;
 use super::names::Labels;
@@ -16,6 +17,8 @@ use std::time::Duration;
 pub(super) const LONGEST_TTL: Duration = Duration::from_secs(7 * 86_400);
 /// Longest time a CDSR client may keep an answer.
 const LONGEST_HINT: Duration = Duration::from_secs(86_400);
+/// Longest difference of round trips that a tier can allow: as long as the longest probe.
+const LONGEST_DISTANCE: Duration = Duration::from_secs(60);
 /// Unless written: long enough for a session's objects, short enough to follow failures without a report.
 const HINT_LIFETIME: u32 = 30;
 
@@ -114,13 +117,29 @@ fn read_pick<'a>(element: &Value<'a>, targets: &'a Index) -> Option<Pick<'a>> {
     Some(Pick { targets, weight, by_pattern, place: text.place })
 }
 
+/// What coverages refer to, and know of it.
+pub(super) struct Servers<'s> {
+    pub(super) regions: &'s Index,
+    pub(super) pools: &'s Index,
+    pub(super) pool_list: &'s [Pool],
+    pub(super) checks: &'s [Option<Check>],
+}
+
+impl Servers<'_> {
+    /// Whether some target of a pool is not probed.
+    fn unmeasured(&self, pool: usize) -> bool {
+        let members = self.pool_list.get(pool).map_or(&[][..], |pool| &pool.members);
+        members.iter().any(|(target, _)| self.checks.get(*target).is_some_and(Option::is_none))
+    }
+}
+
 /// Reads the `[[coverage]]` tables.
-pub(super) fn read_coverages(root: &Section<'_>, regions: &Index, pools: &Index) -> (Vec<Coverage>, Index) {
+pub(super) fn read_coverages(root: &Section<'_>, servers: &Servers<'_>) -> (Vec<Coverage>, Index) {
     read_named("coverage", root.tables("coverage", &["name", "tiers"]), written_name, |section, name| {
         let example = "[{ region = \"*\", pools = [\"par-web\"] }]";
         let written = section.require("tiers", example)?;
         let list = written.nonempty_list(example)?;
-        let tiers: Vec<Tier> = list.iter().filter_map(|tier| read_tier(tier, regions, pools)).collect();
+        let tiers: Vec<Tier> = list.iter().filter_map(|tier| read_tier(tier, servers)).collect();
         if tiers.len() < list.len() {
             return None;
         }
@@ -134,22 +153,27 @@ pub(super) fn read_coverages(root: &Section<'_>, regions: &Index, pools: &Index)
     })
 }
 
-fn read_tier(value: &Value<'_>, regions: &Index, pools: &Index) -> Option<Tier> {
+fn read_tier(value: &Value<'_>, servers: &Servers<'_>) -> Option<Tier> {
     let example = "{ region = \"fr\", pools = [{ pool = \"par-web\", share = 3 }, \"lyon-web\"] }";
-    let section = value.section(&["region", "pools", "ttl"], example)?;
+    let section = value.section(&["region", "pools", "ttl", "within"], example)?;
     let region = section.require("region", "\"fr\", or \"*\" for every region").and_then(|value| {
         let text = value.word("\"fr\"")?;
-        if text.text == "*" { Some(None) } else { regions.resolve(&text).map(Some) }
+        if text.text == "*" { Some(None) } else { servers.regions.resolve(&text).map(Some) }
     });
     let ttl = match section.get("ttl") {
         None => Some(None),
         Some(value) => units::seconds(&value, LONGEST_TTL).map(Some),
     };
+    let within = match section.get("within") {
+        None => Some(None),
+        Some(value) => units::duration(&value, Duration::ZERO..=LONGEST_DISTANCE)
+            .map(|within| u32::try_from(within.as_micros()).ok()),
+    };
     let list = section.require("pools", "[\"par-web\"]")?.nonempty_list("[\"par-web\"]")?;
     let mut shares: Vec<(usize, u32)> = Vec::with_capacity(list.len());
     let mut sound = true;
     for element in &list {
-        match read_share(element, pools) {
+        match read_share(element, servers.pools) {
             Some((pool, _)) if shares.iter().any(|(known, _)| *known == pool) => {
                 element
                     .place
@@ -162,7 +186,15 @@ fn read_tier(value: &Value<'_>, regions: &Index, pools: &Index) -> Option<Tier> 
     }
     shares.sort_unstable();
     sound.then_some(())?;
-    Some(Tier { region: region?, pools: shares, ttl: ttl?, origin: section.place.origin() })
+    if let Some(value) =
+        section.get("within").filter(|_| shares.iter().any(|(pool, _)| servers.unmeasured(*pool)))
+    {
+        value.place.warning(
+            "some of the tier's targets have no health check, so their distance is never measured",
+            "give them a `check`; without one they get clients only if no measured target is usable",
+        );
+    }
+    Some(Tier { region: region?, pools: shares, ttl: ttl?, within: within?, origin: section.place.origin() })
 }
 
 fn read_share(element: &Value<'_>, pools: &Index) -> Option<(usize, u32)> {
@@ -200,6 +232,7 @@ const SERVICE: &[&str] = &[
     "choose_by",
     "dns",
     "answers",
+    "policy_class",
     "fallback",
     "location",
     "urls",
@@ -250,6 +283,8 @@ fn read_service(section: &Section<'_>, name: &str, references: &References<'_>) 
     let forms = [("server", DnsAnswer::Server), ("vip", DnsAnswer::Vip)];
     let dns = section.get("dns").map_or(Some(DnsAnswer::Server), |value| choice(&value, &forms));
     let answers = section.get("answers").map_or(Some(1), |value| value.integer(1..=u64::from(MAX_ANSWERS)));
+    let policy_class =
+        section.get("policy_class").map_or(Some(0), |value| value.integer(0..=u64::from(u8::MAX)));
     let fallback =
         section.get("fallback").map_or(Some(Vec::new()), |value| read_fallback(&value, references.targets));
     let location = match section.get("location") {
@@ -265,6 +300,7 @@ fn read_service(section: &Section<'_>, name: &str, references: &References<'_>) 
         choose_by: choose_by?,
         dns: dns?,
         answers: answers.and_then(|answers| u8::try_from(answers).ok())?,
+        policy_class: policy_class.and_then(|class| u8::try_from(class).ok())?,
         fallback: fallback?,
         location: location?,
         origin: section.place.origin(),

@@ -5,7 +5,7 @@ use aya::maps::{Map, MapData, PerCpuArray};
 use aya::programs::xdp::{XdpLinkId, XdpMode};
 use aya::programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use redirector_core::table::VIP_BUCKETS;
+use redirector_core::table::VIP_SLOTS;
 use redirector_core::verdict::REASON_SLOTS;
 use redirector_plan::image::{TableImage, TableKind};
 use std::collections::BTreeMap;
@@ -228,7 +228,7 @@ impl Dataplane for BpfDataplane {
         let read = |name: &str, len: u32| sums(&current.live, name, len);
         Ok(FastCounters {
             reasons: read("COUNT_REASON", REASON_SLOTS)?.into_iter().map(|(k, n)| (k as u16, n)).collect(),
-            vips: read("COUNT_VIP", VIP_BUCKETS)?,
+            vips: read("COUNT_VIP", VIP_SLOTS)?,
             services: read("COUNT_SERVICE", self.used.services)?,
             regions: read("COUNT_REGION", self.used.regions)?,
             targets: read("COUNT_TARGET", self.used.targets)?,

@@ -29,7 +29,7 @@ pub enum Mode {
 pub struct FastCounters {
     /// By reason code.
     pub reasons: BTreeMap<u16, u64>,
-    /// By VIP number.
+    /// By VIP slot.
     pub vips: BTreeMap<u32, u64>,
     /// By service slot.
     pub services: BTreeMap<u32, u64>,

@@ -6,7 +6,7 @@
 use super::probe::probe;
 use crate::config::Check;
 use rand::RngExt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,15 +30,15 @@ pub struct Subject {
     pub check: Check,
 }
 
-/// `Err` tells what was wrong.
-pub type Outcome = Result<(), String>;
+/// Round trip to the target, the longest if it has several addresses. `Err` tells what was wrong.
+pub type Outcome = Result<Duration, String>;
 
-/// A change of what is believed of a target.
+/// A change of what is believed of a target: whether it is up, or how far away it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// What [`Prober::watch`] returned for it.
     pub watch: WatchId,
-    /// Up, or down and why.
+    /// Up and how far away, or down and why.
     pub outcome: Outcome,
 }
 
@@ -83,21 +83,25 @@ impl Prober {
         }
     }
 
-    /// Probes a subject again and again until [`end`](Self::end), and reports when it changes from `up`.
-    pub fn watch(&mut self, subject: Subject, up: bool) -> WatchId {
+    /// Probes a subject again and again until [`end`](Self::end), and reports when it changes from `up`, or while it is
+    /// up its distance from `round_trip`.
+    pub fn watch(&mut self, subject: Subject, up: bool, round_trip: Option<Duration>) -> WatchId {
         let id = WatchId(self.next);
         self.next += 1;
         let (permits, reports) = (Arc::clone(&self.permits), self.reports.clone());
         let task = tokio::spawn(async move {
             let mut belief = Belief { up, against: 0, rise: subject.check.rise, fall: subject.check.fall };
+            let mut path = Path { told: round_trip, recent: VecDeque::new() };
             let mut next = Instant::now() + subject.check.every.mul_f64(rand::rng().random::<f64>());
             loop {
                 sleep_until(next).await;
                 next = Instant::now() + jittered(subject.check.every);
                 let outcome = probe_all(&subject, &permits).await;
-                if belief.changes(outcome.is_ok())
-                    && reports.send(Report { watch: id, outcome }).await.is_err()
-                {
+                let changed = belief.changes(outcome.is_ok());
+                let moved = outcome.as_ref().is_ok_and(|round_trip| path.changes(*round_trip));
+                let outcome = outcome.map(|round_trip| path.told.unwrap_or(round_trip));
+                let news = changed || (moved && belief.up);
+                if news && reports.send(Report { watch: id, outcome }).await.is_err() {
                     return;
                 }
             }
@@ -136,10 +140,46 @@ async fn probe_all(subject: &Subject, permits: &Semaphore) -> Outcome {
             timeout(limit, probe(&kind, address, source)).await.unwrap_or_else(|_| late())
         });
     }
+    let mut longest = Duration::ZERO;
     while let Some(outcome) = probes.join_next().await {
-        outcome.unwrap_or_else(|error| Err(format!("the probe failed: {error}")))?;
+        let round_trip = outcome.unwrap_or_else(|error| Err(format!("the probe failed: {error}")))?;
+        longest = longest.max(round_trip);
     }
-    Ok(())
+    Ok(longest)
+}
+
+/// How far away a target is: the median of recent round trips, so that a few slow ones mean nothing. What was told
+/// stands until the median leaves it clearly: else clients would be moved by noise.
+#[derive(Debug)]
+struct Path {
+    told: Option<Duration>,
+    recent: VecDeque<Duration>,
+}
+
+impl Path {
+    /// Round trips that the median is taken of.
+    const RECENT: usize = 5;
+    /// A change is clear if it is at least this part of what was told,
+    const PART: u32 = 8;
+    /// and at least this long: below it a path's length means nothing.
+    const LEAST: Duration = Duration::from_micros(500);
+
+    /// Takes a round trip in; tells whether the distance has changed clearly.
+    fn changes(&mut self, round_trip: Duration) -> bool {
+        self.recent.truncate(Self::RECENT - 1);
+        self.recent.push_front(round_trip);
+        let mut sorted: Vec<Duration> = self.recent.iter().copied().collect();
+        sorted.sort_unstable();
+        let median = sorted[sorted.len() / 2];
+        let clear = self.told.is_none_or(|told| {
+            let enough = self.recent.len() == Self::RECENT;
+            enough && median.abs_diff(told) >= Self::LEAST.max(told / Self::PART)
+        });
+        if clear {
+            self.told = Some(median);
+        }
+        clear
+    }
 }
 
 /// What is believed of a target: changes only after enough outcomes in a row against it.
@@ -220,14 +260,34 @@ mod tests {
         assert!(belief.up);
     }
 
+    #[test]
+    fn a_distance_changes_when_the_median_of_round_trips_leaves_it_clearly() {
+        let mut path = Path { told: None, recent: VecDeque::new() };
+        let mut told = |millis: &[u64]| -> Vec<Option<u128>> {
+            let take = |millis: &u64| {
+                let changed = path.changes(Duration::from_millis(*millis));
+                changed.then(|| path.told.expect("told").as_millis())
+            };
+            millis.iter().map(take).collect()
+        };
+        assert_eq!(told(&[20]), [Some(20)], "the first is told at once");
+        assert_eq!(
+            told(&[22, 21, 900, 22, 18, 900, 20]),
+            [None; 7],
+            "noise and single slow ones mean nothing"
+        );
+        assert_eq!(told(&[40, 41, 40, 40]), [None, Some(40), None, None], "three of five, with the slow one");
+        assert_eq!(told(&[10, 10, 10, 10]), [None, None, Some(10), None]);
+    }
+
     #[tokio::test]
     async fn http_probes_want_the_expected_status() {
         let (port, _tasks) = server("HTTP/1.1 503 Sorry\r\n\r\n").await;
         let error = first(http(port, None)).await.expect_err("503 is not 2xx");
         assert!(error.contains("status 503 instead of 2xx"), "{error}");
-        assert_eq!(first(http(port, Some(503))).await, Ok(()));
+        assert!(first(http(port, Some(503))).await.is_ok());
         let (port, _tasks) = server("HTTP/1.0 204\r\n\r\n").await;
-        assert_eq!(first(http(port, None)).await, Ok(()));
+        assert!(first(http(port, None)).await.is_ok());
         let (port, _tasks) = server("SSH-2.0-x\r\n").await;
         assert!(first(http(port, None)).await.is_err());
     }
@@ -236,7 +296,7 @@ mod tests {
     async fn tcp_probes_want_an_accepted_connection_on_every_address() {
         let (port, tasks) = server("").await;
         let good = subject(Probe::Tcp { port });
-        assert_eq!(first(good.clone()).await, Ok(()));
+        assert!(first(good.clone()).await.is_ok());
         let half = Subject { addresses: vec![localhost(), [127, 0, 0, 9].into()], ..good.clone() };
         assert!(first(half).await.is_err(), "nobody listens on 127.0.0.9");
         drop(tasks);
@@ -258,8 +318,9 @@ mod tests {
     async fn a_watch_reports_changes_until_it_is_ended() {
         let (mut prober, mut reports) = prober();
         let (port, tasks) = server("HTTP/1.1 200 OK\r\n\r\n").await;
-        let id = prober.watch(http(port, None), false);
-        assert_eq!(reports.recv().await, Some(Report { watch: id, outcome: Ok(()) }));
+        let id = prober.watch(http(port, None), false, None);
+        let report = reports.recv().await.expect("report");
+        assert!(report.watch == id && report.outcome.is_ok());
         drop(tasks);
         let report = reports.recv().await.expect("report");
         assert!(report.watch == id && report.outcome.is_err());

@@ -3,42 +3,47 @@
 use crate::config::Probe;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 /// Bytes of an answer that are read to find the status; a status line is shorter (RFC 9112 section 4).
 const MAX_STATUS_LINE: u64 = 1024;
 
-/// Probes `address`; `source` is where the connection comes from if it is of the same family. The error tells operators
-/// what was wrong with the target.
-pub(super) async fn probe(probe: &Probe, address: IpAddr, source: IpAddr) -> Result<(), String> {
+/// Probes `address`; `source` is where the connection comes from if it is of the same family. Gives the path's round
+/// trip: how long the connection took to be accepted. The error tells operators what was wrong with the target.
+pub(super) async fn probe(probe: &Probe, address: IpAddr, source: IpAddr) -> Result<Duration, String> {
     match probe {
         Probe::Tcp { port } => {
             let address = SocketAddr::new(address, *port);
-            connect(address, source).await.map(drop).map_err(|error| format!("{address}: {error}"))
+            let connected = connect(address, source).await.map_err(|error| format!("{address}: {error}"));
+            connected.map(|(_, round_trip)| round_trip)
         }
         Probe::Http { port, path, host, status } => {
             let address = SocketAddr::new(address, *port);
             let host = host.clone().unwrap_or_else(|| authority(address));
             let found = get(address, source, path, &host).await;
-            let found = found.map_err(|error| format!("http://{address}{path}: {error}"))?;
+            let (found, round_trip) = found.map_err(|error| format!("http://{address}{path}: {error}"))?;
             let expected = status.map_or((200..300).contains(&found), |status| status == found);
             let wanted = || status.map_or("2xx".to_owned(), |status| status.to_string());
             expected
-                .then_some(())
+                .then_some(round_trip)
                 .ok_or_else(|| format!("http://{address}{path}: status {found} instead of {}", wanted()))
         }
     }
 }
 
-async fn connect(address: SocketAddr, source: IpAddr) -> io::Result<TcpStream> {
+/// A connection, and the time until the target accepted it: a round trip, the kernel alone answers a SYN.
+async fn connect(address: SocketAddr, source: IpAddr) -> io::Result<(TcpStream, Duration)> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if source.is_ipv4() == address.is_ipv4() {
         socket.bind(SocketAddr::new(source, 0)).map_err(|error| {
             io::Error::new(error.kind(), format!("the box's management address {source}: {error}"))
         })?;
     }
-    socket.connect(address).await
+    let begun = Instant::now();
+    let stream = socket.connect(address).await?;
+    Ok((stream, begun.elapsed()))
 }
 
 /// `Host` of a URL with this address (RFC 9110 section 7.2): without the port if it is http's own.
@@ -50,9 +55,9 @@ fn authority(address: SocketAddr) -> String {
     }
 }
 
-/// Status of `GET path`.
-async fn get(address: SocketAddr, source: IpAddr, path: &str, host: &str) -> io::Result<u16> {
-    let mut stream = connect(address, source).await?;
+/// Status of `GET path`, and the connection's round trip.
+async fn get(address: SocketAddr, source: IpAddr, path: &str, host: &str) -> io::Result<(u16, Duration)> {
+    let (mut stream, round_trip) = connect(address, source).await?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: redirector\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     );
@@ -60,7 +65,7 @@ async fn get(address: SocketAddr, source: IpAddr, path: &str, host: &str) -> io:
     let mut answer = Vec::new();
     let mut limited = stream.take(MAX_STATUS_LINE);
     while !answer.contains(&b'\n') && limited.read_buf(&mut answer).await? > 0 {}
-    status(&answer).ok_or_else(|| {
+    status(&answer).map(|status| (status, round_trip)).ok_or_else(|| {
         let problem = if answer.is_empty() { "closed without an answer" } else { "the answer is not HTTP/1" };
         io::Error::new(io::ErrorKind::InvalidData, problem)
     })

@@ -90,6 +90,7 @@ mod tests {
             http_port: 8080,
             https_port: 443,
             rtsp_port: 554,
+            network: 0,
             origin: Origin::default(),
         }
     }

@@ -27,7 +27,7 @@ pub(super) fn answer(
     if vip.speaks & spoken == 0 {
         return None;
     }
-    scratch.trace = Trace { vip: vip.vip as u32, ..Trace::default() };
+    scratch.trace = Trace { vip: vip.counter as u32, ..Trace::default() };
     let asked = Asked { vip, client: Client::new(client.ip()), port: client.port() };
     let mut message = Buffer::new(bytes, len);
     let action = match kind {

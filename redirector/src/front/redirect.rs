@@ -117,7 +117,7 @@ fn decided(
 ) -> Result<Redirect, Refusal> {
     let tables = &*generation.tables;
     let vip = vip_entry(tables, vip).ok_or(Refusal::Unavailable)?;
-    trace.vip = vip.vip as u32;
+    trace.vip = vip.counter as u32;
     let url = url?;
     if vip.speaks & spoken(url.scheme) == 0 {
         return Err(Refusal::Unavailable);
@@ -192,7 +192,7 @@ fn is_captured(shared: &Shared, tables: &LiveTables, location: &Location) -> boo
 }
 
 /// Protocol bit of a scheme; none for one that no listener answers.
-fn spoken(scheme: Scheme) -> u32 {
+fn spoken(scheme: Scheme) -> u16 {
     match scheme {
         Scheme::Http => SPEAKS_HTTP,
         Scheme::Rtsp => SPEAKS_RTSP,

@@ -92,7 +92,7 @@ impl UrlError {
     /// Its reason code.
     pub fn reason(self) -> Reason {
         match self {
-            Self::TooLong | Self::Malformed => Reason::CdsrBadRequest,
+            Self::TooLong | Self::Malformed => Reason::BadUrl,
             Self::NotOurs => Reason::NotOurUrl,
             Self::Tables => Reason::PuntTable,
         }

@@ -317,7 +317,8 @@ impl Agent {
             let Some(index) = inner.watches.get(&watch).copied() else { continue };
             let fact = &mut inner.facts[index];
             match &outcome {
-                Ok(()) => info!("target {} is up", fact.name),
+                Ok(_) if fact.up => {}
+                Ok(_) => info!("target {} is up", fact.name),
                 Err(error) => warn!("target {} is down: {error}", fact.name),
             }
             fact.learn(outcome);
@@ -400,8 +401,8 @@ fn watch_all(facts: &mut [Fact], prober: &mut Prober) -> HashMap<WatchId, usize>
     let mut watches = HashMap::new();
     for (index, fact) in facts.iter_mut().enumerate() {
         if let Some(subject) = &fact.subject {
-            let up = fact.up;
-            let watch = *fact.watch.get_or_insert_with(|| prober.watch(subject.clone(), up));
+            let (up, round_trip) = (fact.up, fact.round_trip);
+            let watch = *fact.watch.get_or_insert_with(|| prober.watch(subject.clone(), up, round_trip));
             watches.insert(watch, index);
         }
     }

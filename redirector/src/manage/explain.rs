@@ -17,6 +17,7 @@ use redirector_plan::explain::{candidates, fallback_candidates};
 use redirector_plan::model::{ChooseBy, Origin, Region};
 use redirector_plan::{ipv4_word, ipv6_words};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -41,7 +42,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    fn spoken(self) -> u32 {
+    fn spoken(self) -> u16 {
         match self {
             Self::Dns => SPEAKS_DNS,
             Self::Cdsr => SPEAKS_CDSR,
@@ -49,14 +50,16 @@ impl Protocol {
             Self::Rtsp => SPEAKS_RTSP,
         }
     }
+}
 
-    fn name(self) -> &'static str {
-        match self {
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             Self::Dns => "DNS",
             Self::Cdsr => "CDSR",
             Self::Http => "HTTP",
             Self::Rtsp => "RTSP",
-        }
+        })
     }
 }
 
@@ -75,8 +78,8 @@ pub enum Wanted {
     Url {
         /// Absolute.
         url: String,
-        /// CDSR, HTTP or RTSP.
-        protocol: Protocol,
+        /// CDSR, HTTP or RTSP; by default CDSR if a VIP of the client's family speaks it, else what the scheme says.
+        protocol: Option<Protocol>,
     },
 }
 
@@ -118,6 +121,8 @@ pub struct CandidateReport {
     pub up: bool,
     /// Load factor in 1/256.
     pub factor: u16,
+    /// Measured round trip in milliseconds.
+    pub round_trip_ms: Option<f64>,
     /// What takes it out of the choice.
     pub removed: Option<String>,
 }
@@ -221,7 +226,7 @@ pub fn explain(
 ) -> Result<Explanation, String> {
     let generation = &view.generation;
     let tables = &*generation.tables;
-    let asked = Target::new(question)?;
+    let asked = Target::new(view, question)?;
     let (vip, entry) = choose_vip(view, question, &asked)?;
     let answered = match &asked {
         Target::Name(name, record_type) => {
@@ -244,7 +249,7 @@ enum Target<'q> {
 }
 
 impl<'q> Target<'q> {
-    fn new(question: &'q Question) -> Result<Self, String> {
+    fn new(view: &View, question: &'q Question) -> Result<Self, String> {
         match &question.wanted {
             Wanted::Name { name, record_type } => {
                 let default = if question.client.is_ipv4() { "A" } else { "AAAA" };
@@ -262,7 +267,12 @@ impl<'q> Target<'q> {
                 let (authority, path) = rest.split_at(end);
                 let parts =
                     Url::new(scheme, authority, path).ok_or_else(|| bad("its host or port is malformed"))?;
-                Ok(Self::Url { text: url, parts, protocol: *protocol })
+                let protocol = protocol.unwrap_or_else(|| match scheme {
+                    _ if vips(view, question, Protocol::Cdsr).next().is_some() => Protocol::Cdsr,
+                    Scheme::Http | Scheme::Https => Protocol::Http,
+                    Scheme::Rtsp => Protocol::Rtsp,
+                });
+                Ok(Self::Url { text: url, parts, protocol })
             }
         }
     }
@@ -306,25 +316,34 @@ fn choose_vip<'v>(
             return Err(format!("{client} cannot ask {address}: they are of two address families"));
         }
         if entry.speaks & protocol.spoken() == 0 {
-            return Err(format!("the VIP {address} does not speak {}", protocol.name()));
+            return Err(format!("the VIP {address} does not speak {protocol}"));
         }
         return Ok((address, entry));
     }
-    let vips = view.generation.config.network.vips.iter();
-    let addresses = vips.flat_map(|vip| {
-        let v4 = vip.ipv4.iter().copied().map(IpAddr::V4);
-        v4.chain(vip.ipv6.iter().copied().map(IpAddr::V6))
-    });
-    let able: Vec<(IpAddr, &VipEntry)> = addresses
-        .filter(|address| address.is_ipv4() == client.is_ipv4())
-        .filter_map(|address| Some((address, entry(address)?)))
-        .filter(|(_, entry)| entry.speaks & protocol.spoken() != 0)
-        .collect();
+    let able: Vec<(IpAddr, &VipEntry)> = vips(view, question, protocol).collect();
     let knows = able.iter().find(|(_, entry)| find_rule(view, entry, asked).is_some());
     knows.or(able.first()).copied().ok_or_else(|| {
         let family = if client.is_ipv4() { "IPv4" } else { "IPv6" };
-        format!("no VIP of this box has an {family} address and speaks {}", protocol.name())
+        format!("no VIP of this box has an {family} address and speaks {protocol}")
     })
+}
+
+/// VIP addresses that the client can ask by a protocol: the one that it asks, or all of its family.
+fn vips<'v>(
+    view: &'v View,
+    question: &Question,
+    protocol: Protocol,
+) -> impl Iterator<Item = (IpAddr, &'v VipEntry)> {
+    let (client, asked) = (question.client, question.vip);
+    let addresses = view.generation.config.network.vips.iter().flat_map(|vip| {
+        let v4 = vip.ipv4.iter().copied().map(IpAddr::V4);
+        v4.chain(vip.ipv6.iter().copied().map(IpAddr::V6))
+    });
+    addresses
+        .filter(move |address| address.is_ipv4() == client.is_ipv4())
+        .filter(move |address| asked.is_none_or(|asked| asked == *address))
+        .filter_map(|address| Some((address, vip_entry(&*view.generation.tables, address)?)))
+        .filter(move |(_, entry)| entry.speaks & protocol.spoken() != 0)
 }
 
 fn vip_entry<T: Tables>(tables: &T, address: IpAddr) -> Option<&VipEntry> {
@@ -349,7 +368,7 @@ fn ask(
     let mut bytes = message.to_vec();
     bytes.resize(message.len().max(dns::MAX_REPLY), 0);
     let mut scratch = Box::<Scratch>::default();
-    scratch.trace.vip = entry.vip as u32;
+    scratch.trace.vip = entry.counter as u32;
     let asked = Asked { vip: entry, client: Client::new(client), port: CLIENT_PORT };
     let mut buffer = Buffer::new(&mut bytes, message.len());
     let action = match protocol {
@@ -388,7 +407,7 @@ fn punt_reason(view: &View, bytes: Vec<u8>) -> Reason {
 
 /// Asks for a redirect.
 fn redirect<T: Tables>(tables: &T, client: IpAddr, entry: &VipEntry, url: &Url<'_>) -> Answered {
-    let mut trace = Trace { vip: entry.vip as u32, ..Trace::default() };
+    let mut trace = Trace { vip: entry.counter as u32, ..Trace::default() };
     let decided = decide_url(tables, entry, SocketAddr::new(client, CLIENT_PORT), url, FAST_ENDPOINTS);
     let (text, verdict, v6) = match decided {
         Err(error) => {
@@ -556,6 +575,7 @@ fn candidate_reports(view: &View, trace: &Trace, region: u32, v6: bool) -> Vec<C
         share: candidate.share,
         up: candidate.up,
         factor: candidate.factor,
+        round_trip_ms: candidate.round_trip.map(|micros| f64::from(micros) / 1000.0),
         removed: candidate.removed.map(|removal| removal.to_string()),
     };
     let tiers = tiers.into_iter().map(|candidate| {

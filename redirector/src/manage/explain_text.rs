@@ -14,9 +14,10 @@ impl fmt::Display for Part {
 
 impl fmt::Display for CandidateReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { target, pools, share, up, factor, removed, .. } = self;
+        let Self { target, pools, share, up, factor, round_trip_ms, removed, .. } = self;
         let state = if *up { "up" } else { "down" };
         write!(f, "{target:<20} {share:>6.2} %  {state:<4}  load factor {factor}/256")?;
+        round_trip_ms.iter().try_for_each(|millis| write!(f, "  {millis:.1} ms away"))?;
         if !pools.is_empty() {
             write!(f, "  pool {}", pools.join(", "))?;
         }
@@ -55,7 +56,7 @@ impl fmt::Display for Explanation {
             Some(part) => writeln!(f, "{what:<11}{part}"),
             None => writeln!(f, "{what:<11}none"),
         };
-        writeln!(f, "client     {} asks by {:?} for {}", self.client, self.protocol, self.asked)?;
+        writeln!(f, "client     {} asks by {} for {}", self.client, self.protocol, self.asked)?;
         writeln!(f, "vip        {}  {}", self.vip, self.vip_part)?;
         none(f, "rule", &self.rule)?;
         none(f, "service", &self.service)?;

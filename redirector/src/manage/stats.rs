@@ -27,7 +27,7 @@ pub struct Counts {
 }
 
 /// Health and load of a target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TargetReport {
     /// Its name.
     pub name: String,
@@ -35,6 +35,8 @@ pub struct TargetReport {
     pub up: bool,
     /// Load factor in 1/256.
     pub factor: u16,
+    /// Measured round trip in milliseconds.
+    pub round_trip_ms: Option<f64>,
     /// When it came up or went down, or became known: seconds since 1970.
     pub since: u64,
     /// What was wrong when it last went down.
@@ -42,7 +44,7 @@ pub struct TargetReport {
 }
 
 /// Everything that `redirector stats` tells.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
     /// Name of the box.
     pub name: String,
@@ -76,6 +78,7 @@ impl Stats {
             name: fact.name.clone(),
             up: fact.up,
             factor: fact.factor,
+            round_trip_ms: fact.round_trip.map(|round_trip| round_trip.as_secs_f64() * 1000.0),
             since: seconds(fact.since),
             last_error: fact.last_error.clone(),
         };
@@ -98,7 +101,7 @@ fn seconds(time: SystemTime) -> u64 {
 }
 
 fn named(view: &View, counters: &FastCounters) -> Counts {
-    let [services, regions, targets] = view.slots.names();
+    let [services, regions, targets, vips] = view.slots.names();
     let by_slot = |names: &BTreeMap<String, u32>, counts: &BTreeMap<u32, u64>| {
         let names: BTreeMap<u32, &String> = names.iter().map(|(name, slot)| (*slot, name)).collect();
         let name = |slot: u32| match (slot, names.get(&slot)) {
@@ -110,15 +113,12 @@ fn named(view: &View, counters: &FastCounters) -> Counts {
     };
     let reason =
         |code: u16| Reason::from_code(code).map_or_else(|| format!("code {code}"), |r| r.name().into());
-    let vips = &view.generation.config.network.vips;
-    let vip =
-        |number: u32| vips.get(number as usize).map_or_else(|| format!("vip {number}"), |v| v.name.clone());
     Counts {
         reasons: counters.reasons.iter().map(|(code, count)| (reason(*code), *count)).collect(),
         services: by_slot(services, &counters.services),
         regions: by_slot(regions, &counters.regions),
         targets: by_slot(targets, &counters.targets),
-        vips: counters.vips.iter().map(|(number, count)| (vip(*number), *count)).collect(),
+        vips: by_slot(vips, &counters.vips),
     }
 }
 
@@ -158,6 +158,7 @@ impl fmt::Display for TargetReport {
         let state = if self.up { "up" } else { "DOWN" };
         let age = now.saturating_sub(self.since);
         write!(f, "target {:<24} {state:<5} for {age} s, load factor {}/256", self.name, self.factor)?;
+        self.round_trip_ms.iter().try_for_each(|millis| write!(f, ", {millis:.1} ms away"))?;
         self.last_error.iter().try_for_each(|error| write!(f, "; last went down: {error}"))
     }
 }

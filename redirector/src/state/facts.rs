@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::feed::health::{Outcome, Subject, WatchId};
 use redirector_plan::model::TargetState;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Factor of a target that gets its full share.
 pub const FULL: u16 = 256;
@@ -17,6 +17,8 @@ pub struct Fact {
     pub up: bool,
     /// Load factor in 1/256.
     pub factor: u16,
+    /// How far away it is; `None` before it was ever reached.
+    pub round_trip: Option<Duration>,
     /// When it came up or went down, or became known.
     pub since: SystemTime,
     /// What was wrong when it last went down.
@@ -31,18 +33,24 @@ impl Fact {
     /// Nothing is known of a target yet; it is taken to be up.
     fn unknown(name: &str, subject: Option<Subject>) -> Self {
         let (name, since) = (name.to_owned(), SystemTime::now());
-        Self { name, up: true, factor: FULL, since, last_error: None, subject, watch: None }
+        Self { name, up: true, factor: FULL, round_trip: None, since, last_error: None, subject, watch: None }
     }
 
     /// Takes a change or a first outcome in.
     pub fn learn(&mut self, outcome: Outcome) {
-        (self.up, self.since) = (outcome.is_ok(), SystemTime::now());
-        self.last_error = outcome.err().or(self.last_error.take());
+        if self.up != outcome.is_ok() {
+            (self.up, self.since) = (outcome.is_ok(), SystemTime::now());
+        }
+        match outcome {
+            Ok(round_trip) => self.round_trip = Some(round_trip),
+            Err(error) => self.last_error = Some(error),
+        }
     }
 
     /// The part that decisions depend on.
     pub fn state(&self) -> TargetState {
-        TargetState { up: self.up, factor: self.factor }
+        let micros = |round_trip: Duration| u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
+        TargetState { up: self.up, factor: self.factor, round_trip: self.round_trip.map(micros) }
     }
 }
 

@@ -156,6 +156,7 @@ mod tests {
             http_port: 80,
             https_port: 443,
             rtsp_port: 554,
+            network: 0,
             origin: origin(),
         };
         let pool = |name: &str, members: std::ops::Range<usize>| Pool {
@@ -163,7 +164,13 @@ mod tests {
             members: members.map(|target| (target, 1 + target as u32 % 3)).collect(),
             origin: origin(),
         };
-        let tier = |region, pool| Tier { region, pools: vec![(pool, 1)], ttl: None, origin: origin() };
+        let tier = |region, pool| Tier {
+            region,
+            pools: vec![(pool, 1)],
+            ttl: None,
+            within: Some(5000),
+            origin: origin(),
+        };
         let fr = ["198.51.100.0/24".parse().expect("prefix")].into();
         Network {
             key: [7; 16],
@@ -185,6 +192,7 @@ mod tests {
                 choose_by: ChooseBy::Client,
                 dns: DnsAnswer::Server,
                 answers: 1,
+                policy_class: 0,
                 fallback: Vec::new(),
                 location: None,
                 origin: origin(),
@@ -235,8 +243,8 @@ mod tests {
         }
     }
 
-    const UP: TargetState = TargetState { up: true, factor: 256 };
-    const DOWN: TargetState = TargetState { up: false, factor: 256 };
+    const UP: TargetState = TargetState { up: true, factor: 256, round_trip: None };
+    const DOWN: TargetState = TargetState { up: false, factor: 256, round_trip: None };
 
     #[test]
     fn boxes_with_different_histories_answer_alike() {
@@ -245,8 +253,11 @@ mod tests {
         for _ in 0..400 {
             // Numerical Recipes' generator: any history will do, the same each time.
             chance = chance.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let state =
-                TargetState { up: chance >> 16 & 3 != 0, factor: [256, 0, 64][(chance >> 20) as usize % 3] };
+            let state = TargetState {
+                up: chance >> 16 & 3 != 0,
+                factor: [256, 0, 64][(chance >> 20) as usize % 3],
+                round_trip: [None, Some(1000), Some(30_000)][(chance >> 12) as usize % 3],
+            };
             old.change((chance >> 24) as usize % TARGETS, state).expect("room");
         }
         let fresh = Following::new(old.states.clone());

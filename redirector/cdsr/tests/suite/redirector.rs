@@ -37,6 +37,7 @@ static IMAGE: LazyLock<TableImage> = LazyLock::new(|| {
         http_port: 8080,
         https_port: 8443,
         rtsp_port: 8554,
+        network: 0,
         origin: Origin::default(),
     };
     let service = |name: &str| Service {
@@ -48,6 +49,7 @@ static IMAGE: LazyLock<TableImage> = LazyLock::new(|| {
         choose_by: ChooseBy::Client,
         dns: DnsAnswer::Server,
         answers: 1,
+        policy_class: 0,
         fallback: vec![],
         location: None,
         origin: Origin::default(),
@@ -62,7 +64,7 @@ static IMAGE: LazyLock<TableImage> = LazyLock::new(|| {
     };
     let any = [LabelRule::Free("any".into())];
     let members = (0..usize::from(TARGETS)).map(|n| (n, 1)).collect();
-    let tier = Tier { region: None, pools: vec![(0, 1)], ttl: None, origin: Origin::default() };
+    let tier = Tier { region: None, pools: vec![(0, 1)], ttl: None, within: None, origin: Origin::default() };
     let network = Network {
         key: [7; 16],
         cdns: vec!["acme".into()],

@@ -168,6 +168,7 @@ struct Answer {
     /// A rule was found: the hints mean something.
     located: bool,
     more: bool,
+    policy_class: u32,
 }
 
 /// Turns a request into its reply.
@@ -223,7 +224,9 @@ fn answer<M: Message, T: Tables, const FULL: bool>(
     let service = tables.service(number).ok_or(Stop::TABLE)?;
     trace.service = number;
     let v6 = family(work.families, asked.client.v6, service);
-    work.answer = Answer { lifetime: service.hint_lifetime, located: true, ..Answer::default() };
+    let policy_class = service.policy_class as u32;
+    work.answer =
+        Answer { lifetime: service.hint_lifetime, located: true, policy_class, ..Answer::default() };
     if service.flags & if v6 { SERVICE_HAS_IPV6 } else { SERVICE_HAS_IPV4 } == 0 {
         trace.reason = Reason::NoDataFamily;
         return Ok(());
@@ -558,8 +561,9 @@ fn write<M: Message, T: Tables>(message: &mut M, tables: &T, scratch: &mut Scrat
     done = done.and(message.append(20, hint.to_be())).and(message.append(24, (suffix << 24).to_be()));
     for index in 0..MAX_ENDPOINTS {
         if index < count {
-            let v6 = query.family != 0;
-            done = done.and_then(|()| write_endpoint(message, verdict, index, place.scheme, v6, tables));
+            let (scheme, v6, policy_class) = (place.scheme, query.family != 0, answer.policy_class);
+            let endpoint = Endpoint { index, scheme, v6, policy_class };
+            done = done.and_then(|()| write_endpoint(message, verdict, endpoint, tables));
         }
     }
     match done {
@@ -568,15 +572,24 @@ fn write<M: Message, T: Tables>(message: &mut M, tables: &T, scratch: &mut Scrat
     }
 }
 
+/// Which endpoint is written, and what the verdict does not tell of it.
+struct Endpoint {
+    index: usize,
+    scheme: u32,
+    v6: bool,
+    policy_class: u32,
+}
+
+/// The first endpoint is the choice, and what every other protocol would answer. The others are alternatives to it, all
+/// alike: when it fails, its clients spread by share or as they prefer.
 #[inline(always)]
 fn write_endpoint<M: Message, T: Tables>(
     message: &mut M,
     verdict: &Verdict,
-    index: usize,
-    scheme: u32,
-    v6: bool,
+    endpoint: Endpoint,
     tables: &T,
 ) -> Option<()> {
+    let Endpoint { index, scheme, v6, policy_class } = endpoint;
     let target = tables.target(verdict.targets[index])?;
     let at = REPLY_HEADER + index * ENDPOINT;
     let address = if v6 { target.ipv6 } else { lookup::mapped(target.ipv4) };
@@ -588,8 +601,9 @@ fn write_endpoint<M: Message, T: Tables>(
     message.append(at, address[0])?;
     message.append(at + 8, address[1])?;
     let tail = (port as u64) << 48
-        | (index as u64) << 40
+        | (index.min(1) as u64) << 40
         | (verdict.shares[index] as u64) << 32
-        | (target.network as u64) << 16;
+        | (target.network as u64) << 16
+        | (policy_class as u64) << 8;
     message.append(at + 16, tail.to_be())
 }

@@ -113,7 +113,7 @@ fn find_vip<T: Tables>(
         Some(meta) if meta.layout == LAYOUT_VERSION => match lookup::vip(tables, &meta.keys, address) {
             Some(found) => {
                 *vip = *found;
-                trace.vip = found.vip as u32;
+                trace.vip = found.counter as u32;
                 Ok(())
             }
             None => Err(exit(trace, Reason::NotVip, Exit::Pass)),

@@ -152,7 +152,7 @@ pub struct Asked<'t> {
 pub struct Trace {
     /// Why.
     pub reason: Reason,
-    /// VIP number or [`NONE`].
+    /// The VIP's counter slot, or [`NONE`].
     pub vip: u32,
     /// Service number or [`NONE`].
     pub service: u32,

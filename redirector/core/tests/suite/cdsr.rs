@@ -5,6 +5,7 @@ use redirector_core::wire::{Action, cdsr};
 use redirector_tests::invariants::{self, IMAGE, flow};
 use redirector_tests::questions::{CdsrReply, CdsrRequest, Opinion};
 use redirector_tests::slow;
+use std::net::IpAddr;
 
 const HANDLED: u8 = 0;
 const NOT_MINE: u8 = 1;
@@ -133,7 +134,7 @@ fn endpoints_are_of_the_family_wanted_and_carry_the_schemes_port() {
             let reply = ask_by(v6, &CdsrRequest { families, ..CdsrRequest::new(url) });
             assert_eq!((reply.endpoints.len(), reply.lifetime, reply.more), (4, 300, false));
             assert!(
-                reply.endpoints.iter().all(|end| end.0.is_ipv6() == want_v6 && end.1 == port),
+                reply.endpoints.iter().all(|end| end.address.is_ipv6() == want_v6 && end.port == port),
                 "{reply:?}"
             );
         }
@@ -144,6 +145,21 @@ fn endpoints_are_of_the_family_wanted_and_carry_the_schemes_port() {
         assert_eq!(reply.endpoints.len(), 2);
         let reply = ask_by(true, &CdsrRequest { families, ..CdsrRequest::new("http://four.acme.net/") });
         assert_eq!((reply.status, reply.endpoints.len()), (HANDLED, count), "{families}");
+    }
+}
+
+#[test]
+fn endpoints_tell_order_share_network_and_policy_class() {
+    let url = "http://abc.web.cdn.acme.net/";
+    let reply = ask_by(false, &CdsrRequest { max_endpoints: 8, length: 400, ..CdsrRequest::new(url) });
+    assert_eq!(reply.endpoints.len(), 2, "{reply:?}");
+    for (place, endpoint) in reply.endpoints.iter().enumerate() {
+        let IpAddr::V4(address) = endpoint.address else { panic!("{endpoint:?}") };
+        assert_eq!(endpoint.order, place.min(1) as u8, "the choice, then its alternatives");
+        assert_eq!(endpoint.network, 64_000 + u16::from(address.octets()[3]), "that of the target");
+        assert_eq!(usize::from(endpoint.policy_class), "web".len(), "that of the service");
+        // Two servers of equal weight.
+        assert!((127..=128).contains(&endpoint.share), "{endpoint:?}");
     }
 }
 

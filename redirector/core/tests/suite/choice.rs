@@ -90,7 +90,7 @@ fn client_whose_servers_fail_is_led_through_its_tier_then_the_next_then_told_to_
         let reply = without("http://abc.web.cdn.acme.net/x", &failed);
         let Some(endpoint) = reply.endpoints.first() else { break reply };
         reasons.push(reply.reason);
-        assert!(failed.insert(endpoint.0), "{} again", endpoint.0);
+        assert!(failed.insert(endpoint.address), "{} again", endpoint.address);
         if failed.len() == 8 {
             // No more fit into a request. A service with one server in this region and one for everybody.
             break without(
@@ -110,7 +110,7 @@ fn client_whose_fallback_failed_is_told_to_wait() {
     for _ in 0..2 {
         let reply = without("http://fallback.acme.net/", &failed);
         assert_eq!(reply.reason, Reason::Fallback as u16);
-        assert!(failed.insert(reply.endpoints[0].0));
+        assert!(failed.insert(reply.endpoints[0].address));
     }
     let reply = without("http://fallback.acme.net/", &failed);
     assert_eq!((reply.status, reply.reason), (2, Reason::AllExcluded as u16));
@@ -139,7 +139,8 @@ fn tables_that_contradict_themselves_never_cause_a_loop() {
             let known = slow::answer(&*IMAGE, &flow(false, cdsr::PORT), &CdsrRequest::new(url).encode());
             let known =
                 CdsrReply::read(known.expect("CDSR").reply().expect("a reply")).expect("a sound reply");
-            let servers = known.endpoints.iter().map(|endpoint| (endpoint.0, Opinion::Failed)).collect();
+            let servers =
+                known.endpoints.iter().map(|endpoint| (endpoint.address, Opinion::Failed)).collect();
             let request = CdsrRequest { servers, length: 300, ..CdsrRequest::new(url) }.encode();
             let outcome =
                 slow::answer(&image, &flow(false, cdsr::PORT), &request).expect("CDSR is spoken here");

@@ -34,6 +34,7 @@ pub(crate) fn target(n: usize) -> Target {
         http_port: 80,
         https_port: 443,
         rtsp_port: 554,
+        network: 0,
         origin: at(200 + n as u32),
     }
 }
@@ -43,7 +44,7 @@ pub(crate) fn pool(name: &str, members: &[(usize, u32)]) -> Pool {
 }
 
 pub(crate) fn tier(region: Option<usize>, pools: &[(usize, u32)]) -> Tier {
-    Tier { region, pools: pools.to_vec(), ttl: None, origin: at(400) }
+    Tier { region, pools: pools.to_vec(), ttl: None, within: None, origin: at(400) }
 }
 
 pub(crate) fn coverage(name: &str, tiers: Vec<Tier>) -> Coverage {
@@ -60,6 +61,7 @@ pub(crate) fn service(name: &str, coverage: usize) -> Service {
         choose_by: ChooseBy::Client,
         dns: DnsAnswer::Server,
         answers: 1,
+        policy_class: 0,
         fallback: vec![],
         location: None,
         origin: at(600),
