@@ -218,14 +218,18 @@ fn explain_tells_people_what_it_tells_programs() {
 #[test]
 fn questions_that_cannot_be_asked_are_refused_with_the_reason() {
     let (_dir, path) = file(CONFIGURATION);
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 8] = [
         (&["--client", "192.0.2.1", "--name", "a..b"], "no domain name"),
         (&["--client", "192.0.2.1", "--name", "a", "--type", "B"], "no record type"),
         (&["--client", "192.0.2.1", "--url", "a.web.acme.net"], "no `://`"),
         (&["--client", "192.0.2.1", "--url", "ftp://a.web.acme.net/"], "scheme"),
         (&["--client", "192.0.2.1", "--name", "a", "--vip", "198.51.100.1"], "not a VIP"),
         (&["--client", "192.0.2.1", "--name", "a", "--vip", "2001:db8:a::1"], "two address families"),
-        (&["--client", "192.0.2.1", "--url", "http://a/", "--vip", "203.0.113.2"], "does not speak CDSR"),
+        (&["--client", "192.0.2.1", "--url", "http://a/", "--vip", "203.0.113.2"], "does not speak HTTP"),
+        (
+            &["--client", "192.0.2.1", "--url", "http://a/", "--vip", "203.0.113.2", "--protocol", "cdsr"],
+            "does not speak CDSR",
+        ),
     ];
     for (question, expected) in cases {
         let args = [&["explain", "--config", text(&path)], question].concat();

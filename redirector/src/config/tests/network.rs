@@ -411,3 +411,26 @@ fn a_targets_own_name_gives_its_weight_whatever_the_order() {
         assert_eq!(config.network.pools[0].members, [(0, 1), (1, 3)], "{written}");
     }
 }
+
+#[test]
+fn distance_is_a_duration_and_wants_checked_targets() {
+    let tier = r#"{ region = "*", pools = ["fra-web"]"#;
+    let with = |within: &str| format!(r#"{{ region = "*", within = {within}, pools = ["fra-web"]"#);
+    for (within, expected) in
+        [("\"61s\"", "`61s` is out of range"), ("10", "`within` is a"), ("\"x\"", "`x` is not a duration")]
+    {
+        let found = findings(&[(tier, &with(within))]);
+        assert!(found[0].contains(expected), "{found:?}");
+    }
+    let parsed = |changes: &[(&str, &str)]| {
+        let text = changes.iter().fold(SMALL.to_owned(), |text, (old, new)| text.replacen(old, new, 1));
+        let config = parse_text(&text).unwrap_or_else(|errors| panic!("{errors:?}"));
+        let within = config.network.coverages[0].tiers.last().expect("a tier").within;
+        (within, config.warnings.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let (within, warnings) = parsed(&[(tier, &with("\"10ms\""))]);
+    assert_eq!(within, Some(10_000), "microseconds");
+    assert!(warnings.len() == 1 && warnings[0].contains("no health check"), "{warnings:?}");
+    let checked = with("\"10ms\"").replace("fra-web", "par-web");
+    assert_eq!(parsed(&[(tier, &checked)]), (Some(10_000), vec![]));
+}

@@ -49,12 +49,12 @@ fn region(network: &Network, number: usize, region: &Region) -> String {
 }
 
 fn target(target: &Target) -> String {
-    let Target { name, site, ipv4, ipv6, host, http_port, https_port, rtsp_port, .. } = target;
+    let Target { name, site, ipv4, ipv6, host, http_port, https_port, rtsp_port, network, .. } = target;
     let addresses = ipv4.iter().map(ToString::to_string).chain(ipv6.iter().map(ToString::to_string));
     let host = host.iter().map(|host| format!("host = {host:?}\n")).collect::<String>();
     format!(
         "[[target]]\nname = {name:?}\nsite = {site:?}\naddresses = {}\n{host}\
-         ports = {{ http = {http_port}, https = {https_port}, rtsp = {rtsp_port} }}\n",
+         ports = {{ http = {http_port}, https = {https_port}, rtsp = {rtsp_port} }}\nnetwork = {network}\n",
         list(addresses)
     )
 }
@@ -75,7 +75,9 @@ fn coverage(network: &Network, coverage: &Coverage) -> String {
         };
         let pools: Vec<String> = tier.pools.iter().map(share).collect();
         let ttl = tier.ttl.map(|ttl| format!(", ttl = \"{ttl}s\"")).unwrap_or_default();
-        format!("{{ region = {region:?}, pools = [{}]{ttl} }}", pools.join(", "))
+        let within =
+            tier.within.map(|micros| format!(", within = \"{}ms\"", micros / 1000)).unwrap_or_default();
+        format!("{{ region = {region:?}, pools = [{}]{ttl}{within} }}", pools.join(", "))
     };
     let tiers: Vec<String> = coverage.tiers.iter().map(tier).collect();
     format!("[[coverage]]\nname = {:?}\ntiers = [{}]\n", coverage.name, tiers.join(", "))
@@ -92,7 +94,7 @@ fn url(rule: &UrlRule) -> String {
 }
 
 fn service(network: &Network, service: &Service, urls: &[String]) -> String {
-    let Service { name, ttl, hint_lifetime, answers, location, .. } = service;
+    let Service { name, ttl, hint_lifetime, answers, policy_class, location, .. } = service;
     let choose_by = match service.choose_by {
         ChooseBy::ClientPrefix => "client-prefix",
         ChooseBy::Client => "client",
@@ -105,7 +107,7 @@ fn service(network: &Network, service: &Service, urls: &[String]) -> String {
     };
     let mut text = format!(
         "[[service]]\nname = {name:?}\ncdn = {:?}\ncoverage = {:?}\nttl = \"{ttl}s\"\nhint_lifetime = \"{hint_lifetime}s\"\n\
-         choose_by = {choose_by:?}\ndns = {dns:?}\nanswers = {answers}\nfallback = {}\nurls = {}\n",
+         choose_by = {choose_by:?}\ndns = {dns:?}\nanswers = {answers}\npolicy_class = {policy_class}\nfallback = {}\nurls = {}\n",
         network.cdns[service.cdn],
         network.coverages[service.coverage].name,
         list(service.fallback.iter().map(|target| &network.targets[*target].name)),
