@@ -102,7 +102,8 @@ fn exhausting(url: &str, opinion: Opinion, v6: bool) -> Vec<u8> {
         let request = CdsrRequest { servers: servers.clone(), length: 1400, ..CdsrRequest::new(url) };
         let outcome = slow::answer(&*IMAGE, &flow(v6, cdsr::PORT), &request.encode()).expect("CDSR");
         let reply = redirector_tests::questions::CdsrReply::read(outcome.reply().expect("a reply"));
-        let fresh: Vec<IpAddr> = reply.expect("a sound reply").endpoints.iter().map(|end| end.0).collect();
+        let fresh: Vec<IpAddr> =
+            reply.expect("a sound reply").endpoints.iter().map(|end| end.address).collect();
         let known = |address: &IpAddr| servers.iter().any(|server| server.0 == *address);
         match fresh.into_iter().find(|address| !known(address)) {
             Some(address) => servers.push((address, opinion)),

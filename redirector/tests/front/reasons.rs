@@ -54,8 +54,8 @@ async fn every_answer_by_http_has_one_reason() {
         ("HEAD /x?format=json HTTP/1.1\r\nHost: near.cdn.test\r\n\r\n", Reason::FirstTier),
         ("POST / HTTP/1.1\r\nHost: dead.cdn.test\r\nContent-Length: 0\r\n\r\n", Reason::NothingUsable),
         ("GET / HTTP/1.1\r\nHost: other.test\r\n\r\n", Reason::NotOurUrl),
-        ("GET / HTTP/1.1\r\n\r\n", Reason::CdsrBadRequest),
-        ("garbage\r\n\r\n", Reason::CdsrBadRequest),
+        ("GET / HTTP/1.1\r\n\r\n", Reason::BadUrl),
+        ("garbage\r\n\r\n", Reason::BadUrl),
         ("OPTIONS /x HTTP/1.1\r\nHost: near.cdn.test\r\n\r\n", Reason::Protocol),
         ("TRACE /x HTTP/1.1\r\nHost: near.cdn.test\r\n\r\n", Reason::Protocol),
     ] {
@@ -70,7 +70,7 @@ async fn every_answer_by_rtsp_has_one_reason() {
         ("DESCRIBE rtsp://near.cdn.test/x", Reason::FirstTier),
         ("SETUP rtsp://dead.cdn.test/x", Reason::NothingUsable),
         ("DESCRIBE rtsp://other.test/x", Reason::NotOurUrl),
-        ("DESCRIBE http://near.cdn.test/x", Reason::CdsrBadRequest),
+        ("DESCRIBE http://near.cdn.test/x", Reason::BadUrl),
         ("OPTIONS *", Reason::Protocol),
         ("PLAY rtsp://near.cdn.test/x", Reason::Protocol),
         ("DANCE rtsp://near.cdn.test/x", Reason::Protocol),
@@ -81,7 +81,7 @@ async fn every_answer_by_rtsp_has_one_reason() {
     let later = b"OPTIONS * RTSP/2.0\r\nCSeq: 1\r\n\r\n";
     assert_eq!(by_tcp(&front, front.ports.rtsp, later).await, Reason::Protocol);
     let garbage = b"garbage\r\n\r\n";
-    assert_eq!(by_tcp(&front, front.ports.rtsp, garbage).await, Reason::CdsrBadRequest);
+    assert_eq!(by_tcp(&front, front.ports.rtsp, garbage).await, Reason::BadUrl);
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn every_answer_by_datagram_has_one_reason() {
     assert_eq!(by_tcp(&front, front.ports.dns, &framed).await, Reason::FirstTier);
     let mut request = [0; 28];
     request[..4].copy_from_slice(b"CD\x01\x01");
-    assert_eq!(by_udp(&front, front.ports.cdsr, &request).await, Reason::CdsrBadRequest);
+    assert_eq!(by_udp(&front, front.ports.cdsr, &request).await, Reason::BadUrl);
     request[2] = 9;
     assert_eq!(by_udp(&front, front.ports.cdsr, &request).await, Reason::CdsrBadVersion);
 }

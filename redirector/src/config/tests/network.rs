@@ -416,9 +416,11 @@ fn a_targets_own_name_gives_its_weight_whatever_the_order() {
 fn distance_is_a_duration_and_wants_checked_targets() {
     let tier = r#"{ region = "*", pools = ["fra-web"]"#;
     let with = |within: &str| format!(r#"{{ region = "*", within = {within}, pools = ["fra-web"]"#);
-    for (within, expected) in
-        [("\"61s\"", "`61s` is out of range"), ("10", "`within` is a"), ("\"x\"", "`x` is not a duration")]
-    {
+    for (within, expected) in [
+        ("\"61s\"", "`61s` is out of range"),
+        ("10", "`within` must be a string"),
+        ("\"x\"", "`x` is not a duration"),
+    ] {
         let found = findings(&[(tier, &with(within))]);
         assert!(found[0].contains(expected), "{found:?}");
     }
