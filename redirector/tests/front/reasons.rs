@@ -95,7 +95,7 @@ async fn every_answer_by_datagram_has_one_reason() {
     assert_eq!(by_tcp(&front, front.ports.dns, &framed).await, Reason::FirstTier);
     let mut request = [0; 28];
     request[..4].copy_from_slice(b"CD\x01\x01");
-    assert_eq!(by_udp(&front, front.ports.cdsr, &request).await, Reason::BadUrl);
+    assert_eq!(by_udp(&front, front.ports.cdsr, &request).await, Reason::CdsrBadRequest);
     request[2] = 9;
     assert_eq!(by_udp(&front, front.ports.cdsr, &request).await, Reason::CdsrBadVersion);
 }
