@@ -170,8 +170,8 @@ fn arp_nd_icmp_and_tcp_reach_the_kernel() {
         let after = asker.daemon.stats().unwrap();
         let rose =
             |name| counted(&after, "fast", "reasons", name) - counted(&before, "fast", "reasons", name);
-        // The echo request, and at least the segments of a whole TCP exchange.
-        assert!(rose("punt-not-udp") >= 5, "{after}");
+        // The echo request, SYN, its acknowledgement and the query; what ends the connection may come later.
+        assert!(rose("punt-not-udp") >= 4, "{after}");
         assert!(family == Family::V6 || rose("pass-ethertype") >= 1, "{after}");
     }
 }
