@@ -16,6 +16,7 @@ mod clients;
 mod command;
 pub mod config;
 mod daemon;
+mod delay;
 mod network;
 mod servers;
 pub mod topology;
@@ -42,6 +43,7 @@ pub use ask::{AnswerPath, Asker, Protocol, Row};
 pub use clients::{Client, Curl, Dig, Probe};
 pub use command::{Cmd, quoted};
 pub use daemon::Daemon;
+pub use delay::Delay;
 pub use wait::wait_for;
 
 use topology::{Family, Node, Role, names, node, with_role};

@@ -1,8 +1,8 @@
 //! What messages of name servers say, and the system's list of name servers.
 
 use crate::wire::PORT;
-use domain::base::iana::Rcode;
 use domain::base::Message;
+use domain::base::iana::Rcode;
 use domain::rdata::{A, Aaaa, Txt};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
