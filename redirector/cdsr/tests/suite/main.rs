@@ -4,6 +4,7 @@
 mod command;
 mod common;
 mod discovery;
+mod document;
 mod properties;
 #[path = "../../../../tests/vectors/reader.rs"]
 mod reader;
