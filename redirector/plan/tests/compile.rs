@@ -7,7 +7,7 @@ use redirector_core::lookup::{Scheme, is_partial};
 use redirector_core::table::NONE;
 use redirector_core::verdict::Reason;
 use redirector_plan::compile::compile;
-use redirector_plan::image::TableKind;
+use redirector_plan::image::{TableImage, TableKind};
 use std::net::IpAddr;
 
 const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 1));
@@ -58,6 +58,55 @@ fn clients_get_their_regions_first_tier() {
     }
     let elsewhere = verdict(&image, 1, ip("10.9.9.9"), false, 4);
     assert_eq!((elsewhere.reason, elsewhere.count, elsewhere.region), (Reason::FirstTier, 4, 0));
+}
+
+/// Targets that a client gets for a name.
+fn answer(image: &TableImage, client: &str, name: &str) -> Vec<u32> {
+    let (_, entry) = dns_rule(image, VIP, name).expect("is in the zone");
+    let service = entry.expect("has a rule").value;
+    let verdict = verdict(image, service, ip(client), false, 4);
+    verdict.targets[..verdict.count as usize].to_vec()
+}
+
+/// P-8: `near` for some customers, `far` for all others of the same kind of name.
+fn graded(near: usize, far: usize) -> TableImage {
+    let mut network = small();
+    network.coverages = vec![
+        coverage("near", vec![tier(None, &[(near, 1)])]),
+        coverage("far", vec![tier(None, &[(far, 1)])]),
+    ];
+    network.services = vec![service("premium", 0), service("economy", 1)];
+    let grammars = vec![grammar("{object}.web.{gold|silver}", 0), grammar("{object}.web.{customer}", 1)];
+    network.zones = vec![zone("cdn.acme.net", grammars)];
+    network.urls.clear();
+    compiled(&network).image
+}
+
+#[test]
+fn grade_of_service_is_told_by_the_name_alone() {
+    let image = graded(0, 1);
+    for (name, targets) in [
+        ("x.web.gold.cdn.acme.net", [0, 1]),
+        ("x.WEB.Silver.cdn.acme.net", [0, 1]),
+        ("x.web.bronze.cdn.acme.net", [2, 3]),
+        ("gold.web.bronze.cdn.acme.net", [2, 3]),
+    ] {
+        for client in ["10.1.0.1", "10.9.9.9"] {
+            let mut found = answer(&image, client, name);
+            found.sort();
+            assert_eq!(found, targets, "{name} for {client}");
+        }
+    }
+}
+
+#[test]
+fn boxes_may_hold_different_policies_for_one_name() {
+    let boxes = [graded(0, 1), graded(1, 0)];
+    let of = |image| answer(image, "10.1.0.1", "x.web.gold.cdn.acme.net");
+    let [mut one, mut other] = [of(&boxes[0]), of(&boxes[1])];
+    one.sort();
+    other.sort();
+    assert_eq!([one, other], [[0, 1], [2, 3]]);
 }
 
 #[test]
