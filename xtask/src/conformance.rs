@@ -1,7 +1,8 @@
 //! `cargo xtask conformance`: what docs/conformance.md claims, checked.
 //!
 //! The document has a table row per clause: requirement ID, clause, proof. A requirement is proved when each of
-//! its clauses names at least one proof and all proofs hold.
+//! its clauses names at least one proof and all proofs hold. The tests that ARCHITECTURE.md names for the invariants
+//! have to exist, too.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,6 +21,7 @@ use crate::{
 };
 
 const DOCUMENT: &str = "docs/conformance.md";
+const INVARIANTS: &str = "ARCHITECTURE.md";
 
 /// The pages of the requirements, by the letter of their IDs, and how many each has.
 const PAGES: [(char, u32); 5] = [('P', 35), ('B', 17), ('M', 18), ('C', 37), ('A', 21)];
@@ -73,9 +75,12 @@ struct Clause {
 }
 
 pub(crate) fn run() -> Result<ExitCode> {
-    let path = project::root().join(DOCUMENT);
-    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    let clauses = parse(&text)?;
+    let read = |name| {
+        let path = project::root().join(name);
+        fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+    };
+    let clauses = parse(&read(DOCUMENT)?)?;
+    let invariants = read(INVARIANTS)?;
     check_complete(&clauses, &Id::all())?;
     check_requirements(&project::root().join(REQUIREMENTS))?;
 
@@ -83,7 +88,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     setup::ensure(&[Build, Test, Demo])?;
     let artifacts = build::all(Profile::Dev)?;
     let tests = test_list::build_and_list(&artifacts)?;
-    check_named_tests(&clauses, &tests)?;
+    check_named_tests(named_in_clauses(&clauses).chain(named_in_tables(&invariants)), &tests)?;
 
     let failed = run_proofs(&clauses, &tests, &artifacts)?;
     let proved = proved(&clauses, &failed);
@@ -158,17 +163,40 @@ fn run_proofs(clauses: &[Clause], tests: &[TestCase], artifacts: &Artifacts) -> 
     Ok(failed)
 }
 
-fn check_named_tests(clauses: &[Clause], tests: &[TestCase]) -> Result<()> {
-    let there: BTreeSet<&str> = tests.iter().map(|test| test.name.as_str()).collect();
-    let missing: Vec<String> = clauses
-        .iter()
-        .flat_map(|clause| clause.proofs.iter().map(move |proof| (clause.line, proof)))
-        .filter_map(|(line, proof)| match proof {
-            Proof::Test(name) if !there.contains(name.as_str()) => {
-                Some(format!("  {DOCUMENT}:{line}: {name}"))
-            }
-            _ => None,
+/// A test's name and where it stands.
+struct Named {
+    document: &'static str,
+    line: usize,
+    name: String,
+}
+
+fn named_in_clauses(clauses: &[Clause]) -> impl Iterator<Item = Named> {
+    let proofs =
+        clauses.iter().flat_map(|clause| clause.proofs.iter().map(move |proof| (clause.line, proof)));
+    proofs.filter_map(|(line, proof)| match proof {
+        Proof::Test(name) => Some(Named { document: DOCUMENT, line, name: name.clone() }),
+        Proof::Xtask(_) => None,
+    })
+}
+
+/// The paths in the tables of ARCHITECTURE.md: only that of the invariants has any.
+fn named_in_tables(text: &str) -> impl Iterator<Item = Named> {
+    let rows = text.lines().enumerate().filter(|(_, line)| line.starts_with('|'));
+    rows.flat_map(|(index, row)| {
+        let paths = row.split('`').skip(1).step_by(2).filter(|code| code.contains("::"));
+        paths.map(move |path| Named {
+            document: INVARIANTS,
+            line: index + 1,
+            name: test_list::canonical(path),
         })
+    })
+}
+
+fn check_named_tests(named: impl Iterator<Item = Named>, tests: &[TestCase]) -> Result<()> {
+    let there: BTreeSet<&str> = tests.iter().map(|test| test.name.as_str()).collect();
+    let missing: Vec<String> = named
+        .filter(|test| !there.contains(test.name.as_str()))
+        .map(|Named { document, line, name }| format!("  {document}:{line}: {name}"))
         .collect();
     ensure!(missing.is_empty(), "no such test (names are crate::path::test):\n{}", missing.join("\n"));
     Ok(())
@@ -310,8 +338,18 @@ mod tests {
 
     #[test]
     fn a_named_test_that_does_not_exist_is_an_error() {
-        let error = check_named_tests(&parse(TABLE).unwrap(), &[]).unwrap_err().to_string();
-        assert!(error.contains(":4: redirector_core::decide::tests::two_vips"), "{error}");
+        let clauses = parse(TABLE).unwrap();
+        let error = check_named_tests(named_in_clauses(&clauses), &[]).unwrap_err().to_string();
+        assert!(error.contains("conformance.md:4: redirector_core::decide::tests::two_vips"), "{error}");
+    }
+
+    #[test]
+    fn tests_named_for_invariants_are_those_in_tables() {
+        let text =
+            "Calls `shares::records`.\n\n| 1 | `compile` refuses | `redirector-plan::x::y` and `a::b` |\n";
+        let named: Vec<(usize, String)> =
+            named_in_tables(text).map(|named| (named.line, named.name)).collect();
+        assert_eq!(named, [(3, "redirector_plan::x::y".to_owned()), (3, "a::b".to_owned())]);
     }
 
     #[test]

@@ -28,13 +28,19 @@ impl TestCase {
             .env("CARGO_MANIFEST_DIR", &self.package_dir)
             // So that a missing capability fails the test.
             .env("CI", "true");
-        let (passed, why) = match run.read() {
-            Ok(output) => (output.contains("test result: ok. 1 passed"), output),
-            Err(error) => (false, format!("{error:#}")),
+        let line = run.to_string();
+        let (passed, why) = match run.into_inner().output() {
+            Ok(output) => {
+                // A test's panic is in what the runner prints at its end.
+                let [out, err] =
+                    [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+                (output.status.success() && out.contains("test result: ok. 1 passed"), out + &err)
+            }
+            Err(error) => (false, error.to_string()),
         };
         println!("{} {}", if passed { "pass" } else { "FAIL" }, self.name);
         if !passed {
-            println!("{why}");
+            println!("$ {line}\n{why}");
         }
         passed
     }
