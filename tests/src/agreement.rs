@@ -230,7 +230,8 @@ impl Report {
             if tally.cases < least {
                 return Some(format!("{name}: {} cases", tally.cases));
             }
-            (tally.percent() < 99.0).then(|| format!("{name}: {:.2} % answered", tally.percent()))
+            (tally.cases > 0 && tally.percent() < 99.0)
+                .then(|| format!("{name}: {:.2} % answered", tally.percent()))
         };
         self.disagreements.iter().take(5).cloned().chain(SUPPORTED.into_iter().filter_map(class)).collect()
     }

@@ -158,11 +158,10 @@ fn arp_nd_icmp_and_tcp_reach_the_kernel() {
     let asker = start(&lab);
     let neighbours = || lab.exec(ROUTER, ["ip", "neigh", "show", "dev", BOX]).run().unwrap();
     for family in Family::ALL {
-        lab.exec(ROUTER, ["ip", "neigh", "flush", "dev", BOX]).run().unwrap();
-        let own = node(BOX).own.of(family).to_string();
-        assert!(!neighbours().contains(&own), "{}", neighbours());
         let before = asker.daemon.stats().unwrap();
+        lab.exec(ROUTER, ["ip", "neigh", "flush", "dev", BOX]).run().unwrap();
         ping(&lab, family);
+        let own = node(BOX).own.of(family).to_string();
         assert!(neighbours().contains(&own), "resolved anew by ARP or ND: {}", neighbours());
         let answer =
             lab.client(CLIENT, family).dig(vip(family), &[SERVER_NAME, family.record_type(), "+tcp"]);

@@ -1,15 +1,21 @@
 //! The XDP program itself, asked through the kernel's program test-run.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+#[allow(dead_code)] // Each user takes its part.
+#[path = "../vectors/reader.rs"]
+mod reader;
+
+use reader::Vector;
 use redirector::dataplane::{BpfDataplane, Dataplane, LiveTables};
 use redirector::state::live::Live;
 use redirector::state::records::GRACE;
+use redirector_core::wire::cdsr;
 use redirector_plan::compile;
 use redirector_plan::counters::CounterSlots;
 use redirector_plan::image::TableImage;
 use redirector_plan::model::TargetState;
 use redirector_plan::reference::{Scale, reference};
-use redirector_tests::agreement::{Action, FastPath, Report, compare};
+use redirector_tests::agreement::{Action, FastPath, Report, compare, judge};
 use redirector_tests::generate::{Case, Generator};
 use redirector_tests::invariants::flow;
 use redirector_tests::questions::{DnsQuery, rr};
@@ -96,6 +102,46 @@ fn kernel_and_slow_path_agree_byte_for_byte_over_100_000_queries() {
     println!("{report}");
     assert!(report.cases() >= 100_000);
     assert_eq!(report.faults(200), Vec::<String>::new());
+}
+
+/// the network that one box must hold, in the kernel's tables, answered from as the slow path answers.
+#[test]
+fn a_network_of_full_size_is_held_and_answered_from() {
+    let Some(mut kernel) = Kernel::start() else { return };
+    let full = reference(Scale::FULL);
+    let prefixes = |v6| {
+        let all = full.regions.iter().flat_map(|region| &region.prefixes);
+        all.filter(|prefix| prefix.addr().is_ipv6() == v6).count()
+    };
+    assert!(prefixes(false) >= 1_000_000 && prefixes(true) >= 250_000);
+    assert!(full.services.len() >= 100_000 && full.targets.len() >= 10_000 && full.vips.len() >= 64);
+    let image = networks::image(&full, &vec![TargetState::default(); full.targets.len()]);
+    let report = agree(&mut kernel, &image, Generator::new(&full, &image, 7).take(20_000));
+    println!("{report}");
+    // Some classes have no case here: every service has usable servers of both families.
+    assert_eq!(report.faults(0), Vec::<String>::new());
+}
+
+/// what real clients and a resolver sent, as it was recorded. All of it is for the fast path but a question about
+/// the zone itself and one with more padding than it reads.
+#[test]
+fn kernel_and_slow_path_agree_about_recorded_queries() {
+    let Some(mut kernel) = Kernel::start() else { return };
+    let (rich, states) = networks::rich();
+    let image = networks::image(&rich, &states);
+    kernel.publish(&image);
+    for vector in Vector::all_of("tests/vectors/recorded", "") {
+        let port = if vector.get("port").is_some() { cdsr::PORT } else { slow::DNS_PORT };
+        for v6 in [false, true] {
+            let frame = flow(v6, port).frame(&vector.request());
+            let (action, after) = kernel.run(&frame);
+            let what = format!("{}, by IPv{}", vector.text("description"), if v6 { 6 } else { 4 });
+            assert_eq!(judge(&image, &frame, action, &after), Ok(()), "{what}");
+            let left = ["dig-soa", "dig-nsid-padding"].contains(&&*vector.name);
+            let expected = if left { Action::Pass } else { Action::Transmit };
+            assert_eq!(action, expected, "{what}");
+        }
+    }
 }
 
 /// A change to tables.
