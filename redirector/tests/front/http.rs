@@ -240,6 +240,7 @@ async fn the_origin_is_found_in_the_first_path_segment() {
     let front = Plan { more, ..Plan::new(fresh_address()) }.start().await;
     for (path, location) in [
         ("/www.foo.com/index.html", "http://192.0.2.10:8080/www.foo.com/index.html"),
+        ("/www.foo.com?x", "http://192.0.2.10:8080/www.foo.com?x"),
         (
             "/www.bar.org/index.html?a=/www.foo.com/",
             "http://named-1.example.net/www.bar.org/index.html?a=/www.foo.com/",
