@@ -7,8 +7,8 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
 use redirector_core::table::{
-    GroupPointer, Meta, NONE, NameBucket, Node64, Page256, Service, ShareRecord, Tables, Target, VIP_BUCKETS, VIP_SLOTS,
-    VipBucket, VipInfo, Words16, Zone,
+    GroupPointer, Meta, NONE, NameBucket, Node64, Page256, Service, ShareRecord, Tables, Target, VIP_BUCKETS,
+    VIP_SLOTS, VipBucket, VipInfo, Words16, Zone,
 };
 use redirector_core::verdict::REASON_SLOTS;
 use redirector_core::wire::Trace;
