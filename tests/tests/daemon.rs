@@ -240,6 +240,28 @@ fn a_refused_reload_tells_every_finding_and_the_answers_go_on() {
 }
 
 #[test]
+fn what_a_reload_cannot_change_is_told_until_it_is_as_before() {
+    if !require_root() {
+        return;
+    }
+    let (_server, port) = server();
+    let mut bench = Bench::new();
+    bench.configure(port, 1);
+    bench.start();
+    let written = fs::read_to_string(bench.path("box.toml")).unwrap();
+    bench.write(&written.replace("xdp = \"off\"", "xdp = \"auto\"\ninterfaces = [\"lo\"]"));
+    for _ in 0..2 {
+        assert!(bench.run(&["reload"]).status.success(), "{}", bench.log());
+        let status = bench.run(&["status"]);
+        assert_eq!(status.status.code(), Some(1), "something is not in effect");
+        assert!(said(&status).contains("restart it to change them"), "{}", said(&status));
+    }
+    bench.write(&written);
+    assert!(bench.run(&["reload"]).status.success());
+    assert!(bench.run(&["status"]).status.success());
+}
+
+#[test]
 fn explain_says_the_same_offline_from_the_file_as_the_running_box() {
     if !require_root() {
         return;

@@ -5,10 +5,13 @@
 #[path = "../vectors/reader.rs"]
 mod reader;
 
+use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
+use aya::util::nr_cpus;
 use reader::Vector;
 use redirector::dataplane::{BpfDataplane, Dataplane, LiveTables};
 use redirector::state::live::Live;
 use redirector::state::records::GRACE;
+use redirector_core::verdict::Reason;
 use redirector_core::wire::cdsr;
 use redirector_plan::compile;
 use redirector_plan::counters::CounterSlots;
@@ -20,6 +23,7 @@ use redirector_tests::generate::{Case, Generator};
 use redirector_tests::invariants::flow;
 use redirector_tests::questions::{DnsQuery, rr};
 use redirector_tests::{networks, require_root_and_bpf, slow};
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -50,7 +54,7 @@ impl Drop for Bpffs {
 /// The program in the kernel over an image's tables.
 struct Kernel {
     dataplane: BpfDataplane,
-    _bpffs: Bpffs,
+    bpffs: Bpffs,
 }
 
 impl Kernel {
@@ -59,7 +63,7 @@ impl Kernel {
         require_root_and_bpf()?;
         let bpffs = Bpffs::mount();
         let dataplane = BpfDataplane::new(&bpffs.path().join("redirector"), vec![], vec![]).unwrap();
-        Some(Self { dataplane, _bpffs: bpffs })
+        Some(Self { dataplane, bpffs })
     }
 
     fn publish(&mut self, image: &TableImage) -> Arc<LiveTables> {
@@ -272,4 +276,34 @@ fn asking_by_test_run_counts_nothing() {
         kernel.run(&case.frame);
     }
     assert_eq!(kernel.dataplane.counters().unwrap(), Default::default());
+}
+
+/// What boxes that were killed leave on the BPF file system, and what the next one does with it.
+#[test]
+fn pins_of_killed_boxes_go_and_counts_stay_only_while_their_slots_do() {
+    let Some(mut kernel) = Kernel::start() else { return };
+    let (rich, states) = networks::rich();
+    let image = networks::image(&rich, &states);
+    kernel.publish(&image);
+    let directory = kernel.bpffs.path().join("redirector");
+    let counted = MapData::from_pin(directory.join("counters/COUNT_REASON")).unwrap();
+    let mut counted: PerCpuArray<_, u64> = Map::PerCpuArray(counted).try_into().unwrap();
+    let everywhere = PerCpuValues::try_from(vec![5u64; nr_cpus().unwrap()]).unwrap();
+    counted.set(Reason::FirstTier as u32, everywhere, 0).unwrap();
+    // One of no process, as numbers go to 2^22 at most, and one of a process that runs.
+    let [killed, running] = ["tables-4194305-7", "tables-1-7"].map(|name| directory.join(name));
+    [&killed, &running].into_iter().for_each(|path| fs::create_dir(path).unwrap());
+
+    let start = || BpfDataplane::new(&directory, vec![], vec![]).unwrap();
+    let reasons = |dataplane: &BpfDataplane| dataplane.counters().unwrap().reasons;
+    let mut next = start();
+    assert!(!killed.exists() && running.exists());
+    next.publish(&image).unwrap();
+    let first_tier = Reason::FirstTier as u16;
+    assert_eq!(reasons(&next).get(&first_tier), Some(&(5 * nr_cpus().unwrap() as u64)), "counts go on");
+    drop(next);
+    let mut other = start();
+    other.drop_counters().unwrap();
+    other.publish(&image).unwrap();
+    assert_eq!(reasons(&other).get(&first_tier), None, "slots were given out anew");
 }

@@ -53,6 +53,11 @@ impl CounterRoom {
 /// Counter arrays shared by all generations, by map name.
 const COUNTERS: [&str; 5] = ["COUNT_REASON", "COUNT_VIP", "COUNT_SERVICE", "COUNT_REGION", "COUNT_TARGET"];
 
+/// Where they are pinned.
+const COUNTERS_DIR: &str = "counters";
+/// Where tables are pinned: with the number of the process behind it, and of the instance.
+const TABLES_DIR: &str = "tables-";
+
 /// One loaded instance of the program.
 struct Instance {
     /// Owns the program and its maps.
@@ -96,6 +101,7 @@ impl BpfDataplane {
         }
         fs::create_dir_all(directory)
             .map_err(|err| told(format!("{} (a mounted bpf file system?)", directory.display()), err))?;
+        unpin_dead(directory);
         let mode = Mode::Off("no tables published yet".to_owned());
         Ok(Self {
             directory: directory.to_owned(),
@@ -119,6 +125,18 @@ impl BpfDataplane {
         loaded(&current.live)?.fd().map(Some).map_err(|err| told("the XDP program", chain(&err)))
     }
 
+    /// Begins to count from 0 at the next publication, if nothing was published yet.
+    ///
+    /// # Errors
+    /// If the counters of before stay pinned.
+    pub fn drop_counters(&self) -> io::Result<()> {
+        let counters = self.directory.join(COUNTERS_DIR);
+        match fs::remove_dir_all(&counters) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => Err(told(counters.display(), err)),
+            _ => Ok(()),
+        }
+    }
+
     fn loader<'a>(&'a self, image: &TableImage, pins: &Path) -> EbpfLoader<'a> {
         let mut loader = EbpfLoader::new();
         for kind in TableKind::ALL {
@@ -134,7 +152,7 @@ impl BpfDataplane {
     /// Loads two instances over the same fresh tables: one to attach, one for test runs.
     fn load(&self, image: &TableImage, pins: &Path) -> io::Result<(Instance, LiveTables)> {
         fs::create_dir_all(pins).map_err(|err| told(pins.display(), err))?;
-        let counters = self.directory.join("counters");
+        let counters = self.directory.join(COUNTERS_DIR);
         fs::create_dir_all(&counters).map_err(|err| told(counters.display(), err))?;
         let mut loader = self.loader(image, pins);
         for name in COUNTERS {
@@ -200,7 +218,7 @@ fn attach_one(live: &mut Ebpf, interface: &str, modes: &[XdpMode]) -> io::Result
 impl Dataplane for BpfDataplane {
     fn publish(&mut self, image: &TableImage) -> io::Result<Arc<LiveTables>> {
         self.instances += 1;
-        let pins = self.directory.join(format!("tables-{}-{}", std::process::id(), self.instances));
+        let pins = self.directory.join(format!("{TABLES_DIR}{}-{}", std::process::id(), self.instances));
         let result = self.load(image, &pins).and_then(|(mut instance, tables)| {
             self.attach(&mut instance)?;
             Ok((instance, tables))
@@ -291,6 +309,19 @@ fn program(ebpf: &mut Ebpf) -> io::Result<&mut Xdp> {
         .ok_or_else(|| io::Error::other("the object lacks the program"))?
         .try_into()
         .map_err(|err| told("the object's program", chain(&err)))
+}
+
+/// Removes the pins of boxes that were killed: no process of their number is there, or it is this one.
+fn unpin_dead(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(TABLES_DIR)?.split_once('-'));
+        let Some(owner) = owner.and_then(|(number, _)| number.parse::<u32>().ok()) else { continue };
+        if owner == std::process::id() || !Path::new("/proc").join(owner.to_string()).exists() {
+            unpin(&entry.path());
+        }
+    }
 }
 
 /// Removes a generation's pins; its maps live on while a program or mapping holds them.

@@ -12,13 +12,15 @@ use std::sync::Arc;
 const PINS: &str = "/sys/fs/bpf/redirector";
 
 /// Publishes the first image by the fast path that `[box] xdp` asks for; `no_xdp` overrides it with none. `auto` takes
-/// what can be had: [`Dataplane::mode`] tells what that is, and why.
+/// what can be had: [`Dataplane::mode`] tells what that is, and why. `new_slots` says that counter slots were given out
+/// anew: what is counted on the BPF file system has other names, and is dropped.
 ///
 /// # Errors
 /// If `native` or `generic` is asked for and cannot be had, or there is no memory for the tables.
 pub fn start(
     settings: &BoxSettings,
     no_xdp: bool,
+    new_slots: bool,
     image: &TableImage,
 ) -> io::Result<(Box<dyn Dataplane>, Arc<LiveTables>)> {
     let hooks: &[Hook] = match settings.xdp {
@@ -28,8 +30,14 @@ pub fn start(
         XdpMode::Native => &[Hook::Driver],
         XdpMode::Generic => &[Hook::Skb],
     };
-    let attached = BpfDataplane::new(Path::new(PINS), settings.interfaces.clone(), hooks.to_vec())
-        .and_then(|mut dataplane| dataplane.publish(image).map(|tables| (dataplane, tables)));
+    let attached = BpfDataplane::new(Path::new(PINS), settings.interfaces.clone(), hooks.to_vec()).and_then(
+        |mut dataplane| {
+            if new_slots {
+                dataplane.drop_counters()?;
+            }
+            dataplane.publish(image).map(|tables| (dataplane, tables))
+        },
+    );
     match attached {
         Ok((dataplane, tables)) => Ok((Box::new(dataplane), tables)),
         Err(error) if settings.xdp == XdpMode::Auto => sockets_alone(&error.to_string(), image),

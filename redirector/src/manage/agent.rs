@@ -4,7 +4,7 @@
 //! the generation ([`crate::state::live`]). Whatever fails, the last good generation goes on.
 
 use super::view::View;
-use crate::config::{self, Config, ConfigErrors};
+use crate::config::{self, BoxSettings, Config, ConfigErrors};
 use crate::dataplane::{self, Dataplane, Mode, TestRun};
 use crate::feed::health::{Prober, Report, WatchId};
 use crate::front::{BindError, Front, Ports, Shared};
@@ -73,6 +73,8 @@ impl LoadError {
 #[derive(Debug)]
 pub struct Agent {
     options: Options,
+    /// What the fast path was started with.
+    started: BoxSettings,
     disk: StateDir,
     current: Current,
     /// What the sockets share, counters among it.
@@ -129,6 +131,7 @@ impl Agent {
             Ok(config) => prepare(config, &[], false, &prober, slots.clone(), number).await,
             Err(refused) => Err(refused),
         };
+        let new_slots = last.is_none();
         let (prepared, failure) = match (prepared, last) {
             (Ok(prepared), _) => (prepared, None),
             (Err(refused), None) => return Err(refused),
@@ -140,7 +143,7 @@ impl Agent {
                 (prepare(last.config(), &[], false, &prober, slots, number).await?, Some(refused))
             }
         };
-        let agent = Arc::new(Self::publish_first(options, disk, prober, prepared)?);
+        let agent = Arc::new(Self::publish_first(options, disk, prober, prepared, new_slots)?);
         let (front, unbound) = Front::start(Arc::clone(&agent.shared)).await;
         *agent.front.lock().await = Some(front);
         if let Some(refused) = &failure {
@@ -159,18 +162,21 @@ impl Agent {
         disk: StateDir,
         mut prober: Prober,
         prepared: Prepared,
+        new_slots: bool,
     ) -> Result<Self, LoadError> {
         let Prepared { config, compiled, slots, mut facts } = prepared;
-        let (dataplane, tables) = dataplane::start(&config.box_, options.no_xdp, &compiled.image)?;
+        let (dataplane, tables) = dataplane::start(&config.box_, options.no_xdp, new_slots, &compiled.image)?;
         let live = Live::new(&compiled, &tables);
         let refused = config.refused.iter().map(ToString::to_string).collect();
         let watches = watch_all(&mut facts, &mut prober);
+        let started = config.box_.clone();
         let generation = Generation::new(config, compiled, tables);
         announce(&generation, &dataplane.mode());
         let inner = Inner { dataplane, prober, slots, facts, watches, live, refused };
         let current = Arc::new(ArcSwap::from_pointee(generation));
         Ok(Self {
             options,
+            started,
             disk,
             shared: Shared::new(Arc::clone(&current), Ports::default()),
             current,
@@ -275,6 +281,7 @@ impl Agent {
             inner.prober.end(watch);
         }
         inner.refused = config.refused.iter().map(ToString::to_string).collect();
+        inner.refused.extend(waits_for_start(&self.started, &config.box_));
         (inner.slots, inner.facts, inner.live) = (slots, facts, live);
         let generation = Arc::new(Generation::new(config, compiled, tables));
         announce(&generation, &inner.dataplane.mode());
@@ -446,6 +453,17 @@ fn prepare(
         });
         compiling.await.map_err(io::Error::other)?.map_err(LoadError::Compile)
     }
+}
+
+/// What of a new configuration's `[box]` the running box cannot take in.
+fn waits_for_start(running: &BoxSettings, written: &BoxSettings) -> Option<String> {
+    let same = (running.xdp, &running.interfaces) == (written.xdp, &written.interfaces);
+    let finding =
+        "[box]: `xdp` and `interfaces` are as they were when the box started; restart it to change them";
+    (!same).then(|| {
+        warn!("{finding}");
+        finding.to_owned()
+    })
 }
 
 fn announce(generation: &Generation, mode: &Mode) {
