@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::{
+    fs,
     net::{IpAddr, SocketAddr, UdpSocket},
-    os::fd::AsRawFd as _,
+    os::{fd::AsRawFd as _, unix::fs::PermissionsExt as _},
+    path::Path,
     time::Duration,
 };
 
@@ -29,11 +31,17 @@ const LIMIT: Duration = Duration::from_secs(20);
 const CLIENT: &str = "c-fr";
 const SERVER: &str = "s-fr";
 
-/// A box whose clients in France are sent to the server there.
+/// A box with its fast path.
 fn start(lab: &Lab) -> Asker<'_> {
-    let daemon = Daemon::start(lab, BOX, &program("redirector"), &configuration(BOX), &[]).unwrap();
-    let asker = Asker { lab, daemon, cdsr: program("cdsr") };
+    let asker = start_as(lab, &program("redirector"), &configuration(BOX));
     assert_ne!(asker.daemon.stats().unwrap()["xdp"], "off", "{}", asker.daemon.log());
+    asker
+}
+
+/// A box whose clients in France are sent to the server there.
+fn start_as<'l>(lab: &'l Lab, redirector: &Path, configuration: &str) -> Asker<'l> {
+    let daemon = Daemon::start(lab, BOX, redirector, configuration, &[]).unwrap();
+    let asker = Asker { lab, daemon, cdsr: program("cdsr") };
     for family in Family::ALL {
         let near = [node(SERVER).own.of(family)];
         wait_for("answers", LIMIT, || (asker.dns(node(CLIENT), family).ok()? == near).then_some(()))
@@ -239,5 +247,31 @@ fn explain_tells_what_clients_get_and_that_both_paths_agree() {
                 assert_eq!(told["reason"], "first-tier");
             }
         }
+    }
+}
+
+/// where the XDP program may not be loaded or cannot be attached, the box answers by sockets and says why; a
+/// configuration that insists on it is refused.
+#[test]
+fn a_box_that_cannot_have_xdp_answers_by_sockets_and_says_why() {
+    let Some(lab) = require_lab() else { return };
+    let redirector = program("redirector");
+    let weak = lab.dir().join("weak-redirector");
+    let script = "#!/bin/sh\nexec setpriv --bounding-set=-bpf,-perfmon,-net_admin,-sys_admin";
+    fs::write(&weak, format!("{script} {} \"$@\"\n", redirector.display())).unwrap();
+    fs::set_permissions(&weak, fs::Permissions::from_mode(0o755)).unwrap();
+    let good = configuration(BOX);
+    let elsewhere = good.replace("interfaces = [\"eth0\"]", "interfaces = [\"eth9\"]");
+    for (redirector, configuration, why) in [(&redirector, &elsewhere, "eth9"), (&weak, &good, "permitted")] {
+        let asker = start_as(&lab, redirector, configuration);
+        let stats = asker.daemon.stats().unwrap();
+        assert_eq!(stats["xdp"], "off", "{stats}");
+        assert!(stats["xdp_reason"].as_str().unwrap().contains(why), "{stats}");
+        assert!(counted(&stats, "slow", "reasons", "first-tier") >= 1, "{stats}");
+        assert!(asker.daemon.log().contains(why), "{}", asker.daemon.log());
+        asker.daemon.stop().unwrap();
+        let insisting = configuration.replace("interfaces", "xdp = \"native\"\ninterfaces");
+        let error = Daemon::start(&lab, BOX, redirector, &insisting, &[]).unwrap_err().to_string();
+        assert!(error.contains(why) && error.contains("xdp = \"auto\""), "{error}");
     }
 }
