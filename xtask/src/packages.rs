@@ -36,8 +36,18 @@ pub(crate) const BPF_LINT: &[&str] = &["rust-web-clippy"];
 /// rustfmt and clippy for a cargo that came from Debian.
 pub(crate) const LINT: &[&str] = &["rustfmt-web", "rust-web-clippy"];
 
-/// What the tests drive: network namespaces and other people's clients.
-pub(crate) const TEST: &[&str] = &["iproute2", "ethtool", "bind9-dnsutils", "knot-dnsutils", "curl"];
+/// What the tests drive: network namespaces, and other people's clients and resolvers.
+pub(crate) const TEST: &[&str] = &[
+    "iproute2",
+    "ethtool",
+    "iputils-ping",
+    "bind9-dnsutils",
+    "knot-dnsutils",
+    "unbound",
+    "knot-resolver",
+    "curl",
+    "gstreamer1.0-tools",
+];
 
 /// The servers and players of the lab, which the demo shows and the tests use, too.
 pub(crate) const DEMO: &[&str] = &[
