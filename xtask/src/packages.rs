@@ -36,7 +36,7 @@ pub(crate) const BPF_LINT: &[&str] = &["rust-web-clippy"];
 /// rustfmt and clippy for a cargo that came from Debian.
 pub(crate) const LINT: &[&str] = &["rustfmt-web", "rust-web-clippy"];
 
-/// What the tests drive: network namespaces, and other people's clients and resolvers.
+/// What the tests drive: network namespaces, and other people's clients, resolvers and routing daemons.
 pub(crate) const TEST: &[&str] = &[
     "iproute2",
     "ethtool",
@@ -47,6 +47,7 @@ pub(crate) const TEST: &[&str] = &[
     "knot-resolver",
     "curl",
     "gstreamer1.0-tools",
+    "bird2",
 ];
 
 /// The servers and players of the lab, which the demo shows and the tests use, too.
