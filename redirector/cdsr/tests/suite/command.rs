@@ -1,7 +1,7 @@
 //! The command `cdsr resolve`: what it prints and how it ends.
 
 use crate::common::dns::NameServer;
-use crate::common::{Mock, ReplyBuilder, SERVER_1, SERVER_2, Send, ip, server_list};
+use crate::common::{Mock, ReplyBuilder, SERVER_1, SERVER_2, Send, ip, own, server_list};
 use assert_cmd::cargo::cargo_bin_cmd;
 use serde_json::Value;
 use std::fs;
@@ -172,9 +172,9 @@ fn options_reach_the_request() {
 
 #[test]
 fn discovery_needs_no_server_option() {
-    let mock = Mock::at("127.0.0.51:2554", |_, q| vec![Send::Reply(two_servers(q).encode())]);
+    let mock = Mock::at(&format!("{}:2554", own(51)), |_, q| vec![Send::Reply(two_servers(q).encode())]);
     let dns = NameServer::new(
-        &[("any.cdn.example", "127.0.0.51"), ("plain.example", "127.0.0.52")],
+        &[("any.cdn.example", &own(51)), ("plain.example", &own(52))],
         &[("_cdsr.any.cdn.example", "v=cdsr1")],
         false,
     );
@@ -183,13 +183,15 @@ fn discovery_needs_no_server_option() {
     assert_eq!((found.code, found.json()["learned"].as_str()), (0, Some("txt-record")));
     let plain = resolve(&["http://plain.example/", "--dns", &server]);
     assert_eq!((plain.code, plain.out.as_str()), (6, ""));
-    assert!(plain.err.ends_with("cdsr: the URL's own protocol can be used at 127.0.0.52\n"), "{}", plain.err);
+    let legacy = format!("cdsr: the URL's own protocol can be used at {}\n", own(52));
+    assert!(plain.err.ends_with(&legacy), "{}", plain.err);
     let unknown = resolve(&["http://unknown.example/", "--dns", &server, "--json"]);
     assert_eq!((unknown.code, unknown.json()["outcome"].as_str()), (9, Some("no-address")));
     let folder = tempfile::tempdir().expect("a folder");
     let list = folder.path().join("prefixes");
-    fs::write(&list, "127.0.0.50/31\n").expect("a list");
-    let listed = resolve(&["rtsp://127.0.0.51/x", "--prefixes", list.to_str().expect("text"), "--json"]);
+    fs::write(&list, format!("{}/31\n", own(50))).expect("a list");
+    let listed =
+        resolve(&[&format!("rtsp://{}/x", own(51)), "--prefixes", list.to_str().expect("text"), "--json"]);
     assert_eq!((listed.code, listed.json()["learned"].as_str()), (0, Some("prefix-list")));
     assert_eq!(mock.requests().len(), 2);
 }

@@ -1,7 +1,7 @@
 //! How the stub finds out which addresses speak CDSR (section 11 of the protocol).
 
 use crate::common::dns::NameServer;
-use crate::common::{Mock, ReplyBuilder, SERVER_1, Send};
+use crate::common::{Mock, ReplyBuilder, SERVER_1, Send, own};
 use cdsr::{Config, Error, Families, Learned, PrefixList, Stub};
 use std::fs;
 use std::net::IpAddr;
@@ -117,22 +117,22 @@ fn silent_address_does_not_keep_the_next_from_answering() {
 
 #[test]
 fn listed_literal_is_asked_without_dns() {
-    let mock = Mock::at("127.0.0.41:2554", handled);
+    let mock = Mock::at(&format!("{}:2554", own(41)), handled);
     let folder = tempfile::tempdir().expect("a folder");
     let list = folder.path().join("prefixes");
-    fs::write(&list, "# lab\n127.0.0.40/31 # two of them\n").expect("a list");
+    fs::write(&list, format!("# lab\n{}/31 # two of them\n", own(40))).expect("a list");
     let config = Config { prefixes: Some(list), ..Config::default() };
     let stub = Stub::new(config).expect("a stub");
-    let resolution = stub.resolve("http://127.0.0.41/x").expect("a resolution");
+    let resolution = stub.resolve(&format!("http://{}/x", own(41))).expect("a resolution");
     assert_eq!((resolution.learned(), resolution.redirector()), (Learned::PrefixList, mock.address));
-    let error = stub.resolve("http://127.0.0.42/x").expect_err("not listed");
-    let wanted = ["127.0.0.42".parse::<IpAddr>().expect("an address")];
+    let error = stub.resolve(&format!("http://{}/x", own(42))).expect_err("not listed");
+    let wanted = [own(42).parse::<IpAddr>().expect("an address")];
     assert_eq!(error.legacy_addresses(), Some(wanted.as_slice()));
 }
 
 #[test]
 fn prefix_list_is_followed_and_a_bad_one_is_not() {
-    let _mock = Mock::at("127.0.0.43:2554", |_, q| {
+    let _mock = Mock::at(&format!("{}:2554", own(43)), |_, q| {
         let reply = ReplyBuilder { value: 0, ..ReplyBuilder::handled(q, &[SERVER_1]) };
         vec![Send::Reply(reply.encode())]
     });
@@ -141,10 +141,10 @@ fn prefix_list_is_followed_and_a_bad_one_is_not() {
     fs::write(&list, "192.0.2.0/24\n").expect("a list");
     let config = Config { prefixes: Some(list.clone()), ..Config::default() };
     let stub = Stub::new(config).expect("a stub");
-    let url = "http://127.0.0.43/x";
+    let url = &format!("http://{}/x", own(43));
     assert!(matches!(stub.resolve(url), Err(Error::NotCdsr { .. })));
 
-    fs::write(&list, "192.0.2.0/24\n127.0.0.43\n").expect("a list");
+    fs::write(&list, format!("192.0.2.0/24\n{}\n", own(43))).expect("a list");
     poll("the new list", || stub.resolve(url).is_ok());
 
     fs::write(&list, "192.0.2.0/24\n127.0.0.0/99\n\n").expect("a list");

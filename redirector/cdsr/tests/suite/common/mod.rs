@@ -13,6 +13,13 @@ pub(crate) const SERVER_1: &str = "192.0.2.10:8554";
 pub(crate) const SERVER_2: &str = "192.0.2.11:8554";
 pub(crate) const SERVER_3: &str = "198.51.100.10:554";
 
+/// A loopback address by its last number, in a network of this process's own: the protocol's port is the same for all
+/// that run these tests on a machine.
+pub(crate) fn own(number: u8) -> String {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    format!("127.{}.{low}.{number}", 1 + high % 63)
+}
+
 /// A reply in the making; section 7 of the protocol.
 #[derive(Debug, Clone)]
 pub(crate) struct ReplyBuilder {
