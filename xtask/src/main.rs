@@ -5,6 +5,7 @@ mod build;
 mod cmd;
 mod conformance;
 mod demo;
+mod fuzz;
 mod lab;
 mod lint;
 mod load;
@@ -45,6 +46,8 @@ enum Command {
     Lint,
     /// Build and run all tests; those that need root run if this is root.
     Test(test::TestArgs),
+    /// Feed parsers whatever a fuzzer makes up.
+    Fuzz(fuzz::FuzzArgs),
     /// Measure what the program costs a packet (as root).
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -69,6 +72,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Lab(command) => return lab::run(&command),
         Command::Lint => lint::run()?,
         Command::Test(args) => return test::run(&args),
+        Command::Fuzz(args) => return fuzz::run(&args),
         Command::Bench(command) => bench::run(&command)?,
         Command::Conformance => return conformance::run(),
     }

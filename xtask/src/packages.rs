@@ -17,6 +17,9 @@ use crate::{
 /// A C compiler to link with: some crates on the way to the XDP program's linker want one.
 pub(crate) const BUILD: &[&str] = &["gcc", "libc6-dev"];
 
+/// A C++ compiler, for libFuzzer.
+pub(crate) const FUZZ: &[&str] = &["g++"];
+
 /// Debian's Rust compiler with the source of `core`, the LLVM that it and bpf-linker share, what that LLVM is
 /// linked with.
 pub(crate) const BPF: &[&str] = &[

@@ -16,6 +16,7 @@ const LLVM: u32 = 22;
 const NIGHTLY: &str = "nightly-2026-05-19";
 
 const CARGO_DENY: &str = "cargo-deny@0.20.2";
+const CARGO_FUZZ: &str = "cargo-fuzz@0.13.2";
 
 #[derive(Args)]
 pub(crate) struct SetupArgs {
@@ -34,6 +35,8 @@ pub(crate) enum Purpose {
     Test,
     /// Servers and players of the lab.
     Demo,
+    /// Fuzzing.
+    Fuzz,
 }
 
 pub(crate) fn run(args: &SetupArgs) -> Result<()> {
@@ -59,6 +62,7 @@ pub(crate) fn ensure(purposes: &[Purpose]) -> Result<()> {
             Purpose::Lint => lint(),
             Purpose::Test => packages::install(packages::TEST),
             Purpose::Demo => packages::install(packages::DEMO),
+            Purpose::Fuzz => fuzz(),
         }
         .with_context(|| format!("setup for {purpose:?}"))?;
     }
@@ -128,7 +132,19 @@ fn lint() -> Result<()> {
     if !has("deny") {
         cargo_install(CARGO_DENY).run()?;
     }
-    Ok(())
+    cpp()
+}
+
+fn fuzz() -> Result<()> {
+    if !Cmd::cargo().args(["fuzz", "--version"]).succeeds() {
+        cargo_install(CARGO_FUZZ).run()?;
+    }
+    cpp()
+}
+
+/// libFuzzer is compiled with the fuzz targets.
+fn cpp() -> Result<()> {
+    if cmd::find_program("c++").is_some() { Ok(()) } else { packages::install(packages::FUZZ) }
 }
 
 /// The tools' build folder is kept apart from the project's, and for the next tool.

@@ -76,6 +76,52 @@ pub(crate) fn has_compiler() -> bool {
     candidates().iter().any(|rustc| usable(rustc).is_ok())
 }
 
+/// A compiler for fuzz targets. It counts what they reach by options that are for nightly compilers otherwise.
+#[derive(Debug)]
+pub(crate) struct FuzzCompiler {
+    pub(crate) rustc: PathBuf,
+    /// Whether the address sanitizer's runtime came with it: Debian's has none.
+    pub(crate) finds_bad_addresses: bool,
+}
+
+impl FuzzCompiler {
+    /// Makes a cargo command use this compiler.
+    pub(crate) fn configure(&self, cargo: Cmd) -> Cmd {
+        cargo
+            .env("RUSTC", &self.rustc)
+            .env("RUSTC_BOOTSTRAP", "1")
+            // It would become part of the targets, and have them compiled anew.
+            .env_remove("REDIRECTOR_BPF_OBJECT")
+            .env_remove("RUSTFLAGS")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+    }
+}
+
+/// The first compiler that is new enough and has the address sanitizer, else the first that is new enough.
+///
+/// # Errors
+/// If there is none.
+pub(crate) fn for_fuzzing() -> Result<FuzzCompiler> {
+    // The one that cargo uses by itself comes last: it need not be made for what only nightly compilers offer.
+    let known = candidates().into_iter().chain([PathBuf::from("rustc")]);
+    let mut compilers: Vec<FuzzCompiler> = known
+        .filter(|rustc| new_enough(rustc).is_ok())
+        .map(|rustc| FuzzCompiler { finds_bad_addresses: has_sanitizer(&rustc), rustc })
+        .collect();
+    // Stable: of equals, the first stays first.
+    compilers.sort_by_key(|compiler| !compiler.finds_bad_addresses);
+    compilers
+        .into_iter()
+        .next()
+        .ok_or_else(|| anyhow!("no Rust compiler is new enough: run `cargo xtask setup`"))
+}
+
+fn has_sanitizer(rustc: &Path) -> bool {
+    let Ok(folder) = Cmd::new(rustc).args(["--print", "target-libdir"]).read() else { return false };
+    let files = fs::read_dir(folder.trim()).into_iter().flatten().flatten();
+    files.into_iter().any(|file| file.file_name().to_string_lossy().ends_with("_rt.asan.a"))
+}
+
 fn linker() -> Option<PathBuf> {
     cmd::find_program("bpf-linker")
 }
@@ -91,11 +137,16 @@ fn candidates() -> Vec<PathBuf> {
     debian.into_iter().chain(nightlies).collect()
 }
 
-/// Whether `rustc` is new enough and has the source of `core`.
-fn usable(rustc: &Path) -> Result<()> {
+fn new_enough(rustc: &Path) -> Result<()> {
     let version = Cmd::new(rustc).arg("--version").read()?;
     let needed = env!("CARGO_PKG_RUST_VERSION");
     ensure!(minor_version(&version) >= minor_version(needed), "{} is older than {needed}", version.trim());
+    Ok(())
+}
+
+/// Whether `rustc` is new enough and has the source of `core`.
+fn usable(rustc: &Path) -> Result<()> {
+    new_enough(rustc)?;
     let sysroot = Cmd::new(rustc).args(["--print", "sysroot"]).read()?;
     let core = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core/Cargo.toml");
     ensure!(core.is_file(), "lacks the source of core (rust-src)");

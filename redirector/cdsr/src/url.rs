@@ -8,9 +8,15 @@ use std::str::FromStr;
 
 /// Longest scheme and longest host: both are located by one-byte fields of the request header.
 const MAX_PART: usize = 255;
+/// Longest part of a host name between its dots (RFC 1035 section 2.3.4).
+const MAX_LABEL: usize = 63;
 
-/// An absolute URL in the form that CDSR carries: printable ASCII, no userinfo, no fragment, scheme and host in
-/// lower case, 8 to 1024 bytes.
+/// Ports that need not be written.
+const DEFAULT_PORTS: [(&str, u16); 3] = [("http", 80), ("https", 443), ("rtsp", 554)];
+
+/// An absolute URL in the form that CDSR carries: printable ASCII, no userinfo, no fragment, 8 to 1024 bytes. It is
+/// written as the URL's own protocol asks for it, since redirectors compare letter by letter: scheme and host in lower
+/// case, no port that is the scheme's own, and no HTTP URL without a path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Url {
     text: String,
@@ -45,7 +51,7 @@ impl Url {
         bare.parse().map_or(Host::Name(text), Host::Address)
     }
 
-    /// Scheme, host and port as written: `rtsp://any.cdn.acme.net:8554`.
+    /// Scheme, host and port: `rtsp://any.cdn.acme.net:8554`.
     pub fn origin(&self) -> &str {
         &self.text[..self.authority_end]
     }
@@ -53,6 +59,26 @@ impl Url {
     /// Where the host stands in [`as_str`](Self::as_str).
     pub fn host_range(&self) -> Range<usize> {
         self.host.clone()
+    }
+}
+
+impl Url {
+    /// The normal form of a URL that was checked (RFC 3986 section 6.2.3).
+    fn canonical(text: &str, host: Range<usize>, authority_end: usize) -> Self {
+        let (authority, path) = text.split_at(authority_end);
+        let mut url = authority[..host.end].to_ascii_lowercase();
+        let scheme = &url[..host.start - "://".len()];
+        let http = matches!(scheme, "http" | "https");
+        let default = DEFAULT_PORTS.iter().find(|(known, _)| *known == scheme).map(|(_, port)| *port);
+        let port = authority[host.end..].strip_prefix(':').and_then(|port| port.parse::<u16>().ok());
+        if let Some(port) = port.filter(|port| Some(*port) != default) {
+            url += &format!(":{port}");
+        }
+        let authority_end = url.len();
+        if http && !path.starts_with('/') {
+            url.push('/');
+        }
+        Self { text: url + path, host, authority_end }
     }
 }
 
@@ -76,15 +102,12 @@ impl FromStr for Url {
         if let Some((at, found)) = text.char_indices().find(|(_, c)| !('\x21'..='\x7e').contains(c)) {
             return Err(UrlError::Character { at, found });
         }
-        if text.len() > MAX_URL {
-            return Err(UrlError::TooLong(text.len()));
+        let url = Self::canonical(text, host, authority_end);
+        match url.text.len() {
+            MIN_URL..=MAX_URL => Ok(url),
+            len if len > MAX_URL => Err(UrlError::TooLong(len)),
+            len => Err(UrlError::TooShort(len)),
         }
-        if text.len() < MIN_URL {
-            return Err(UrlError::TooShort(text.len()));
-        }
-        let mut text = text.to_owned();
-        text[..host.end].make_ascii_lowercase();
-        Ok(Self { text, host, authority_end })
     }
 }
 
@@ -148,6 +171,10 @@ fn check_name(host: &str, at: usize) -> Result<(), UrlError> {
     if let Some((i, found)) = host.char_indices().find(|(_, c)| !allowed(*c)) {
         return Err(UrlError::HostCharacter { at: at + i, found });
     }
+    let mut labels = host.strip_suffix('.').unwrap_or(host).split('.');
+    if let Some(label) = labels.find(|label| !(1..=MAX_LABEL).contains(&label.len())) {
+        return Err(UrlError::HostLabel(label.to_owned()));
+    }
     // `1.2.3` or `300.1.1.1` would be resolved as a name, or as something else, depending on the system.
     let numeric = host.rsplit('.').find(|label| !label.is_empty()).unwrap_or("");
     if numeric.bytes().all(|b| b.is_ascii_digit()) && host.parse::<Ipv4Addr>().is_err() {
@@ -177,6 +204,8 @@ pub enum UrlError {
         /// The character.
         found: char,
     },
+    /// Between two dots of the host there is nothing, or more than 63 bytes.
+    HostLabel(String),
     /// Looks like an IPv4 address and is none.
     Ipv4Literal(String),
     /// An IPv6 literal that is malformed or lacks its brackets.
@@ -217,6 +246,12 @@ impl fmt::Display for UrlError {
                     "{found:?} at byte {at} cannot stand in a host; letters, digits, '-', '_' and '.' can"
                 )
             }
+            Self::HostLabel(label) if label.is_empty() => {
+                write!(f, "the host has nothing between two dots; write one dot between its parts")
+            }
+            Self::HostLabel(label) => {
+                write!(f, "{label:?} in the host has {} bytes; {MAX_LABEL} is the most", label.len())
+            }
             Self::Ipv4Literal(host) => {
                 write!(f, "{host:?} is not an IPv4 address; write four numbers from 0 to 255")
             }
@@ -250,10 +285,10 @@ mod tests {
     fn host_is_located_with_and_without_port_and_path() {
         for (text, host, origin) in [
             ("rtsp://any.cdn.acme.net/news.rm", "any.cdn.acme.net", "rtsp://any.cdn.acme.net"),
-            ("http://a.example:8080?x=1", "a.example", "http://a.example:8080"),
-            ("http://a.example:/x", "a.example", "http://a.example:"),
-            ("http://[2001:db8::1]:80/x", "[2001:db8::1]", "http://[2001:db8::1]:80"),
-            ("https://192.0.2.1", "192.0.2.1", "https://192.0.2.1"),
+            ("http://a.example:8080/?x=1", "a.example", "http://a.example:8080"),
+            ("http://[2001:db8::1]:81/x", "[2001:db8::1]", "http://[2001:db8::1]:81"),
+            ("https://192.0.2.1/", "192.0.2.1", "https://192.0.2.1"),
+            ("rtsp://a.example", "a.example", "rtsp://a.example"),
         ] {
             let url: Url = text.parse().expect(text);
             assert_eq!((url.as_str(), url.host_str(), url.origin()), (text, host, origin));
@@ -264,6 +299,25 @@ mod tests {
     fn scheme_and_host_are_lowered_and_the_path_is_not() {
         let url: Url = "HTTP://Any.CDN.example/Path?Q".parse().expect("a URL");
         assert_eq!(url.as_str(), "http://any.cdn.example/Path?Q");
+    }
+
+    #[test]
+    fn a_url_is_written_as_its_own_protocol_asks_for_it() {
+        for (text, written) in [
+            ("http://a.example:80/x", "http://a.example/x"),
+            ("HTTPS://a.example:0443/x", "https://a.example/x"),
+            ("rtsp://a.example:554/x", "rtsp://a.example/x"),
+            ("rtsp://a.example:554", "rtsp://a.example"),
+            ("http://a.example:/x", "http://a.example/x"),
+            ("http://a.example:443/x", "http://a.example:443/x"),
+            ("http://[::1]:08080", "http://[::1]:8080/"),
+            ("http://a.example", "http://a.example/"),
+            ("https://a.example?x", "https://a.example/?x"),
+            ("other://a.example:80?x", "other://a.example:80?x"),
+        ] {
+            let url: Url = text.parse().expect(text);
+            assert_eq!((url.as_str(), url.as_str().parse()), (written, Ok(url.clone())));
+        }
     }
 
     #[test]
@@ -296,6 +350,12 @@ mod tests {
         assert_eq!(error("http://[::1]x/"), UrlError::Ipv6Literal("[::1]x".into()));
         assert_eq!(error("http://2001:db8::1/"), UrlError::Ipv6Literal("2001:db8::1".into()));
         assert_eq!(error("http://300.1.1.1/"), UrlError::Ipv4Literal("300.1.1.1".into()));
+        for empty in ["http://a..example/", "http://.example/", "http://./", "http://a.example../"] {
+            assert_eq!(error(empty), UrlError::HostLabel(String::new()));
+        }
+        let label = "a".repeat(64);
+        assert_eq!(error(&format!("http://{label}.example/")), UrlError::HostLabel(label.clone()));
+        assert!(format!("http://{}.example./", &label[1..]).parse::<Url>().is_ok());
         assert_eq!(error("http://a.example/é"), UrlError::Character { at: 17, found: 'é' });
         assert_eq!(error("http://bücher.example/"), UrlError::HostCharacter { at: 8, found: 'ü' });
         assert_eq!(error("http://a b/"), UrlError::HostCharacter { at: 8, found: ' ' });
@@ -308,9 +368,9 @@ mod tests {
         assert!(longest.parse::<Url>().is_ok());
         assert_eq!(error(&format!("{longest}x")), UrlError::TooLong(MAX_URL + 1));
         assert!("http://a".parse::<Url>().is_ok());
-        let host = "h".repeat(256);
+        let host = "h.".repeat(128);
         assert_eq!(error(&format!("http://{host}/")), UrlError::HostTooLong(256));
-        assert!(format!("http://{}/", &host[1..]).parse::<Url>().is_ok());
+        assert!(format!("http://{}/", &host[..255]).parse::<Url>().is_ok());
         assert_eq!(error(&format!("{}://a/", "s".repeat(253))), UrlError::SchemeTooLong(253));
         assert!(format!("{}://a/", "s".repeat(252)).parse::<Url>().is_ok());
     }

@@ -21,7 +21,7 @@ impl Source {
     pub(super) fn new(name: &str, text: String) -> Arc<Self> {
         let text: Arc<str> = text.into();
         let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        let shown = NamedSource::new(name, Arc::clone(&text));
+        let shown = NamedSource::new(name, harmless(&text).into());
         Arc::new(Self { name: name.to_owned(), text, shown, line_starts })
     }
 
@@ -35,6 +35,28 @@ impl Source {
         let before = self.text.get(self.line_starts[line - 1]..offset).unwrap_or_default();
         Origin { file: self.name.clone(), line: count(line), column: count(before.chars().count() + 1) }
     }
+}
+
+/// A text in which nothing but line ends and tabs can move a terminal's cursor or worse, byte for byte in its place.
+fn harmless(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' | '\t' => c,
+        '\r' => ' ',
+        // The others above ASCII have two bytes.
+        c if c.is_control() && c.is_ascii() => '?',
+        c if c.is_control() => '¿',
+        c => c,
+    };
+    text.chars().map(shown).collect()
+}
+
+/// A line of text with control characters escaped: what is quoted from files goes to terminals and logs.
+fn escaped(line: String) -> String {
+    if !line.contains(char::is_control) {
+        return line;
+    }
+    let escape = |c: char| if c.is_control() { c.escape_debug().collect() } else { String::from(c) };
+    line.chars().map(escape).collect()
 }
 
 /// The text of a file; `Err` says where it is not text.
@@ -88,6 +110,7 @@ impl ConfigError {
         help: Option<String>,
     ) -> Self {
         let origin = source.origin(span.start);
+        let (message, help) = (escaped(message), help.map(escaped));
         Self { severity, origin, message, help, service: None, place: Some((Arc::clone(source), span)) }
     }
 

@@ -45,14 +45,14 @@ impl Answer {
     /// There is no such section.
     pub fn addresses(&self) -> io::Result<Vec<IpAddr>> {
         let records = self.0.answer().map_err(io::Error::other)?;
-        let v6 = records.limit_to::<Aaaa>().flatten().map(|r| IpAddr::V6(r.data().addr()));
-        let v4 = records.limit_to::<A>().flatten().map(|r| IpAddr::V4(r.data().addr()));
+        let v6 = records.limit_to_in::<Aaaa>().flatten().map(|r| IpAddr::V6(r.data().addr()));
+        let v4 = records.limit_to_in::<A>().flatten().map(|r| IpAddr::V4(r.data().addr()));
         Ok(v6.chain(v4).collect())
     }
 
     /// The port of the first usable CDSR attribute, and how long it holds.
     pub fn attribute(&self) -> Option<(u16, Duration)> {
-        self.0.answer().ok()?.limit_to::<Txt<_>>().flatten().find_map(|record| {
+        self.0.answer().ok()?.limit_to_in::<Txt<_>>().flatten().find_map(|record| {
             let port = attribute(&record.data().text::<Vec<u8>>())?;
             Some((port, Duration::from_secs(u64::from(record.ttl().as_secs()))))
         })
