@@ -80,7 +80,11 @@ fn of_every_targets_seeds_a_fifth_is_taken_by_its_parser() {
     for target in TARGETS {
         let seeds = seeds::kept(target.name).expect("a corpus");
         let taken = seeds.iter().filter(|(_, seed)| (target.takes)(seed)).count();
-        println!("{}: {taken} of {}", target.name, seeds.len());
-        assert!(taken > 0 && taken * 5 >= seeds.len(), "{}: {taken} of {}", target.name, seeds.len());
+        let figures = format!("{}: {taken} of {}", target.name, seeds.len());
+        println!("{figures}");
+        assert!(
+            taken > 0 && taken * 5 >= seeds.len(),
+            "{figures}; is it time for `cargo xtask fuzz --seeds`?"
+        );
     }
 }
