@@ -4,6 +4,7 @@
 //! memory mappings before the program is attached.
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
 use redirector_core::table::{
@@ -40,6 +41,9 @@ tables! {
 #[map]
 static VIPS: Array<VipBucket> = Array::with_max_entries(VIP_BUCKETS, BPF_F_MMAPABLE);
 
+/// Until when this program answers: nanoseconds of the monotonic clock, put off by the daemon while it is well.
+#[map]
+static ALIVE: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 static ROOM: PerCpuArray<Room> = PerCpuArray::with_max_entries(1, 0);
 #[map]
@@ -65,6 +69,13 @@ pub fn room() -> Option<&'static mut Room> {
 pub struct Maps;
 
 impl Tables for Maps {
+    #[inline(always)]
+    fn are_stale(&self) -> bool {
+        // SAFETY: userspace writes the value by a syscall, which stores it whole.
+        let end = ALIVE.get_ptr(0).map_or(0, |end| unsafe { core::ptr::read_volatile(end) });
+        // SAFETY: reads a clock.
+        unsafe { bpf_ktime_get_coarse_ns() > end }
+    }
     #[inline(always)]
     fn meta(&self) -> Option<&Meta> {
         META.get(0)

@@ -62,7 +62,7 @@ impl Kernel {
     fn start() -> Option<Self> {
         require_root_and_bpf()?;
         let bpffs = Bpffs::mount();
-        let dataplane = BpfDataplane::new(&bpffs.path().join("redirector"), vec![], vec![]).unwrap();
+        let dataplane = BpfDataplane::new(&bpffs.path().join("redirector"), vec![], vec![], None).unwrap();
         Some(Self { dataplane, bpffs })
     }
 
@@ -294,7 +294,7 @@ fn pins_of_killed_boxes_go_and_counts_stay_only_while_their_slots_do() {
     let [killed, running] = ["tables-4194305-7", "tables-1-7"].map(|name| directory.join(name));
     [&killed, &running].into_iter().for_each(|path| fs::create_dir(path).unwrap());
 
-    let start = || BpfDataplane::new(&directory, vec![], vec![]).unwrap();
+    let start = || BpfDataplane::new(&directory, vec![], vec![], None).unwrap();
     let reasons = |dataplane: &BpfDataplane| dataplane.counters().unwrap().reasons;
     let mut next = start();
     assert!(!killed.exists() && running.exists());

@@ -4,7 +4,6 @@
 use std::{
     collections::HashSet,
     net::{IpAddr, SocketAddr, UdpSocket},
-    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -12,10 +11,13 @@ use redirector_tests::{
     lab::{
         Asker, Daemon, Lab, Protocol,
         config::{SERVER_NAME, VIP_NAME, configuration},
+        during,
         topology::{BOX, Family, RTSP_PORT, Role, WEB_PORT, node, with_role},
         wait_for,
     },
-    program, require_lab,
+    program,
+    questions::{DnsQuery, rr},
+    require_lab,
 };
 
 const MOVE_LIMIT: Duration = Duration::from_secs(20);
@@ -71,58 +73,6 @@ fn without_xdp_the_same_clients_get_the_same_servers_and_the_box_says_so() {
     expect_all(&asker, |client| if client == "c-fr" { "s-fr" } else { "s-de" });
 }
 
-/// A query for [`SERVER_NAME`] of type A.
-fn query(id: u16) -> Vec<u8> {
-    let mut message = id.to_be_bytes().to_vec();
-    message.extend([0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-    for label in SERVER_NAME.split('.') {
-        message.push(label.len() as u8);
-        message.extend(label.as_bytes());
-    }
-    message.extend([0, 0, 1, 0, 1]);
-    message
-}
-
-/// What a run of queries saw, one after another.
-#[derive(Debug, Default)]
-struct Run {
-    sent: u32,
-    lost: u32,
-    /// Address and TTL answered, and when the query for them was sent.
-    answers: Vec<((IpAddr, u32), Instant)>,
-}
-
-/// Asks from a client until told to stop, a new query as soon as the last is answered.
-fn ask_until(lab: &Lab, vip: SocketAddr, stop: &AtomicBool) -> Run {
-    lab.within("c-fr", || {
-        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-        let mut run = Run::default();
-        while !stop.load(Ordering::Relaxed) {
-            let sent = Instant::now();
-            let id = run.sent as u16;
-            socket.send_to(&query(id), vip).unwrap();
-            run.sent += 1;
-            let mut reply = [0; 512];
-            match socket.recv(&mut reply) {
-                Ok(length) => {
-                    assert_eq!(reply[..2], id.to_be_bytes(), "an answer to another query");
-                    assert_eq!(reply[3] & 15, 0, "RCODE of {:?}", &reply[..length]);
-                    // The only record is the last: TTL, length and address.
-                    let [.., t0, t1, t2, t3, 0, 4, a, b, c, d] = reply[..length] else {
-                        panic!("{:?}", &reply[..length])
-                    };
-                    let answer = (IpAddr::from([a, b, c, d]), u32::from_be_bytes([t0, t1, t2, t3]));
-                    run.answers.push((answer, sent));
-                }
-                Err(_) => run.lost += 1,
-            }
-        }
-        run
-    })
-    .unwrap()
-}
-
 #[test]
 fn reload_under_traffic_loses_nothing_and_no_old_answer_follows_the_acknowledgement() {
     let Some(lab) = require_lab() else { return };
@@ -136,19 +86,11 @@ fn reload_under_traffic_loses_nothing_and_no_old_answer_follows_the_acknowledgem
     let new = new.replace("dns = \"server\"", "dns = \"server\"\nttl = \"7s\"");
     let answers = [("s-fr", 0), ("s-deep", 7)].map(|(server, ttl)| (node(server).own.of(Family::V4), ttl));
 
-    let stop = AtomicBool::new(false);
-    let control = std::thread::scope(|scope| {
-        let run = scope.spawn(|| ask_until(&lab, vip, &stop));
-        std::thread::sleep(Duration::from_secs(2));
-        stop.store(true, Ordering::Relaxed);
-        run.join().unwrap()
-    });
+    let (control, ()) = during(&lab, vip, || std::thread::sleep(Duration::from_secs(2))).unwrap();
     assert_eq!(control.lost, 0, "the harness itself loses answers: {} of {}", control.lost, control.sent);
 
-    stop.store(false, Ordering::Relaxed);
     let mut acknowledged = Vec::new();
-    let run = std::thread::scope(|scope| {
-        let run = scope.spawn(|| ask_until(&lab, vip, &stop));
+    let reloads = || {
         for round in 0..6 {
             std::thread::sleep(Duration::from_millis(300));
             asker.daemon.write_configuration(if round % 2 == 0 { &new } else { &old }).unwrap();
@@ -157,9 +99,8 @@ fn reload_under_traffic_loses_nothing_and_no_old_answer_follows_the_acknowledgem
             acknowledged.push((started, Instant::now(), answers[1 - round % 2]));
         }
         std::thread::sleep(Duration::from_millis(300));
-        stop.store(true, Ordering::Relaxed);
-        run.join().unwrap()
-    });
+    };
+    let (run, ()) = during(&lab, vip, reloads).unwrap();
     assert_eq!(run.lost, 0, "{} of {} lost", run.lost, run.sent);
     assert!(run.sent > 200, "only {} queries", run.sent);
     let seen: HashSet<(IpAddr, u32)> = run.answers.iter().map(|(answer, _)| *answer).collect();
@@ -217,7 +158,7 @@ fn throw_garbage(vip: IpAddr) {
     use std::io::{Read as _, Write as _};
     let any: SocketAddr = if vip.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().unwrap();
     let socket = UdpSocket::bind(any).unwrap();
-    let good = query(7);
+    let good = DnsQuery { id: 7, ..DnsQuery::new(SERVER_NAME, rr::A) }.encode();
     for port in [53, 2554] {
         for length in 0..good.len() {
             socket.send_to(&good[..length], (vip, port)).unwrap();

@@ -367,6 +367,11 @@ pod!(
 
 /// The tables of one generation. Every method answers `None` beyond a table's end.
 pub trait Tables {
+    /// Nobody has kept these tables up to date for too long: they must not be answered from.
+    #[inline(always)]
+    fn are_stale(&self) -> bool {
+        false
+    }
     /// The generation's constants.
     fn meta(&self) -> Option<&Meta>;
     /// Bucket of the VIP table.

@@ -119,6 +119,8 @@ reasons! {
     PuntLayout = 52, "punt-layout";
     /// A write failed after the reply was begun: cannot happen, so it is counted.
     Internal = 53, "internal";
+    /// The daemon has not been heard of for longer than the configured age.
+    PuntStale = 54, "punt-stale";
 }
 
 /// Slots of the reason counters.
@@ -134,7 +136,7 @@ impl Reason {
     #[inline(always)]
     pub fn is_punt(self) -> bool {
         let code = self as u16;
-        code >= Self::PuntShort as u16 && code <= Self::PuntLayout as u16
+        (code >= Self::PuntShort as u16 && code <= Self::PuntLayout as u16) || code == Self::PuntStale as u16
     }
 }
 

@@ -1,5 +1,6 @@
 //! Commands that talk to a running box by its control socket.
 
+use crate::dataplane;
 use crate::manage::control::{Request, Response};
 use crate::manage::stats::Stats;
 use anyhow::{Context as _, Result, bail};
@@ -55,6 +56,14 @@ pub(super) fn status(socket: &Path) -> Result<ExitCode> {
     println!("{state}, generation {}", status["generation"]);
     not_in_effect(&status);
     Ok(if state == "ready" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+pub(super) fn detach(socket: &Path) -> Result<ExitCode> {
+    if UnixStream::connect(socket).is_ok() {
+        bail!("a box is running, and would attach its program again: end it first");
+    }
+    dataplane::detach().context("the fast path stays attached")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn weight(socket: &Path, target: String, factor: u16) -> Result<ExitCode> {

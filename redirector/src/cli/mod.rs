@@ -63,6 +63,8 @@ enum Command {
     },
     /// Shows whether a box is ready, and what of its configuration is not in effect. Exit status 1: something is not.
     Status(SocketArgs),
+    /// Detaches the fast path that a box has left answering when it ended.
+    Detach(SocketArgs),
     /// Sets the load factor of a target, at once and until the next reload or restart.
     ///
     /// The target gets that part of its configured share; 0 gives it no new clients. Only clients that must move do.
@@ -121,6 +123,7 @@ pub fn main() -> ExitCode {
         Command::Explain { source, question, json } => explain::explain(&source, question, json),
         Command::Dump { source, all } => explain::dump(&source, all),
         Command::Status(args) => client::status(&args.socket),
+        Command::Detach(args) => client::detach(&args.socket),
         Command::Weight { socket, target, factor } => client::weight(&socket.socket, target, factor),
     };
     done.unwrap_or_else(|error| {

@@ -5,9 +5,11 @@ use super::index::{Index, read_named, written_name};
 use super::names;
 use super::read::{Place, Section, Text, Value};
 use super::suggest;
+use super::units;
 use redirector_plan::model::{Speaks, Target, Vip};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 /// An address that packets can be sent to.
 fn address(text: &Text<'_>) -> Option<IpAddr> {
@@ -76,14 +78,19 @@ pub struct BoxSettings {
     pub interfaces: Vec<String>,
     /// How it is attached.
     pub xdp: XdpMode,
+    /// How long the fast path goes on answering when the daemon has ended or hangs.
+    pub max_age: Duration,
 }
+
+/// Unless written: long enough for a restart or an upgrade, short enough that nobody answers from the past.
+const MAX_AGE: Duration = Duration::from_secs(60);
 
 /// Longest interface name that Linux takes (IFNAMSIZ without the final zero).
 const INTERFACE_LENGTH: usize = 15;
 
 /// Reads `[box]`.
 pub(super) fn read_box(root: &Section<'_>) -> Option<BoxSettings> {
-    const KEYS: &[&str] = &["name", "management", "interfaces", "xdp"];
+    const KEYS: &[&str] = &["name", "management", "interfaces", "xdp", "max_age"];
     let section = root.table("box", KEYS, "`name`, `management` and `interfaces`")?;
     let name = section.require("name", "\"fra1-r1\"").and_then(|value| value.word("\"fra1-r1\""));
     let management =
@@ -107,11 +114,16 @@ pub(super) fn read_box(root: &Section<'_>) -> Option<BoxSettings> {
             section.require("interfaces", "[\"eth1\"], or xdp = \"off\"").and_then(|value| interfaces(&value))
         }
     };
+    let max_age = match section.get("max_age") {
+        None => Some(MAX_AGE),
+        Some(value) => units::duration(&value, Duration::from_secs(3)..=Duration::from_secs(86_400)),
+    };
     Some(BoxSettings {
         name: name?.text.to_owned(),
         management: management?,
         interfaces: interfaces?,
         xdp: xdp?,
+        max_age: max_age?,
     })
 }
 

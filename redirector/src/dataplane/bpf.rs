@@ -1,8 +1,9 @@
 //! The XDP program and its maps: loaded anew for every generation, and put in place of the one before in one step.
 
+use super::hooks::Hooks;
 use super::{Dataplane, FastCounters, LiveTables, Memory, Mode, TestRun};
-use aya::maps::{Map, MapData, PerCpuArray};
-use aya::programs::xdp::{XdpLinkId, XdpMode};
+use aya::maps::{Array, Map, MapData, PerCpuArray};
+use aya::programs::xdp::XdpMode;
 use aya::programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use redirector_core::table::VIP_SLOTS;
@@ -13,6 +14,7 @@ use std::fmt::Display;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use std::{fs, io};
 
 /// The program that this build carries; empty if it was built without.
@@ -53,8 +55,12 @@ impl CounterRoom {
 /// Counter arrays shared by all generations, by map name.
 const COUNTERS: [&str; 5] = ["COUNT_REASON", "COUNT_VIP", "COUNT_SERVICE", "COUNT_REGION", "COUNT_TARGET"];
 
+/// Until when the program answers, shared like the counters: nanoseconds of the monotonic clock.
+const ALIVE: &str = "ALIVE";
 /// Where they are pinned.
 const COUNTERS_DIR: &str = "counters";
+/// Where links are pinned.
+const LINKS_DIR: &str = "links";
 /// Where tables are pinned: with the number of the process behind it, and of the instance.
 const TABLES_DIR: &str = "tables-";
 
@@ -64,21 +70,18 @@ struct Instance {
     live: Ebpf,
     /// The same tables with counters of its own, for test runs: asking counts nothing.
     shadow: Ebpf,
-    links: Vec<XdpLinkId>,
-    /// Where its tables are pinned.
-    pins: PathBuf,
 }
 
 /// Tables in BPF maps, answered from by XDP on some interfaces.
 pub struct BpfDataplane {
     directory: PathBuf,
-    interfaces: Vec<String>,
-    modes: Vec<XdpMode>,
+    hooks: Hooks,
+    /// How long the program goes on answering when nobody tends it; `None`: for ever.
+    max_age: Option<Duration>,
     room: CounterRoom,
     /// Slots that some generation used: no others are read.
     used: CounterRoom,
     current: Option<Instance>,
-    mode: Mode,
     instances: u64,
 }
 
@@ -89,11 +92,17 @@ impl BpfDataplane {
     }
 
     /// Prepares `directory`, which must lie on a BPF file system. `modes` are tried in order when attaching. Nothing
-    /// is attached before the first image is published. Without interfaces only test runs are possible.
+    /// is attached before the first image is published. Without interfaces only test runs are possible. The program
+    /// stays attached when the value is dropped, and goes on answering for `max_age` after it was last tended.
     ///
     /// # Errors
     /// Without a program in this build, or if the directory cannot be made.
-    pub fn new(directory: &Path, interfaces: Vec<String>, modes: Vec<XdpMode>) -> io::Result<Self> {
+    pub fn new(
+        directory: &Path,
+        interfaces: Vec<String>,
+        modes: Vec<XdpMode>,
+        max_age: Option<Duration>,
+    ) -> io::Result<Self> {
         if !Self::is_built_in() {
             return Err(io::Error::other(
                 "this build carries no XDP program: build with `cargo xtask build`",
@@ -102,15 +111,13 @@ impl BpfDataplane {
         fs::create_dir_all(directory)
             .map_err(|err| told(format!("{} (a mounted bpf file system?)", directory.display()), err))?;
         unpin_dead(directory);
-        let mode = Mode::Off("no tables published yet".to_owned());
         Ok(Self {
             directory: directory.to_owned(),
-            interfaces,
-            modes,
+            hooks: Hooks::new(directory.join(LINKS_DIR), interfaces, modes),
+            max_age,
             room: CounterRoom::default(),
             used: CounterRoom { services: 1, regions: 1, targets: 1 },
             current: None,
-            mode,
             instances: 0,
         })
     }
@@ -130,11 +137,22 @@ impl BpfDataplane {
     /// # Errors
     /// If the counters of before stay pinned.
     pub fn drop_counters(&self) -> io::Result<()> {
-        let counters = self.directory.join(COUNTERS_DIR);
-        match fs::remove_dir_all(&counters) {
-            Err(err) if err.kind() != io::ErrorKind::NotFound => Err(told(counters.display(), err)),
-            _ => Ok(()),
+        for name in COUNTERS {
+            let path = self.directory.join(COUNTERS_DIR).join(name);
+            match fs::remove_file(&path) {
+                Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(told(path.display(), err)),
+                _ => {}
+            }
         }
+        Ok(())
+    }
+
+    /// Detaches every program that a box with this directory attached, running or not.
+    ///
+    /// # Errors
+    /// Which pin stays.
+    pub fn detach_all(directory: &Path) -> io::Result<()> {
+        Hooks::detach_all(&directory.join(LINKS_DIR))
     }
 
     fn loader<'a>(&'a self, image: &TableImage, pins: &Path) -> EbpfLoader<'a> {
@@ -143,6 +161,7 @@ impl BpfDataplane {
             loader.map_max_entries(kind.name(), image.len(*kind) as u32);
             loader.map_pin_path(kind.name(), pins.join(kind.name()));
         }
+        loader.map_pin_path(ALIVE, self.directory.join(COUNTERS_DIR).join(ALIVE));
         loader.map_max_entries("COUNT_SERVICE", self.room.services);
         loader.map_max_entries("COUNT_REGION", self.room.regions);
         loader.map_max_entries("COUNT_TARGET", self.room.targets);
@@ -154,6 +173,7 @@ impl BpfDataplane {
         fs::create_dir_all(pins).map_err(|err| told(pins.display(), err))?;
         let counters = self.directory.join(COUNTERS_DIR);
         fs::create_dir_all(&counters).map_err(|err| told(counters.display(), err))?;
+        self.drop_unfitting()?;
         let mut loader = self.loader(image, pins);
         for name in COUNTERS {
             loader.map_pin_path(name, counters.join(name));
@@ -172,73 +192,69 @@ impl BpfDataplane {
                 .load()
                 .map_err(|err| told("the kernel refused the XDP program", chain(&err)))?;
         }
-        Ok((Instance { live, shadow, links: Vec::new(), pins: pins.to_owned() }, tables))
+        Ok((Instance { live, shadow }, tables))
     }
 
-    /// Puts the instance in place of the current one on every interface, or attaches it.
-    fn attach(&mut self, instance: &mut Instance) -> io::Result<()> {
-        if let Some(old) = &mut self.current {
-            for link in old.links.drain(..) {
-                let link = program(&mut old.live)?
-                    .take_link(link)
-                    .map_err(|err| told("taking the link", chain(&err)))?;
-                let link = program(&mut instance.live)?
-                    .attach_to_link(link)
-                    .map_err(|err| told("replacing the XDP program", chain(&err)))?;
-                instance.links.push(link);
+    /// Lets the program go on for `max_age` from now.
+    fn keep_alive(&self, live: &mut Ebpf) -> io::Result<()> {
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
+        let end = self.max_age.and_then(|age| Duration::from(now).checked_add(age));
+        let end = end.map_or(u64::MAX, |end| u64::try_from(end.as_nanos()).unwrap_or(u64::MAX));
+        let map = live.map_mut(ALIVE).ok_or_else(|| io::Error::other("the program lacks the map ALIVE"))?;
+        let mut alive: Array<&mut MapData, u64> = map.try_into().map_err(|err| told(ALIVE, chain(&err)))?;
+        alive.set(0, end, 0).map_err(|err| told(ALIVE, chain(&err)))
+    }
+
+    /// Takes away what earlier versions shared under these names, if it has another shape.
+    fn drop_unfitting(&self) -> io::Result<()> {
+        let lengths = [REASON_SLOTS, VIP_SLOTS, self.room.services, self.room.regions, self.room.targets];
+        for (name, length) in COUNTERS.into_iter().zip(lengths) {
+            let path = self.directory.join(COUNTERS_DIR).join(name);
+            let Ok(map) = MapData::from_pin(&path) else { continue };
+            let info = map.info().map_err(|err| told(path.display(), chain(&err)))?;
+            if (info.value_size(), info.max_entries()) != (size_of::<u64>() as u32, length) {
+                tracing::warn!("{name} counts from 0: an earlier version kept it in another shape");
+                fs::remove_file(&path).map_err(|err| told(path.display(), err))?;
             }
-            return Ok(());
         }
-        let mut mode = Mode::Off("no interface configured".to_owned());
-        for interface in &self.interfaces {
-            let (link, how) = attach_one(&mut instance.live, interface, &self.modes)?;
-            instance.links.push(link);
-            // The slowest of all is what the operator should hear of.
-            mode = if mode == Mode::Generic || how == Mode::Generic { Mode::Generic } else { how };
-        }
-        self.mode = mode;
         Ok(())
     }
-}
-
-fn attach_one(live: &mut Ebpf, interface: &str, modes: &[XdpMode]) -> io::Result<(XdpLinkId, Mode)> {
-    let mut refusals = Vec::new();
-    for mode in modes {
-        match program(live)?.attach(interface, *mode) {
-            Ok(link) => {
-                let how = if matches!(mode, XdpMode::Skb) { Mode::Generic } else { Mode::Native };
-                return Ok((link, how));
-            }
-            Err(err) => refusals.push(format!("{mode:?}: {}", chain(&err))),
-        }
-    }
-    Err(io::Error::other(format!("interface {interface}: {}", refusals.join("; "))))
 }
 
 impl Dataplane for BpfDataplane {
     fn publish(&mut self, image: &TableImage) -> io::Result<Arc<LiveTables>> {
         self.instances += 1;
         let pins = self.directory.join(format!("{TABLES_DIR}{}-{}", std::process::id(), self.instances));
-        let result = self.load(image, &pins).and_then(|(mut instance, tables)| {
-            self.attach(&mut instance)?;
-            Ok((instance, tables))
-        });
-        let (instance, tables) = match result {
-            Ok(made) => made,
-            Err(err) => {
-                unpin(&pins);
-                return Err(err);
-            }
-        };
-        if let Some(old) = self.current.replace(instance) {
-            unpin(&old.pins);
-        }
+        let loaded = self.load(image, &pins);
+        // The two programs hold the tables from now on; names are for bringing them together.
+        unpin(&pins);
+        let (mut instance, tables) = loaded?;
+        self.keep_alive(&mut instance.live)?;
+        self.hooks.put(&mut instance.live, self.current.as_mut().map(|old| &mut old.live))?;
+        self.current = Some(instance);
         self.used.extend(image);
         Ok(Arc::new(tables))
     }
 
+    fn tend(&mut self) -> io::Result<()> {
+        let Some(mut current) = self.current.take() else { return Ok(()) };
+        let tended = self.keep_alive(&mut current.live);
+        for interface in self.hooks.tend(&mut current.live) {
+            tracing::info!("interface {interface} is back, and so is the program");
+        }
+        self.current = Some(current);
+        tended
+    }
+
     fn mode(&self) -> Mode {
-        self.mode.clone()
+        let attached = &self.hooks.attached;
+        // The slowest of all is what the operator should hear of.
+        match (self.current.is_some(), attached.iter().any(|hook| hook.mode == XdpMode::Skb)) {
+            (false, _) => Mode::Off("no tables published yet".to_owned()),
+            _ if attached.is_empty() => Mode::Off("no interface configured".to_owned()),
+            (_, true) => Mode::Generic,
+            (_, false) => Mode::Native,
+        }
     }
 
     fn counters(&self) -> io::Result<FastCounters> {
@@ -265,14 +281,6 @@ impl Dataplane for BpfDataplane {
             .map_err(|err| told("test run", chain(&err)))?;
         out.truncate(result.data_size_out as usize);
         Ok(Some(TestRun { action: result.return_value, frame: out }))
-    }
-}
-
-impl Drop for BpfDataplane {
-    fn drop(&mut self) {
-        if let Some(current) = &self.current {
-            unpin(&current.pins);
-        }
     }
 }
 
@@ -304,7 +312,7 @@ fn loaded(ebpf: &Ebpf) -> io::Result<&Xdp> {
         .map_err(|err| told("the object's program", chain(&err)))
 }
 
-fn program(ebpf: &mut Ebpf) -> io::Result<&mut Xdp> {
+pub(super) fn program(ebpf: &mut Ebpf) -> io::Result<&mut Xdp> {
     ebpf.program_mut(PROGRAM)
         .ok_or_else(|| io::Error::other("the object lacks the program"))?
         .try_into()
@@ -331,12 +339,12 @@ fn unpin(pins: &Path) {
     }
 }
 
-fn told(what: impl Display, err: impl Display) -> io::Error {
+pub(super) fn told(what: impl Display, err: impl Display) -> io::Error {
     io::Error::other(format!("{what}: {err}"))
 }
 
 /// An error with its causes on one line, shortened: the verifier's log can have megabytes.
-fn chain(err: &dyn std::error::Error) -> String {
+pub(super) fn chain(err: &dyn std::error::Error) -> String {
     let mut text = err.to_string();
     let mut cause = err.source();
     while let Some(err) = cause {

@@ -1,11 +1,12 @@
 //! Where tables live and packets are answered: BPF maps with the XDP program, or plain memory without.
 
 mod bpf;
+mod hooks;
 mod select;
 mod tables;
 
 pub use bpf::{BpfDataplane, CounterRoom};
-pub use select::start;
+pub use select::{PINS, detach, start};
 pub use tables::{LiveTables, Memory};
 
 use redirector_plan::image::TableImage;
@@ -55,6 +56,14 @@ pub trait Dataplane: Send {
     /// # Errors
     /// What failed; the generation before stays current.
     fn publish(&mut self, image: &TableImage) -> io::Result<Arc<LiveTables>>;
+    /// To be called about once a second while the box is well: the fast path goes on answering, on interfaces that have
+    /// come back, too.
+    ///
+    /// # Errors
+    /// If the fast path cannot be told; it leaves everything to the slow path after a while.
+    fn tend(&mut self) -> io::Result<()> {
+        Ok(())
+    }
     /// How the fast path runs.
     fn mode(&self) -> Mode;
     /// Counts of the fast path; empty if it is off.

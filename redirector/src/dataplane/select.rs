@@ -8,8 +8,16 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Where the maps are pinned.
-const PINS: &str = "/sys/fs/bpf/redirector";
+/// Where links and maps are pinned.
+pub const PINS: &str = "/sys/fs/bpf/redirector";
+
+/// Detaches the fast path of a box that has ended.
+///
+/// # Errors
+/// If it stays attached somewhere.
+pub fn detach() -> io::Result<()> {
+    BpfDataplane::detach_all(Path::new(PINS))
+}
 
 /// Publishes the first image by the fast path that `[box] xdp` asks for; `no_xdp` overrides it with none. `auto` takes
 /// what can be had: [`Dataplane::mode`] tells what that is, and why. `new_slots` says that counter slots were given out
@@ -30,14 +38,14 @@ pub fn start(
         XdpMode::Native => &[Hook::Driver],
         XdpMode::Generic => &[Hook::Skb],
     };
-    let attached = BpfDataplane::new(Path::new(PINS), settings.interfaces.clone(), hooks.to_vec()).and_then(
-        |mut dataplane| {
+    let (interfaces, max_age) = (settings.interfaces.clone(), Some(settings.max_age));
+    let attached =
+        BpfDataplane::new(Path::new(PINS), interfaces, hooks.to_vec(), max_age).and_then(|mut dataplane| {
             if new_slots {
                 dataplane.drop_counters()?;
             }
             dataplane.publish(image).map(|tables| (dataplane, tables))
-        },
-    );
+        });
     match attached {
         Ok((dataplane, tables)) => Ok((Box::new(dataplane), tables)),
         Err(error) if settings.xdp == XdpMode::Auto => sockets_alone(&error.to_string(), image),
@@ -49,6 +57,8 @@ pub fn start(
 }
 
 fn sockets_alone(reason: &str, image: &TableImage) -> io::Result<(Box<dyn Dataplane>, Arc<LiveTables>)> {
+    // What an earlier run left attached has other tables than the sockets.
+    detach()?;
     let mut dataplane = MemoryDataplane::new(reason);
     let tables = dataplane.publish(image)?;
     Ok((Box::new(dataplane), tables))

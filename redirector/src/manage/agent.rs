@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::spawn_blocking;
+use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
 /// How long a generation waits for the first outcomes of checks that are new in it. A target without one by then is
@@ -30,6 +31,8 @@ use tracing::{error, info, warn};
 const FIRST_CHECKS: Duration = Duration::from_secs(2);
 /// Reports of changed health that wait to be taken in; probes wait when there are more.
 const REPORTS: usize = 1024;
+/// How often the fast path is told that this process is well; the shortest `max_age` is three of these.
+const TEND: Duration = Duration::from_secs(1);
 /// How long connections may take to end their request when the box ends.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -154,6 +157,7 @@ impl Agent {
         agent.save().await;
         tokio::spawn(Arc::clone(&agent).follow_reports(reports));
         tokio::spawn(Arc::clone(&agent).catch_up());
+        tokio::spawn(Arc::clone(&agent).tend());
         Ok(agent)
     }
 
@@ -385,6 +389,22 @@ impl Agent {
             let agent = Arc::clone(&self);
             if let Err(panic) = spawn_blocking(move || agent.learn(batch)).await {
                 error!("health reports were lost: {panic}");
+            }
+        }
+    }
+
+    /// Keeps the fast path answering while this process is well.
+    async fn tend(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(TEND);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let agent = Arc::clone(&self);
+            match spawn_blocking(move || agent.inner().dataplane.tend()).await.map_err(io::Error::other) {
+                Ok(Ok(())) => {}
+                Ok(Err(problem)) | Err(problem) => {
+                    error!("the fast path cannot be kept answering: {problem}")
+                }
             }
         }
     }

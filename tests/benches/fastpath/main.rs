@@ -110,7 +110,7 @@ fn measure(
     let mut slots = CounterSlots::new(1 << 18, 1 << 16, 1 << 16);
     let compiled = compile(&network, &states, 1, &mut slots)
         .map_err(|refusals| anyhow::anyhow!("the reference network was refused: {refusals:?}"))?;
-    let mut dataplane = BpfDataplane::new(&pins.path().join(size), Vec::new(), Vec::new())?;
+    let mut dataplane = BpfDataplane::new(&pins.path().join(size), Vec::new(), Vec::new(), None)?;
     let tables = dataplane.publish(&compiled.image)?;
     drop(compiled);
     let mut rows = Vec::new();

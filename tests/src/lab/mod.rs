@@ -20,6 +20,7 @@ mod delay;
 mod network;
 mod servers;
 pub mod topology;
+mod traffic;
 mod wait;
 mod xdp_pass;
 
@@ -44,6 +45,7 @@ pub use clients::{Client, Curl, Dig, Probe};
 pub use command::{Cmd, quoted};
 pub use daemon::Daemon;
 pub use delay::Delay;
+pub use traffic::{Traffic, during};
 pub use wait::wait_for;
 
 use topology::{Family, Node, Role, names, node, with_role};

@@ -114,6 +114,9 @@ fn find_vip<T: Tables>(
             Some(found) => {
                 *vip = *found;
                 trace.vip = found.counter as u32;
+                if tables.are_stale() {
+                    return Err(exit(trace, Reason::PuntStale, Exit::Punt));
+                }
                 Ok(())
             }
             None => Err(exit(trace, Reason::NotVip, Exit::Pass)),
