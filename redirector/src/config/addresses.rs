@@ -79,11 +79,14 @@ pub struct BoxSettings {
     /// How it is attached.
     pub xdp: XdpMode,
     /// How long the fast path goes on answering when the daemon has ended or hangs.
+    #[serde(default = "max_age")]
     pub max_age: Duration,
 }
 
 /// Unless written: long enough for a restart or an upgrade, short enough that nobody answers from the past.
-const MAX_AGE: Duration = Duration::from_secs(60);
+fn max_age() -> Duration {
+    Duration::from_secs(60)
+}
 
 /// Longest interface name that Linux takes (IFNAMSIZ without the final zero).
 const INTERFACE_LENGTH: usize = 15;
@@ -114,8 +117,8 @@ pub(super) fn read_box(root: &Section<'_>) -> Option<BoxSettings> {
             section.require("interfaces", "[\"eth1\"], or xdp = \"off\"").and_then(|value| interfaces(&value))
         }
     };
-    let max_age = match section.get("max_age") {
-        None => Some(MAX_AGE),
+    let age = match section.get("max_age") {
+        None => Some(max_age()),
         Some(value) => units::duration(&value, Duration::from_secs(3)..=Duration::from_secs(86_400)),
     };
     Some(BoxSettings {
@@ -123,7 +126,7 @@ pub(super) fn read_box(root: &Section<'_>) -> Option<BoxSettings> {
         management: management?,
         interfaces: interfaces?,
         xdp: xdp?,
-        max_age: max_age?,
+        max_age: age?,
     })
 }
 
