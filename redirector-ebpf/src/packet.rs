@@ -1,7 +1,7 @@
 //! The one bounds check: every byte of a packet that the program touches goes through [`XdpFrame::pointer`].
 
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::{bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
+use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::XdpContext;
 use core::arch::asm;
 use redirector_core::wire::Word;
@@ -85,6 +85,13 @@ impl Frame for XdpFrame {
             let now = bpf_xdp_get_buff_len(self.ctx) as i32;
             bpf_xdp_adjust_tail(self.ctx, len as i32 - now)
         };
+        if failed == 0 { Some(()) } else { None }
+    }
+
+    #[inline(always)]
+    fn cut_front(&mut self, bytes: usize) -> Option<()> {
+        // SAFETY: as for `resize`.
+        let failed = unsafe { bpf_xdp_adjust_head(self.ctx, bytes as i32) };
         if failed == 0 { Some(()) } else { None }
     }
 }

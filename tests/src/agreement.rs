@@ -73,8 +73,8 @@ pub fn judge<T: Tables>(slow: &T, frame: &[u8], action: Action, after: &[u8]) ->
 }
 
 fn judge_reply<T: Tables>(slow: &T, frame: &[u8], after: &[u8]) -> Result<(), String> {
-    let asked = Datagram::read(frame).ok_or("answered what is not plain UDP")?;
-    let reply = Datagram::read(after).ok_or("the answer is not plain UDP")?;
+    let asked = Datagram::read(frame).ok_or("answered what is not whole UDP")?;
+    let reply = Datagram::read(after).ok_or("the answer is not whole UDP")?;
     let outcome = slow::answer(slow, &asked.flow(), &asked.payload).ok_or("answered where nobody listens")?;
     let Some(want) = outcome.reply() else {
         return Err(format!("answered, but the slow path does not ({:?})", outcome.trace.reason));
@@ -84,11 +84,14 @@ fn judge_reply<T: Tables>(slow: &T, frame: &[u8], after: &[u8]) -> Result<(), St
     }
     let turned = reply.source == asked.destination
         && reply.destination == asked.source
-        && reply.macs == [asked.macs[1], asked.macs[0]];
+        && reply.macs == [asked.macs[1], asked.macs[0]]
+        && reply.tags == asked.tags
+        && reply.options == 0;
     if !turned {
         return Err(format!("not sent back: {reply:?}"));
     }
-    if reply.ttl != 64 || reply.class != asked.class {
+    // Six bits of the class are the query's, two tell of congestion on the way of that packet alone.
+    if reply.ttl != 64 || reply.class != asked.class & 0xfc {
         return Err(format!("TTL {} and class {}", reply.ttl, reply.class));
     }
     // A wrong checksum in a question stays wrong in what is kept of it. Only Ethernet padding may end.
@@ -134,7 +137,7 @@ pub struct Class {
 }
 
 /// Classes that the fast path must answer.
-pub const SUPPORTED: [&str; 18] = [
+pub const SUPPORTED: [&str; 22] = [
     "dns-a",
     "dns-aaaa",
     "dns-vip",
@@ -153,6 +156,10 @@ pub const SUPPORTED: [&str; 18] = [
     "cdsr-excluded",
     "cdsr-no-family",
     "cdsr-retry",
+    "one-tag",
+    "two-tags",
+    "ipv4-options",
+    "ipv6-extensions",
 ];
 
 impl Class {
@@ -189,6 +196,10 @@ impl Class {
             (Kind::CdsrExcluded, _) if named => "cdsr-excluded",
             (Kind::CdsrHost { .. } | Kind::CdsrPath, Reason::NoDataFamily) => "cdsr-no-family",
             (Kind::CdsrHost { .. } | Kind::CdsrPath, Reason::NothingUsable) => "cdsr-retry",
+            (Kind::Tagged { two: false }, _) if named => "one-tag",
+            (Kind::Tagged { two: true }, _) if named => "two-tags",
+            (Kind::Options { v6: false }, _) if named => "ipv4-options",
+            (Kind::Options { v6: true }, _) if named => "ipv6-extensions",
             (Kind::SlowDns | Kind::SlowCdsr, _) => "(for the slow path)",
             (Kind::Damaged, _) => "(damaged)",
             _ => "(others)",

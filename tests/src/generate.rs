@@ -1,6 +1,6 @@
 //! Questions about a network, of every kind that clients ask, and some that nobody should: the same on every run.
 
-use crate::frames::Flow;
+use crate::frames::{Flow, Form};
 use crate::questions::{COOKIE, CdsrReply, CdsrRequest, DnsQuery, Edns, Opinion, PADDING, RD, rr};
 use crate::slow;
 use ipnet::IpNet;
@@ -43,9 +43,35 @@ pub enum Kind {
     CdsrExcluded,
     /// What only the slow path answers.
     SlowCdsr,
+    /// In a VLAN.
+    Tagged {
+        /// In a VLAN of a provider's VLAN.
+        two: bool,
+    },
+    /// With IP options that the fast path passes over.
+    Options {
+        /// Extension headers of IPv6.
+        v6: bool,
+    },
     /// One of the others with some bytes changed.
     Damaged,
 }
+
+/// EtherTypes of tags (IEEE 802.1Q, 802.1ad).
+pub const TAG_TYPES: [u16; 2] = [0x8100, 0x88a8];
+/// IPv4 options that the fast path passes over (RFC 791 section 3.1, RFC 2113).
+pub const OPTIONS: [&[u8]; 5] = [&[1; 4], &[0; 4], &[0x94, 4, 0, 0], &[1, 1, 1, 0, 0x94, 4, 0, 0], &[1; 40]];
+/// Padding of six bytes in an IPv6 extension header, in the two ways there are (RFC 8200 section 4.2).
+const PADDED: [&[u8]; 2] = [&[0, 0, 1, 4, 0, 0, 0, 0], &[0; 8]];
+/// Chains of IPv6 extension headers that the fast path passes over.
+pub const EXTENSIONS: [&[(u8, &[u8])]; 4] = [
+    &[(HOP_BY_HOP, PADDED[0])],
+    &[(DESTINATION_OPTIONS, PADDED[0])],
+    &[(DESTINATION_OPTIONS, PADDED[1])],
+    &[(HOP_BY_HOP, PADDED[1]), (DESTINATION_OPTIONS, PADDED[0])],
+];
+const HOP_BY_HOP: u8 = 0;
+const DESTINATION_OPTIONS: u8 = 60;
 
 /// One question.
 #[derive(Debug, Clone)]
@@ -103,7 +129,7 @@ impl<'n, T: Tables> Generator<'n, T> {
 
     fn kind(&mut self) -> Kind {
         let v6 = self.random.below(2) == 1;
-        match self.random.below(40) {
+        match self.random.below(44) {
             0..=7 => Kind::Address { v6 },
             8..=9 => Kind::Https,
             10..=11 => Kind::OtherType,
@@ -116,6 +142,8 @@ impl<'n, T: Tables> Generator<'n, T> {
             33 => Kind::CdsrShort,
             34..=36 => Kind::CdsrExcluded,
             37 => Kind::SlowCdsr,
+            38..=39 => Kind::Tagged { two: v6 },
+            40..=41 => Kind::Options { v6 },
             _ => Kind::Damaged,
         }
     }
@@ -344,6 +372,33 @@ impl<'n, T: Tables> Generator<'n, T> {
         }
     }
 
+    /// A tag of any VLAN and priority.
+    fn tag(&mut self) -> [u16; 2] {
+        [*self.random.pick(&TAG_TYPES), self.random.bits() as u16]
+    }
+
+    /// A question of another kind in a form of its own.
+    fn formed(&mut self, kind: Kind) -> Case {
+        let v6 = self.random.below(2) == 1;
+        let asked = *self.random.pick(&[Kind::Address { v6 }, Kind::Edns, Kind::CdsrHost { v6 }]);
+        let case = self.next_of(asked);
+        let (tags, class) = ([self.tag(), self.tag()], self.random.bits() as u8);
+        let form = match kind {
+            Kind::Tagged { two } => Form { tags: &tags[..1 + usize::from(two)], class, ..Form::default() },
+            _ => Form {
+                tags: &tags[..self.random.below(3)],
+                class,
+                options: self.random.pick(&OPTIONS),
+                extensions: self.random.pick(&EXTENSIONS),
+            },
+        };
+        let kind = match kind {
+            Kind::Options { .. } => Kind::Options { v6: case.flow.vip.is_ipv6() },
+            _ => kind,
+        };
+        Case { kind, frame: form.of(&case.frame), ..case }
+    }
+
     fn damaged(&mut self) -> Case {
         let whole =
             self.next_of(*self.random.clone().pick(&[Kind::Edns, Kind::CdsrExcluded, Kind::CdsrPath]));
@@ -358,6 +413,10 @@ impl<'n, T: Tables> Generator<'n, T> {
             }
         }
         let mut case = self.case(Kind::Damaged, flow, payload);
+        if self.random.below(4) == 0 {
+            let tags: Vec<_> = (0..1 + self.random.below(3)).map(|_| self.tag()).collect();
+            case.frame = Form { tags: &tags, ..Form::default() }.of(&case.frame);
+        }
         if self.random.below(4) == 0 {
             let place = self.random.below(case.frame.len());
             case.frame[place] ^= 1 << self.random.below(8);
@@ -383,6 +442,7 @@ impl<'n, T: Tables> Generator<'n, T> {
             | Kind::CdsrExcluded
             | Kind::SlowCdsr => self.cdsr(kind),
             Kind::Damaged => self.damaged(),
+            Kind::Tagged { .. } | Kind::Options { .. } => self.formed(kind),
             _ => self.dns(kind),
         }
     }

@@ -14,7 +14,7 @@ use redirector_plan::image::TableImage;
 use redirector_plan::model::{Network, TargetState};
 use redirector_plan::reference::{Scale, reference};
 use redirector_tests::agreement::{Action, FastPath, Native, Report, compare, judge};
-use redirector_tests::frames::{Datagram, ETHERNET, Flow};
+use redirector_tests::frames::{Datagram, ETHERNET, Flow, Form};
 use redirector_tests::generate::Generator;
 use redirector_tests::networks::{ACME, CLIENT, image, rich};
 use std::net::SocketAddr;
@@ -152,12 +152,14 @@ fn resend(frame: &mut Vec<u8>, change: impl Fn(&mut Vec<u8>)) {
     let macs = frame[..12].to_vec();
     *frame = Flow { client: reply.source, vip: reply.destination }.frame_with_ttl(&reply.payload, 64);
     frame[..12].copy_from_slice(&macs);
+    *frame = Form { tags: &reply.tags, class: reply.class, ..Form::default() }.of(frame);
 }
 
 /// One less TTL or hop limit.
 fn age(frame: &mut [u8]) {
-    let place = if frame[12] == 8 { ETHERNET + 8 } else { ETHERNET + 7 };
-    frame[place] -= 1;
+    let tags = 4 * Datagram::read(frame).map_or(0, |reply| reply.tags.len());
+    let place = if frame[12 + tags] == 8 { ETHERNET + 8 } else { ETHERNET + 7 };
+    frame[place + tags] -= 1;
 }
 
 fn lower_case(payload: &mut [u8]) {

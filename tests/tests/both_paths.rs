@@ -64,9 +64,13 @@ type Form = &'static [(libc::c_int, libc::c_int, &'static [u8])];
 
 const PLAIN: Form = &[];
 /// Four NOPs (RFC 791 section 3.1).
-const IPV4_OPTIONS: Form = &[(libc::IPPROTO_IP, libc::IP_OPTIONS, &[1, 1, 1, 1])];
+const PADDING_IPV4: Form = &[(libc::IPPROTO_IP, libc::IP_OPTIONS, &[1, 1, 1, 1])];
+/// Room for the addresses of two routers.
+const RECORD_ROUTE: Form = &[(libc::IPPROTO_IP, libc::IP_OPTIONS, &[7, 11, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0])];
 /// Headers of eight bytes with padding alone (RFC 8200 section 4.2); the kernel fills in what follows.
-const DESTINATION_OPTIONS: Form = &[(libc::IPPROTO_IPV6, libc::IPV6_DSTOPTS, &[0, 0, 1, 4, 0, 0, 0, 0])];
+const PADDING_IPV6: Form = &[(libc::IPPROTO_IPV6, libc::IPV6_DSTOPTS, &[0, 0, 1, 4, 0, 0, 0, 0])];
+/// An option for experiments, which receivers that do not know it skip (RFC 4727 section 3.4).
+const DESTINATION_OPTION: Form = &[(libc::IPPROTO_IPV6, libc::IPV6_DSTOPTS, &[0, 0, 0x1e, 4, 0, 0, 0, 0])];
 const TWO_HEADERS: Form = &[
     (libc::IPPROTO_IPV6, libc::IPV6_HOPOPTS, &[0, 0, 1, 4, 0, 0, 0, 0]),
     (libc::IPPROTO_IPV6, libc::IPV6_DSTOPTS, &[0, 0, 1, 4, 0, 0, 0, 0]),
@@ -105,9 +109,8 @@ fn packets_that_the_fast_path_leaves_alone_get_the_same_answer_from_the_sockets(
     let padded = query.clone().edns(Edns::new(false).option(PADDING, &[0; 2500])).encode();
     let plain = query.encode();
     for (family, form, query, reason) in [
-        (Family::V4, IPV4_OPTIONS, &plain, "punt-ip-options"),
-        (Family::V6, DESTINATION_OPTIONS, &plain, "punt-not-udp"),
-        (Family::V6, TWO_HEADERS, &plain, "punt-not-udp"),
+        (Family::V4, RECORD_ROUTE, &plain, "punt-ip-options"),
+        (Family::V6, DESTINATION_OPTION, &plain, "punt-not-udp"),
         (Family::V4, PLAIN, &padded, "punt-fragment"),
         (Family::V6, PLAIN, &padded, "punt-not-udp"),
     ] {
@@ -120,11 +123,31 @@ fn packets_that_the_fast_path_leaves_alone_get_the_same_answer_from_the_sockets(
         assert!(rose("fast", reason) >= 1, "{family:?} {reason}: {after}");
         assert_eq!((rose("fast", "first-tier"), rose("slow", "first-tier")), (0, 1), "{family:?} {reason}");
     }
-    let before = asker.daemon.stats().unwrap();
-    ask(&lab, Family::V4, NO_CHECKSUM, &plain);
-    let after = asker.daemon.stats().unwrap();
-    let fast = |stats| counted(stats, "fast", "reasons", "first-tier");
-    assert_eq!(fast(&after) - fast(&before), 1, "without checksum, which IPv4 allows");
+}
+
+/// packets of rare forms that the fast path answers itself, as it answers plain ones.
+#[test]
+fn padded_headers_and_missing_checksums_are_answered_by_the_fast_path() {
+    let Some(lab) = require_lab() else { return };
+    let asker = start(&lab);
+    // Longer than the reply: behind a frame on a veth there may be no room to grow.
+    let edns = Edns::new(false).option(PADDING, &[0; 40]);
+    let query = DnsQuery::new(SERVER_NAME, rr::A).edns(edns).encode();
+    let first_tier = |path| {
+        let stats = asker.daemon.stats().unwrap();
+        counted(&stats, path, "reasons", "first-tier")
+    };
+    for (family, form) in [
+        (Family::V4, PADDING_IPV4),
+        (Family::V6, PADDING_IPV6),
+        (Family::V6, TWO_HEADERS),
+        (Family::V4, NO_CHECKSUM),
+    ] {
+        let plain = ask(&lab, family, PLAIN, &query);
+        let before = [first_tier("fast"), first_tier("slow")];
+        assert_eq!(ask(&lab, family, form, &query), plain, "{form:?}");
+        assert_eq!([first_tier("fast"), first_tier("slow")], [before[0] + 1, before[1]], "{form:?}");
+    }
 }
 
 /// Sends an echo request from the client and waits for the reply.

@@ -99,7 +99,7 @@ fn kernel_and_slow_path_agree_byte_for_byte_over_100_000_queries() {
     let Some(mut kernel) = Kernel::start() else { return };
     let (rich, states) = networks::rich();
     let image = networks::image(&rich, &states);
-    let mut report = agree(&mut kernel, &image, Generator::new(&rich, &image, 1).take(60_000));
+    let mut report = agree(&mut kernel, &image, Generator::new(&rich, &image, 1).take(66_000));
     let small = reference(Scale::SMALL);
     let image = networks::image(&small, &vec![TargetState::default(); small.targets.len()]);
     report.add(agree(&mut kernel, &image, Generator::new(&small, &image, 2).take(45_000)));

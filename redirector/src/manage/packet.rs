@@ -175,4 +175,7 @@ impl Frame for PlainFrame {
         self.0.resize(len, 0);
         Some(())
     }
+    fn cut_front(&mut self, bytes: usize) -> Option<()> {
+        (bytes <= self.0.len()).then(|| drop(self.0.drain(..bytes)))
+    }
 }

@@ -9,11 +9,25 @@ use crate::verifier::phase;
 
 const ETH_TYPE: usize = 12;
 const ETH: usize = 14;
+/// An 802.1Q or 802.1ad tag, which stands before the EtherType.
+const TAG: usize = 4;
+/// Where the IP header begins behind one tag, and behind two.
+const ONE_TAG: usize = ETH + TAG;
+const TWO_TAGS: usize = ETH + 2 * TAG;
 const IPV4: usize = 20;
 const IPV6: usize = 40;
 const UDP: usize = 8;
 const UDP_PROTOCOL: u8 = 17;
+/// IPv6 extension headers (RFC 8200 sections 4.3 and 4.6).
+const HOP_BY_HOP: u8 = 0;
+const DESTINATION_OPTIONS: u8 = 60;
+/// IPv6 extension headers that the fast path passes over; longer chains are punted.
+const MAX_EXTENSIONS: usize = 2;
 const DNS_PORT: u16 = 53;
+/// Congestion notification in the first bytes of a header: 0 in replies, of which nobody follows what congestion they
+/// met (RFC 8085 section 3.1.7).
+const ECN_IPV4: u32 = 0x3;
+const ECN_IPV6: u32 = 0x3 << 20;
 /// Fresh TTL and hop limit: a copied small one would never get home.
 const TTL: u8 = 64;
 
@@ -25,6 +39,8 @@ pub trait Frame {
     fn store<W: Word>(&mut self, at: usize, value: W) -> Option<()>;
     /// Makes the frame `len` bytes long, or leaves it as it is.
     fn resize(&mut self, len: usize) -> Option<()>;
+    /// Takes the first `bytes` bytes off, or leaves it as it is.
+    fn cut_front(&mut self, bytes: usize) -> Option<()>;
 }
 
 /// What becomes of a frame.
@@ -58,10 +74,17 @@ struct Packet {
     client: Client,
     /// 1 for IPv6.
     v6: u32,
-    /// IPv4: version, header length and type of service.
-    version_tos: u32,
+    /// First two bytes of IPv4 (version, header length, type of service) or four of IPv6 (version, traffic class, flow
+    /// label), of a packet without options.
+    head: u32,
+    /// Where the IP header begins.
+    ip: usize,
     /// Where the UDP header begins.
     base: usize,
+    /// Bytes of IPv4 options or IPv6 extension headers before it.
+    options: usize,
+    /// Protocol of what the IP header is followed by.
+    next: u32,
     /// Bytes of IP payload.
     payload: usize,
     /// UDP ports as they lie in the frame.
@@ -80,11 +103,18 @@ pub fn process<F: Frame, T: Tables>(frame: &mut F, tables: &T, room: &mut Room) 
     let trace = &mut scratch.trace;
     *trace = Trace::default();
     let read = match frame.load::<u16>(ETH_TYPE).map(u16::from_be) {
-        Some(0x0800) => ipv4(frame, tables, packet, trace),
-        Some(0x86dd) => ipv6(frame, tables, packet, trace),
+        Some(EtherType::IPV4) => ipv4::<_, _, ETH>(frame, tables, packet, trace),
+        Some(EtherType::IPV6) => ipv6::<_, _, ETH>(frame, tables, packet, trace),
+        Some(EtherType::TAG | EtherType::SERVICE_TAG) => tagged(frame, tables, packet, trace),
         _ => Err(exit(trace, Reason::PassEtherType, Exit::Pass)),
     };
     if let Err(end) = read {
+        return end;
+    }
+    phase();
+    if (packet.options != 0 || packet.next != UDP_PROTOCOL as u32)
+        && let Err(end) = pass_over(frame, packet, trace)
+    {
         return end;
     }
     phase();
@@ -93,6 +123,40 @@ pub fn process<F: Frame, T: Tables>(frame: &mut F, tables: &T, room: &mut Room) 
     }
     phase();
     answer(frame, tables, packet, scratch)
+}
+
+/// What a frame carries (IEEE 802 numbers).
+struct EtherType;
+
+impl EtherType {
+    const IPV4: u16 = 0x0800;
+    const IPV6: u16 = 0x86dd;
+    /// 802.1Q.
+    const TAG: u16 = 0x8100;
+    /// 802.1ad: the outer one of two.
+    const SERVICE_TAG: u16 = 0x88a8;
+}
+
+/// Reads on behind one tag or two; a frame with more is left alone. The code for each place of the IP header is made
+/// apart, so that frames without tags pay nothing for it.
+#[inline(always)]
+fn tagged<F: Frame, T: Tables>(
+    frame: &F,
+    tables: &T,
+    packet: &mut Packet,
+    trace: &mut Trace,
+) -> Result<(), Exit> {
+    match frame.load::<u16>(ETH_TYPE + TAG).map(u16::from_be) {
+        Some(EtherType::IPV4) => return ipv4::<_, _, ONE_TAG>(frame, tables, packet, trace),
+        Some(EtherType::IPV6) => return ipv6::<_, _, ONE_TAG>(frame, tables, packet, trace),
+        Some(EtherType::TAG | EtherType::SERVICE_TAG) => {}
+        _ => return Err(exit(trace, Reason::PassEtherType, Exit::Pass)),
+    }
+    match frame.load::<u16>(ETH_TYPE + 2 * TAG).map(u16::from_be) {
+        Some(EtherType::IPV4) => ipv4::<_, _, TWO_TAGS>(frame, tables, packet, trace),
+        Some(EtherType::IPV6) => ipv6::<_, _, TWO_TAGS>(frame, tables, packet, trace),
+        _ => Err(exit(trace, Reason::PassEtherType, Exit::Pass)),
+    }
 }
 
 #[inline(always)]
@@ -126,17 +190,17 @@ fn find_vip<T: Tables>(
 }
 
 #[inline(always)]
-fn ipv4<F: Frame, T: Tables>(
+fn ipv4<F: Frame, T: Tables, const IP: usize>(
     frame: &F,
     tables: &T,
     packet: &mut Packet,
     trace: &mut Trace,
 ) -> Result<(), Exit> {
     let (Some(first), Some(second), Some(source), Some(destination)) = (
-        frame.load::<u64>(ETH),
-        frame.load::<u16>(ETH + 8),
-        frame.load::<u32>(ETH + 12),
-        frame.load::<u32>(ETH + 16),
+        frame.load::<u64>(IP),
+        frame.load::<u16>(IP + 8),
+        frame.load::<u32>(IP + 12),
+        frame.load::<u32>(IP + 16),
     ) else {
         return Err(exit(trace, Reason::PuntShort, Exit::Pass));
     };
@@ -144,9 +208,12 @@ fn ipv4<F: Frame, T: Tables>(
     let first = u64::from_be(first);
     let total = (first >> 32) as usize & 0xffff;
     let client = u32::from_be(source);
-    if first >> 56 != 0x45 {
-        return Err(exit(trace, Reason::PuntIpOptions, Exit::Punt));
+    // Words of the header: five, and options.
+    let words = (first >> 56) as usize;
+    if !(0x45..0x50).contains(&words) {
+        return Err(exit(trace, Reason::PuntLength, Exit::Punt));
     }
+    let options = (words - 0x45) * 4;
     // More fragments, or a fragment offset; don't-fragment and reserved bits do not matter.
     if first & 0x3fff != 0 {
         return Err(exit(trace, Reason::PuntFragment, Exit::Punt));
@@ -159,24 +226,26 @@ fn ipv4<F: Frame, T: Tables>(
         return Err(exit(trace, Reason::PuntSource, Exit::Punt));
     }
     packet.client = Client { high: 0, low: client as u64, v6: false };
-    (packet.v6, packet.version_tos) = (0, (first >> 48) as u32);
-    (packet.base, packet.payload) = (ETH + IPV4, total.wrapping_sub(IPV4));
+    (packet.v6, packet.head) = (0, 0x4500 | (first >> 48) as u32 & 0xff);
+    (packet.options, packet.next) = (options, UDP_PROTOCOL as u32);
+    (packet.ip, packet.base) = (IP, IP + IPV4 + options);
+    packet.payload = total.wrapping_sub(IPV4 + options);
     Ok(())
 }
 
 #[inline(always)]
-fn ipv6<F: Frame, T: Tables>(
+fn ipv6<F: Frame, T: Tables, const IP: usize>(
     frame: &F,
     tables: &T,
     packet: &mut Packet,
     trace: &mut Trace,
 ) -> Result<(), Exit> {
     let (Some(first), Some(high), Some(low), Some(to_high), Some(to_low)) = (
-        frame.load::<u64>(ETH),
-        frame.load::<u64>(ETH + 8),
-        frame.load::<u64>(ETH + 16),
-        frame.load::<u64>(ETH + 24),
-        frame.load::<u64>(ETH + 32),
+        frame.load::<u64>(IP),
+        frame.load::<u64>(IP + 8),
+        frame.load::<u64>(IP + 16),
+        frame.load::<u64>(IP + 24),
+        frame.load::<u64>(IP + 32),
     ) else {
         return Err(exit(trace, Reason::PuntShort, Exit::Pass));
     };
@@ -185,7 +254,8 @@ fn ipv6<F: Frame, T: Tables>(
     if first >> 60 != 6 {
         return Err(exit(trace, Reason::PuntLength, Exit::Punt));
     }
-    if (first >> 8) as u8 != UDP_PROTOCOL {
+    let next = (first >> 8) as u8;
+    if next != UDP_PROTOCOL && next != HOP_BY_HOP && next != DESTINATION_OPTIONS {
         return Err(exit(trace, Reason::PuntNotUdp, Exit::Punt));
     }
     let client = Client { high: u64::from_be(high), low: u64::from_be(low), v6: true };
@@ -194,14 +264,65 @@ fn ipv6<F: Frame, T: Tables>(
         return Err(exit(trace, Reason::PuntSource, Exit::Punt));
     }
     packet.client = client;
-    packet.v6 = 1;
-    (packet.base, packet.payload) = (ETH + IPV6, (first >> 16) as usize & 0xffff);
+    (packet.v6, packet.head) = (1, (first >> 32) as u32);
+    (packet.options, packet.next) = (0, next as u32);
+    (packet.ip, packet.base, packet.payload) = (IP, IP + IPV6, (first >> 16) as usize & 0xffff);
     Ok(())
 }
 
 #[inline(always)]
 fn is_mapped(client: &Client) -> bool {
     client.high == 0 && client.low >> 32 == 0xffff
+}
+
+/// Finds the UDP header behind IPv4 options or IPv6 extension headers that change nothing: padding, and router alerts.
+/// Whatever else there is to obey or to refuse in them is left to the kernel.
+#[inline(always)]
+fn pass_over<F: Frame>(frame: &F, packet: &mut Packet, trace: &mut Trace) -> Result<(), Exit> {
+    if packet.v6 != 0 {
+        return pass_over_extensions(frame, packet, trace);
+    }
+    let start = packet.base.wrapping_sub(packet.options);
+    for word in 0..10 {
+        if word * 4 >= packet.options {
+            break;
+        }
+        let Some(option) = frame.load::<u32>(start.wrapping_add(word * 4)).map(u32::from_be) else {
+            return Err(exit(trace, Reason::PuntShort, Exit::Punt));
+        };
+        // Bytes of 0 or 1: the list's end and what follows it, and no-operation (RFC 791). Router alert: RFC 2113.
+        if option & !0x0101_0101 != 0 && option != 0x9404_0000 {
+            return Err(exit(trace, Reason::PuntIpOptions, Exit::Punt));
+        }
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn pass_over_extensions<F: Frame>(frame: &F, packet: &mut Packet, trace: &mut Trace) -> Result<(), Exit> {
+    for _ in 0..MAX_EXTENSIONS {
+        let Some(header) = frame.load::<u64>(packet.base).map(u64::from_be) else {
+            return Err(exit(trace, Reason::PuntShort, Exit::Punt));
+        };
+        // Eight bytes: what follows, no more words, and six bytes of padding, as one option or as six.
+        let padding = header << 8 >> 8;
+        let (this, next) = (packet.next, (header >> 56) as u32);
+        if padding != 0x0000_0104_0000_0000 && padding != 0 {
+            break;
+        }
+        packet.next = next;
+        packet.options = packet.options.wrapping_add(8);
+        packet.base = packet.base.wrapping_add(8);
+        packet.payload = packet.payload.wrapping_sub(8);
+        // Each occurs once, in this order (RFC 8200 section 4.1).
+        if this != HOP_BY_HOP as u32 || next != DESTINATION_OPTIONS as u32 {
+            break;
+        }
+    }
+    if packet.next != UDP_PROTOCOL as u32 {
+        return Err(exit(trace, Reason::PuntNotUdp, Exit::Punt));
+    }
+    Ok(())
 }
 
 /// Reads the UDP header.
@@ -258,9 +379,28 @@ fn answer<F: Frame, T: Tables>(
     }
 }
 
+/// Takes IPv4 options and IPv6 extension headers out of the frame: what stands before them moves up to the UDP header.
+#[inline(always)]
+fn drop_options<F: Frame>(frame: &mut F, packet: &mut Packet) -> Option<()> {
+    let mut at = packet.base.wrapping_sub(packet.options);
+    for _ in 0..(TWO_TAGS + IPV6) / 2 {
+        if at == 0 {
+            break;
+        }
+        at = at.wrapping_sub(2);
+        let word: u16 = frame.load(at)?;
+        frame.store(at.wrapping_add(packet.options), word)?;
+    }
+    packet.base = packet.base.wrapping_sub(packet.options);
+    frame.cut_front(packet.options)
+}
+
 /// Swaps MAC addresses, IP addresses and ports, and writes the lengths and checksums of the reply.
 #[inline(always)]
-fn turn_round<F: Frame>(frame: &mut F, packet: &Packet) -> Option<()> {
+fn turn_round<F: Frame>(frame: &mut F, packet: &mut Packet) -> Option<()> {
+    if packet.options != 0 {
+        drop_options(frame, packet)?;
+    }
     let Packet { ports, len, sums, .. } = *packet;
     let checksum = packet.checksum as u16;
     let (to, to_rest) = (frame.load::<u32>(0)?, frame.load::<u16>(4)?);
@@ -270,28 +410,10 @@ fn turn_round<F: Frame>(frame: &mut F, packet: &Packet) -> Option<()> {
     frame.store(6, to)?;
     frame.store(10, to_rest)?;
     let udp_length = (len + UDP) as u16;
-    let pseudo = if packet.v6 != 0 {
-        let sources: [u64; 4] =
-            [frame.load(ETH + 8)?, frame.load(ETH + 16)?, frame.load(ETH + 24)?, frame.load(ETH + 32)?];
-        for (place, word) in [sources[2], sources[3], sources[0], sources[1]].into_iter().enumerate() {
-            frame.store(ETH + 8 + place * 8, word)?;
-        }
-        frame.store(ETH + 4, udp_length.to_be())?;
-        frame.store(ETH + 7, TTL)?;
-        sources.into_iter().map(Word::sum).sum::<u64>()
-    } else {
-        let (source, destination): (u32, u32) = (frame.load(ETH + 12)?, frame.load(ETH + 16)?);
-        let first = (packet.version_tos << 16 | (udp_length as u32 + IPV4 as u32)).to_be();
-        // Identification 0 and don't-fragment: an atomic datagram (RFC 6864 section 4).
-        let second = 0x4000u32.to_be();
-        let third = ((TTL as u32) << 24 | (UDP_PROTOCOL as u32) << 16).to_be();
-        let sum = [first, second, third, source, destination].into_iter().map(Word::sum).sum();
-        let [high, low] = (!fold(sum) as u16).to_ne_bytes();
-        let third = third | u32::from_ne_bytes([0, 0, high, low]);
-        for (place, word) in [first, second, third, destination, source].into_iter().enumerate() {
-            frame.store(ETH + place * 4, word)?;
-        }
-        source.sum() + destination.sum()
+    let pseudo = match packet.ip {
+        ETH => write_ip::<_, ETH>(frame, packet, udp_length)?,
+        ONE_TAG => write_ip::<_, ONE_TAG>(frame, packet, udp_length)?,
+        _ => write_ip::<_, TWO_TAGS>(frame, packet, udp_length)?,
     };
     let length_sum = udp_length.to_be() as u64;
     // Kept parts come by the old checksum; new messages are summed from the start.
@@ -309,6 +431,35 @@ fn turn_round<F: Frame>(frame: &mut F, packet: &Packet) -> Option<()> {
     frame.store(packet.base, ports.rotate_left(16))?;
     frame.store(packet.base + 4, udp_length.to_be())?;
     frame.store(packet.base + 6, new)
+}
+
+/// Swaps IP addresses and makes the rest of the IP header anew. Gives the sum of the addresses.
+#[inline(always)]
+fn write_ip<F: Frame, const IP: usize>(frame: &mut F, packet: &Packet, udp_length: u16) -> Option<u64> {
+    if packet.v6 != 0 {
+        let sources: [u64; 4] =
+            [frame.load(IP + 8)?, frame.load(IP + 16)?, frame.load(IP + 24)?, frame.load(IP + 32)?];
+        for (place, word) in [sources[2], sources[3], sources[0], sources[1]].into_iter().enumerate() {
+            frame.store(IP + 8 + place * 8, word)?;
+        }
+        let head = (packet.head & !ECN_IPV6) as u64;
+        let rest = (udp_length as u64) << 16 | (UDP_PROTOCOL as u64) << 8 | TTL as u64;
+        frame.store(IP, (head << 32 | rest).to_be())?;
+        Some(sources.into_iter().map(Word::sum).sum())
+    } else {
+        let (source, destination): (u32, u32) = (frame.load(IP + 12)?, frame.load(IP + 16)?);
+        let first = ((packet.head & !ECN_IPV4) << 16 | (udp_length as u32 + IPV4 as u32)).to_be();
+        // Identification 0 and don't-fragment: an atomic datagram (RFC 6864 section 4).
+        let second = 0x4000u32.to_be();
+        let third = ((TTL as u32) << 24 | (UDP_PROTOCOL as u32) << 16).to_be();
+        let sum = [first, second, third, source, destination].into_iter().map(Word::sum).sum();
+        let [high, low] = (!fold(sum) as u16).to_ne_bytes();
+        let third = third | u32::from_ne_bytes([0, 0, high, low]);
+        for (place, word) in [first, second, third, destination, source].into_iter().enumerate() {
+            frame.store(IP + place * 4, word)?;
+        }
+        Some(source.sum() + destination.sum())
+    }
 }
 
 /// Folds a sum of 32-bit or 16-bit words to 16 bits with end-around carry.

@@ -7,7 +7,8 @@ use redirector_core::verdict::Reason;
 use redirector_core::wire::cdsr;
 use redirector_core::wire::frame::{Exit, Room, process};
 use redirector_tests::agreement::{Action, FastPath as _, Native, judge};
-use redirector_tests::frames::{BOX_MAC, CLIENT_MAC, Datagram, ETHERNET, Flow, VecFrame};
+use redirector_tests::frames::{BOX_MAC, CLIENT_MAC, Datagram, ETHERNET, Flow, Form, VecFrame};
+use redirector_tests::generate::{EXTENSIONS, OPTIONS, TAG_TYPES};
 use redirector_tests::invariants::{IMAGE, flow};
 use redirector_tests::networks::HTTP_ONLY;
 use redirector_tests::questions::{COOKIE, CdsrRequest, DnsQuery, Edns, rr};
@@ -105,20 +106,19 @@ fn every_checksum_is_right() {
 }
 
 #[test]
-fn headers_are_fresh_and_class_and_flow_label_kept() {
+fn headers_are_fresh_and_service_class_and_flow_label_kept() {
     let payload = DnsQuery::new("x.one.cdn.acme.net", rr::A).encode();
     for ttl in [1, 2, 64, 255] {
         assert_eq!(answered(&flow(false, DNS_PORT).frame_with_ttl(&payload, ttl)).ttl, 64);
         assert_eq!(answered(&flow(true, DNS_PORT).frame_with_ttl(&payload, ttl)).ttl, 64);
     }
-    for class in [0, 0x08, 0xb8, 0xfc] {
-        let mut frame = dns_frame(false);
-        frame[ETHERNET + 1] = class;
-        assert_eq!(answered(&with_ipv4_checksum(frame)).class, class);
-        let mut frame = dns_frame(true);
-        frame[ETHERNET] |= class >> 4;
-        frame[ETHERNET + 1] |= class << 4 | 0xa;
-        assert_eq!(answered(&frame).class, class);
+    for class in 0..=u8::MAX {
+        // The upper six bits are the service class; the others say what congestion the query met, and the reply none.
+        let form = Form { class, ..Form::default() };
+        assert_eq!(answered(&form.of(&dns_frame(false))).class, class & 0xfc);
+        let mut frame = form.of(&dns_frame(true));
+        frame[ETHERNET + 1] |= 0xa;
+        assert_eq!(answered(&frame).class, class & 0xfc);
         assert_eq!(Native::new(&*IMAGE).run(&frame).1[ETHERNET + 1] & 15, 0xa);
     }
     let after = Native::new(&*IMAGE).run(&dns_frame(false)).1;
@@ -216,7 +216,7 @@ fn lengths_that_disagree_are_untouched() {
 }
 
 #[test]
-fn fragments_and_options_of_ipv4_are_untouched() {
+fn fragments_of_ipv4_are_untouched() {
     for (offset, more) in [(0, true), (1, false), (185, true), (0x1fff, false)] {
         let mut frame = dns_frame(false);
         let word = (offset as u16 | u16::from(more) << 13).to_be_bytes();
@@ -228,21 +228,140 @@ fn fragments_and_options_of_ipv4_are_untouched() {
         frame[ETHERNET + 6] = flags;
         answered(&with_ipv4_checksum(frame));
     }
-    for (words, reason) in
-        [(4, Reason::PuntIpOptions), (6, Reason::PuntIpOptions), (15, Reason::PuntIpOptions)]
-    {
-        let mut frame = dns_frame(false);
-        frame[ETHERNET] = 0x40 | words;
-        untouched(&frame, reason);
+}
+
+/// The answer to a frame in a form is that to the plain one, behind the same tags and without options.
+#[track_caller]
+fn answered_like_plain(form: &Form<'_>, plain: &[u8]) {
+    let frame = form.of(plain);
+    answered(&frame);
+    let reply = |frame| Native::new(&*IMAGE).run(frame).1;
+    let want = Form { tags: form.tags, ..Form::default() }.of(&reply(plain));
+    assert_eq!(reply(&frame), want, "{form:x?}");
+    // Ethernet padding behind it changes nothing.
+    assert_eq!(reply(&[&frame[..], &[0xff; 18]].concat()), want);
+    for length in 0..frame.len() {
+        let (action, after) = Native::new(&*IMAGE).run(&frame[..length]);
+        assert_eq!((action, &after[..]), (Action::Pass, &frame[..length]), "{length} bytes of {form:x?}");
+    }
+}
+
+fn plain_frames() -> [Vec<u8>; 4] {
+    [dns_frame(false), dns_frame(true), cdsr_frame(false), cdsr_frame(true)]
+}
+
+/// Priority, drop eligibility and number of the VLAN are kept, at the place where they were.
+#[test]
+fn frames_with_one_or_two_vlan_tags_are_answered_with_the_same_tags() {
+    for plain in plain_frames() {
+        for outer in TAG_TYPES {
+            for control in [0, 1, 0x0fff, 0x2005, 0xf123] {
+                let tagged = |tags: &[[u16; 2]]| {
+                    answered_like_plain(&Form { tags, ..Form::default() }, &plain);
+                };
+                tagged(&[[outer, control]]);
+                TAG_TYPES.iter().for_each(|inner| tagged(&[[outer, control], [*inner, 7]]));
+            }
+        }
     }
 }
 
 #[test]
-fn vlan_arp_and_other_ethertypes_are_untouched() {
-    let inner = &dns_frame(false)[12..];
-    for tag in [[0x81, 0, 0, 5], [0x88, 0xa8, 0, 5]] {
-        untouched(&[&[0; 12], &tag[..], inner].concat(), Reason::PassEtherType);
+fn tagged_frames_that_are_not_for_the_fast_path_are_untouched() {
+    let (tag, inner) = ([0x8100, 5], [0x88a8, 6]);
+    for v6 in [false, true] {
+        let other = SocketAddr::new(["198.18.0.5", "2001:db8:a::5"][usize::from(v6)].parse().unwrap(), 53);
+        let other = Flow { vip: other, ..flow(v6, DNS_PORT) }.frame(b"not for a VIP");
+        let elsewhere = flow(v6, 54).frame(b"a port of nobody's");
+        for tags in [&[tag][..], &[inner, tag]] {
+            let form = Form { tags, ..Form::default() };
+            untouched(&form.of(&other), Reason::NotVip);
+            untouched(&form.of(&elsewhere), Reason::PuntPort);
+            // ARP, and EtherType 0x9100, which some switches use for what is 0x88a8 now.
+            for kind in [[0x08, 0x06], [0x91, 0x00]] {
+                let mut frame = form.of(&dns_frame(v6));
+                let at = 12 + 4 * tags.len();
+                frame[at..at + 2].copy_from_slice(&kind);
+                untouched(&frame, Reason::PassEtherType);
+            }
+        }
+        let three = Form { tags: &[inner, tag, tag], ..Form::default() };
+        untouched(&three.of(&dns_frame(v6)), Reason::PassEtherType);
     }
+}
+
+#[test]
+fn ip_options_that_change_nothing_are_passed_over() {
+    let (one, two) = ([[0x8100, 5]], [[0x88a8, 6], [0x8100, 5]]);
+    for tags in [&[][..], &one, &two] {
+        for v6 in [false, true] {
+            for plain in [dns_frame(v6), cdsr_frame(v6)] {
+                let form = Form { tags, ..Form::default() };
+                if v6 {
+                    EXTENSIONS.iter().for_each(|extensions| {
+                        answered_like_plain(&Form { extensions, ..form }, &plain);
+                    });
+                } else {
+                    OPTIONS.iter().for_each(|options| {
+                        answered_like_plain(&Form { options, ..form }, &plain);
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// The kernel may refuse these, or owe the sender a message: source routes, routes and times to note, options without
+/// end or of wrong length.
+#[test]
+fn ip_options_that_mean_something_are_untouched() {
+    for options in [
+        &[131, 7, 4, 10, 0, 0, 1, 0][..],
+        &[137, 7, 4, 10, 0, 0, 1, 0],
+        &[7, 7, 4, 0, 0, 0, 0, 0],
+        &[68, 8, 5, 0, 0, 0, 0, 0],
+        &[1, 1, 1, 1, 134, 6, 0, 0],
+        &[0x94, 3, 0, 0],
+        &[1, 1, 1, 7],
+        &[2, 2, 2, 2],
+    ] {
+        for tags in [&[][..], &[[0x8100, 5]]] {
+            let form = Form { tags, options, ..Form::default() };
+            untouched(&form.of(&dns_frame(false)), Reason::PuntIpOptions);
+        }
+    }
+    // Versions and lengths that are none, and options that leave no room for UDP.
+    for (first, reason) in [
+        (0x44, Reason::PuntLength),
+        (0x40, Reason::PuntLength),
+        (0x55, Reason::PuntLength),
+        (0x46, Reason::PuntIpOptions),
+    ] {
+        let mut frame = dns_frame(false);
+        frame[ETHERNET] = first;
+        untouched(&frame, reason);
+    }
+}
+
+/// The mistake of answering what only begins a datagram, in every form that a fragment can have.
+#[test]
+fn fragments_with_tags_and_options_are_untouched() {
+    for tags in [&[][..], &[[0x8100, 5]], &[[0x88a8, 6], [0x8100, 5]]] {
+        for options in [&[][..], &[1; 4]] {
+            let mut plain = dns_frame(false);
+            plain[ETHERNET + 6] = 0x20;
+            untouched(&Form { tags, options, ..Form::default() }.of(&plain), Reason::PuntFragment);
+        }
+        let fragment: (u8, &[u8]) = (44, &[0, 0, 0, 1, 0, 0, 0, 9]);
+        for extensions in [&[fragment][..], &[EXTENSIONS[0][0], fragment], &[EXTENSIONS[1][0], fragment]] {
+            let form = Form { tags, extensions, ..Form::default() };
+            untouched(&form.of(&dns_frame(true)), Reason::PuntNotUdp);
+        }
+    }
+}
+
+#[test]
+fn arp_and_other_ethertypes_are_untouched() {
     let vip = [203, 0, 113, 1];
     let arp = etherparse::ArpPacket::new(
         ArpHardwareId::ETHERNET,
@@ -262,14 +381,35 @@ fn vlan_arp_and_other_ethertypes_are_untouched() {
 
 #[test]
 fn ipv6_extension_headers_are_untouched() {
-    let whole = dns_frame(true);
-    // Hop-by-hop, routing, fragment, destination options, no next header.
-    for header in [0, 43, 44, 60, 59] {
-        let mut frame = whole.clone();
-        frame[ETHERNET + 6] = header;
-        frame.splice(ETHERNET + 40..ETHERNET + 40, [17, 0, 1, 4, 0, 0, 0, 0]);
-        frame[ETHERNET + 5] += 8;
-        untouched(&frame, Reason::PuntNotUdp);
+    let padded = [0, 0, 1, 4, 0, 0, 0, 0];
+    let alert: &[u8] = &[0, 0, 5, 2, 0, 0, 1, 0];
+    let long: &[u8] = &[0, 1, 1, 5, 0, 0, 0, 0, 0, 1, 5, 0, 0, 0, 0, 0];
+    let chains: [&[(u8, &[u8])]; 10] = [
+        // Routing, fragment, ESP, authentication, mobility.
+        &[(43, &padded)],
+        &[(44, &padded)],
+        &[(50, &padded)],
+        &[(51, &padded)],
+        &[(135, &padded)],
+        // Hop-by-hop options anywhere but first, and more headers than have to be.
+        &[(60, &padded), (0, &padded)],
+        &[(60, &padded), (60, &padded)],
+        &[(0, &padded), (60, &padded), (60, &padded)],
+        // Options that mean something, and headers that are longer.
+        &[(0, alert)],
+        &[(60, long)],
+    ];
+    for extensions in chains {
+        for tags in [&[][..], &[[0x8100, 5]]] {
+            let form = Form { tags, extensions, ..Form::default() };
+            untouched(&form.of(&dns_frame(true)), Reason::PuntNotUdp);
+        }
+    }
+    // A header of another protocol behind one that is passed over: TCP, ICMPv6, none.
+    for next in [6, 58, 59] {
+        let mut plain = dns_frame(true);
+        plain[ETHERNET + 6] = next;
+        untouched(&Form { extensions: EXTENSIONS[0], ..Form::default() }.of(&plain), Reason::PuntNotUdp);
     }
 }
 
