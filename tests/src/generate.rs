@@ -63,8 +63,10 @@ pub const TAG_TYPES: [u16; 2] = [0x8100, 0x88a8];
 pub const OPTIONS: [&[u8]; 5] = [&[1; 4], &[0; 4], &[0x94, 4, 0, 0], &[1, 1, 1, 0, 0x94, 4, 0, 0], &[1; 40]];
 /// Padding of six bytes in an IPv6 extension header, in the two ways there are (RFC 8200 section 4.2).
 const PADDED: [&[u8]; 2] = [&[0, 0, 1, 4, 0, 0, 0, 0], &[0; 8]];
-/// Chains of IPv6 extension headers that the fast path passes over.
-pub const EXTENSIONS: [&[(u8, &[u8])]; 4] = [
+/// Chains of IPv6 extension headers: type and bytes.
+type Extensions = &'static [(u8, &'static [u8])];
+/// Those that the fast path passes over.
+pub const EXTENSIONS: [Extensions; 4] = [
     &[(HOP_BY_HOP, PADDED[0])],
     &[(DESTINATION_OPTIONS, PADDED[0])],
     &[(DESTINATION_OPTIONS, PADDED[1])],
@@ -388,8 +390,8 @@ impl<'n, T: Tables> Generator<'n, T> {
             _ => Form {
                 tags: &tags[..self.random.below(3)],
                 class,
-                options: self.random.pick(&OPTIONS),
-                extensions: self.random.pick(&EXTENSIONS),
+                options: self.random.pick::<&[u8]>(&OPTIONS),
+                extensions: self.random.pick::<Extensions>(&EXTENSIONS),
             },
         };
         let kind = match kind {
