@@ -3,13 +3,17 @@
 //! The box's part in it is read from its counters: `redirector stats --json` has, for each of `fast` and `slow`, the
 //! object `reasons` with a count by reason name, and `xdp`, which is `off` without a fast path.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::{
-    Daemon, Lab,
+    Client, Daemon, Lab,
     config::{SERVER_NAME, VIP_NAME},
     topology::{BOX, Family, NODES, Node, RTSP_PATH, node},
 };
@@ -117,6 +121,25 @@ impl Row {
     }
 }
 
+/// A counter that rose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Risen {
+    /// Whose counter it is.
+    pub path: AnswerPath,
+    /// Name of the reason.
+    pub reason: String,
+    /// By how much.
+    pub count: u64,
+}
+
+impl Risen {
+    /// Whether the reason is that of an answer: not of a packet that the fast path left to the kernel or the slow path.
+    #[must_use]
+    pub fn is_answer(&self) -> bool {
+        !self.reason.starts_with("punt-") && !["not-vip", "pass-ethertype"].contains(&&*self.reason)
+    }
+}
+
 /// Asks for clients, and watches the box's counters meanwhile.
 #[derive(Debug)]
 pub struct Asker<'a> {
@@ -140,26 +163,14 @@ impl Asker<'_> {
         protocol: Protocol,
         expected: &'static Node,
     ) -> Result<Row> {
-        let before = self.daemon.stats()?;
-        let answer = match protocol {
-            Protocol::Cdsr => self.cdsr(client, family),
-            Protocol::Dns => self.dns(client, family),
-            Protocol::Http => self.http(client, family),
-            Protocol::Rtsp => self.rtsp(client, family),
-        };
-        let after = self.daemon.stats()?;
+        let name = if protocol == Protocol::Dns { SERVER_NAME } else { VIP_NAME };
+        let (vip, asking) = (vip(family)?, self.lab.client(client.name, family));
+        let (answer, risen) = self.daemon.counted(|| asking.find(protocol, &self.cdsr, vip, name))?;
         let answer = answer.map_err(|error| format!("{error:#}"));
-        let fast = after["xdp"] != "off";
-        Ok(Row { client, family, protocol, expected, answer, reasons: counted(&before, &after)?, fast })
-    }
-
-    fn cdsr(&self, client: &Node, family: Family) -> Result<Vec<IpAddr>> {
-        let url = format!("http://{VIP_NAME}/");
-        let report = self.lab.client(client.name, family).cdsr(&self.cdsr, vip(family)?, &url)?;
-        ensure!(report["outcome"] == "handled", "{}: {}", report["outcome"], report["message"]);
-        let endpoints = report["endpoints"].as_array().context("no endpoints")?;
-        let address = |endpoint: &Value| endpoint["address"].as_str()?.parse().ok();
-        endpoints.iter().map(|endpoint| address(endpoint).context("endpoint without address")).collect()
+        let answers = risen.into_iter().filter(Risen::is_answer);
+        let reasons = answers.map(|risen| (risen.path, risen.reason)).collect();
+        let fast = self.daemon.stats()?["xdp"] != "off";
+        Ok(Row { client, family, protocol, expected, answer, reasons, fast })
     }
 
     /// Asks the VIP by DNS.
@@ -167,34 +178,74 @@ impl Asker<'_> {
     /// # Errors
     /// If there is no answer, or one that is an error.
     pub fn dns(&self, client: &Node, family: Family) -> Result<Vec<IpAddr>> {
-        let client = self.lab.client(client.name, family);
-        let answer = client.dig(vip(family)?, &[SERVER_NAME, family.record_type()])?;
+        self.lab.client(client.name, family).find_by_dns(vip(family)?, SERVER_NAME)
+    }
+}
+
+impl Daemon<'_> {
+    /// What `action` gives, and the counters that rose meanwhile.
+    ///
+    /// # Errors
+    /// If the daemon does not give its counters.
+    pub fn counted<T>(&self, action: impl FnOnce() -> T) -> Result<(T, Vec<Risen>)> {
+        let before = self.stats()?;
+        let result = action();
+        Ok((result, risen(&before, &self.stats()?)?))
+    }
+}
+
+impl Client<'_> {
+    /// The servers that this client gets for `host` from the box at `vip`: by DNS and CDSR as it is told, by HTTP and
+    /// RTSP from the content that it is redirected to. For these two, `host` has to resolve to the VIP. `cdsr` is the
+    /// path of that program.
+    ///
+    /// # Errors
+    /// If it gets none, or something else than a server of the lab.
+    pub fn find(&self, protocol: Protocol, cdsr: &Path, vip: IpAddr, host: &str) -> Result<Vec<IpAddr>> {
+        match protocol {
+            Protocol::Cdsr => self.find_by_cdsr(cdsr, vip, host),
+            Protocol::Dns => self.find_by_dns(vip, host),
+            Protocol::Http => self.find_by_http(host),
+            Protocol::Rtsp => self.find_by_rtsp(vip, host),
+        }
+    }
+
+    fn find_by_cdsr(&self, program: &Path, vip: IpAddr, host: &str) -> Result<Vec<IpAddr>> {
+        let report = self.cdsr(program, vip, &format!("http://{host}/"))?;
+        ensure!(report["outcome"] == "handled", "{}: {}", report["outcome"], report["message"]);
+        let endpoints = report["endpoints"].as_array().context("no endpoints")?;
+        let address = |endpoint: &Value| endpoint["address"].as_str()?.parse().ok();
+        endpoints.iter().map(|endpoint| address(endpoint).context("endpoint without address")).collect()
+    }
+
+    fn find_by_dns(&self, vip: IpAddr, host: &str) -> Result<Vec<IpAddr>> {
+        let answer = self.dig(vip, &[host, self.family().record_type()])?;
         ensure!(answer.status == "NOERROR", "{}", answer.status);
         Ok(answer.addresses())
     }
 
     /// Fetches a page; the server names itself in it.
-    fn http(&self, client: &Node, family: Family) -> Result<Vec<IpAddr>> {
-        let page = self.lab.client(client.name, family).curl(&format!("http://{VIP_NAME}/"))?;
+    fn find_by_http(&self, host: &str) -> Result<Vec<IpAddr>> {
+        let page = self.curl(&format!("http://{host}/"))?;
         ensure!(
             page.status == 200 && page.redirects == 1,
             "{} after {} redirects",
             page.status,
             page.redirects
         );
-        by_itself(page.address, family, page.body.trim())
+        by_itself(page.address, self.family(), page.body.trim())
     }
 
     /// Plays a video; the server is known by its picture's size.
-    fn rtsp(&self, client: &Node, family: Family) -> Result<Vec<IpAddr>> {
-        let probe = self.lab.client(client.name, family).ffprobe(&format!("rtsp://{VIP_NAME}{RTSP_PATH}"))?;
+    fn find_by_rtsp(&self, vip: IpAddr, host: &str) -> Result<Vec<IpAddr>> {
+        let probe = self.ffprobe(&format!("rtsp://{host}{RTSP_PATH}"))?;
         let [first, server] = &probe.connected[..] else {
             anyhow::bail!("connected to {:?}", probe.connected)
         };
-        ensure!(first.ip() == vip(family)?, "connected to {first} first");
+        ensure!(first.ip() == vip, "connected to {first} first");
         let (width, height) = probe.picture;
         let named = probe.server().with_context(|| format!("nobody's picture: {width}x{height}"))?;
-        by_itself(server.ip(), family, named.name)
+        by_itself(server.ip(), self.family(), named.name)
     }
 }
 
@@ -209,13 +260,15 @@ fn by_itself(address: IpAddr, family: Family, name: &str) -> Result<Vec<IpAddr>>
     Ok(vec![address])
 }
 
-/// The reasons whose counters rose, apart from those of packets that the fast path left to the slow path.
-fn counted(before: &Value, after: &Value) -> Result<Vec<(AnswerPath, String)>> {
+/// The counters that rose.
+fn risen(before: &Value, after: &Value) -> Result<Vec<Risen>> {
     let mut risen = Vec::new();
     for path in AnswerPath::ALL {
         let (before, after) = (reasons(before, path)?, reasons(after, path)?);
-        let rose = after.into_iter().filter(|(name, count)| *count > before.get(name).copied().unwrap_or(0));
-        risen.extend(rose.filter(|(name, _)| !name.starts_with("punt-")).map(|(name, _)| (path, name)));
+        risen.extend(after.into_iter().filter_map(|(reason, count)| {
+            let count = count.checked_sub(before.get(&reason).copied().unwrap_or(0))?;
+            (count > 0).then_some(Risen { path, reason, count })
+        }));
     }
     Ok(risen)
 }
@@ -233,14 +286,21 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn only_what_rose_and_was_answered_counts() {
+    fn what_rose_is_told_by_path_and_what_is_an_answer() {
         let before = json!({"fast": {"reasons": {"first-tier": 1}}, "slow": {"reasons": {"nxdomain": 7}}});
         let after = json!({
-            "fast": {"reasons": {"first-tier": 1, "vip-address": 1, "punt-not-udp": 9}},
+            "fast": {"reasons": {"first-tier": 1, "vip-address": 1, "punt-not-udp": 9, "not-vip": 1}},
             "slow": {"reasons": {"nxdomain": 7, "later-tier": 1}},
         });
-        let expected = [(AnswerPath::Fast, "vip-address"), (AnswerPath::Slow, "later-tier")];
-        assert_eq!(counted(&before, &after).unwrap(), expected.map(|(path, name)| (path, name.to_owned())));
+        let risen = risen(&before, &after).unwrap();
+        let shown = risen.iter().map(|risen| (risen.path, &*risen.reason, risen.count, risen.is_answer()));
+        let expected = [
+            (AnswerPath::Fast, "not-vip", 1, false),
+            (AnswerPath::Fast, "punt-not-udp", 9, false),
+            (AnswerPath::Fast, "vip-address", 1, true),
+            (AnswerPath::Slow, "later-tier", 1, true),
+        ];
+        assert_eq!(shown.collect::<Vec<_>>(), expected);
     }
 
     #[test]

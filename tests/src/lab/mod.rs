@@ -17,6 +17,7 @@ mod command;
 pub mod config;
 mod daemon;
 mod delay;
+mod dns_report;
 mod network;
 mod servers;
 pub mod topology;
@@ -40,18 +41,20 @@ use nix::{
     unistd::{Pid, geteuid},
 };
 
-pub use ask::{AnswerPath, Asker, Protocol, Row};
-pub use clients::{Client, Curl, Dig, Probe};
+pub use ask::{AnswerPath, Asker, Protocol, Risen, Row};
+pub use clients::{Client, Curl, Playback, Probe};
 pub use command::{Cmd, quoted};
 pub use daemon::Daemon;
 pub use delay::Delay;
+pub use dns_report::{DnsReport, Record};
 pub use traffic::{Traffic, during};
 pub use wait::wait_for;
 
 use topology::{Family, Node, Role, names, node, with_role};
 
 /// The programs that a lab is made of and that its clients run.
-pub const PROGRAMS: [&str; 6] = ["ip", "ethtool", "nginx", "dig", "curl", "ffprobe"];
+pub const PROGRAMS: [&str; 8] =
+    ["ip", "ethtool", "nginx", "dig", "kdig", "curl", "ffprobe", "gst-launch-1.0"];
 
 /// Where labs keep their files.
 const RUN_DIR: &str = "/run/redirector-lab";
@@ -159,6 +162,7 @@ impl Lab {
             fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
             fs::write(dir.join("resolv.conf"), network::resolv_conf(&Family::ALL))?;
         }
+        clients::write_resolver_files(&self)?;
         for each in with_role(Role::Box) {
             let bpffs = self.bpffs(each.name);
             fs::create_dir_all(&bpffs).with_context(|| bpffs.display().to_string())?;
