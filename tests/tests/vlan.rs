@@ -167,6 +167,39 @@ fn queries_in_vlans_are_answered_in_the_same_vlans() {
     assert_eq!(stats["slow"]["reasons"]["first-tier"].as_u64().unwrap_or(0), 0, "{stats}");
 }
 
+/// What hinders the fast path at an interface, or makes it slow, is told when the program is attached.
+#[test]
+fn advice_about_the_interface_is_in_the_log() {
+    let Some(lab) = require_lab() else { return };
+    let stripping = "takes VLAN tags off";
+    // The program at the other end allows only small MTUs here.
+    lab.exec(ROUTER, ["ip", "link", "set", BOX, "xdpdrv", "off"]).run().unwrap();
+    let [strip, jumbo, jumbo_there] = [
+        (BOX, &["ethtool", "-K", "eth0", "rxvlan", "off"][..]),
+        (BOX, &["ip", "link", "set", "eth0", "mtu", "9000"]),
+        (ROUTER, &["ip", "link", "set", BOX, "mtu", "9000"]),
+    ];
+    let mut logged = 0;
+    for (changes, said, unsaid) in [
+        (&[][..], &[stripping, "ethtool -K eth0 rxvlan off"][..], "generic hook"),
+        (&[strip], &["ready"], stripping),
+        (&[jumbo, jumbo_there], &["its MTU is 9000", "generic hook"], stripping),
+    ] {
+        for (node, command) in changes {
+            lab.exec(node, command.iter().copied()).run().unwrap();
+        }
+        let daemon = started(&lab);
+        // The daemons of one box write to one file.
+        let log = daemon.log().split_off(logged);
+        logged += log.len();
+        drop(daemon);
+        // Else the program would stay where it is, and the next daemon find it there.
+        lab.exec(BOX, [program("redirector").as_os_str(), "detach".as_ref()]).run().unwrap();
+        assert!(said.iter().all(|said| log.contains(said)), "{log}");
+        assert!(!log.contains(unsaid), "{log}");
+    }
+}
+
 /// tagged frames for others pass, as do frames of more tags than two; none is answered or dropped.
 #[test]
 fn frames_in_vlans_that_are_not_for_the_fast_path_are_passed_on() {

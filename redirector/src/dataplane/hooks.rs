@@ -2,6 +2,7 @@
 //! its program in place of the one that it finds there, without a packet in between.
 
 use super::bpf::{chain, program, told};
+use super::interface;
 use aya::Ebpf;
 use aya::programs::ProgramError;
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
@@ -53,6 +54,7 @@ impl Hooks {
         for interface in free.into_iter().chain(bound) {
             let error = match self.put_one(live, interface) {
                 Ok(hook) => {
+                    self.advise(&hook);
                     done.push(hook);
                     continue;
                 }
@@ -131,6 +133,14 @@ impl Hooks {
         HOOKS.into_iter().map(pin).find(|(path, _)| path.exists())
     }
 
+    /// Tells what should be done at an interface, once and not with every generation.
+    fn advise(&self, hook: &Hook) {
+        if !self.attached.iter().any(|known| known.index == hook.index) {
+            let advice = interface::advice(&hook.interface, hook.mode);
+            advice.iter().for_each(|advice| tracing::warn!("{advice}"));
+        }
+    }
+
     fn put_one(&self, live: &mut Ebpf, interface: &str) -> io::Result<Hook> {
         let hook = |mode| {
             let index = index_of(interface).unwrap_or_default();
@@ -160,9 +170,16 @@ impl Hooks {
                         .map_err(|_| told(interface, "this kernel has no XDP links; Linux 5.9 has"))?
                         .pin(&path)
                         .map_err(|error| failed(&error))?;
+                    refusals.iter().for_each(|refusal| tracing::warn!("interface {interface}: {refusal}"));
                     return Ok(hook(*mode));
                 }
-                Err(error) => refusals.push(format!("{mode:?}: {}", chain(&error))),
+                Err(error) => {
+                    let cause = match mode {
+                        XdpMode::Driver => interface::likely_cause(interface),
+                        _ => String::new(),
+                    };
+                    refusals.push(format!("{mode:?}: {}{cause}", chain(&error)));
+                }
             }
         }
         Err(told(format!("interface {interface}"), refusals.join("; ")))

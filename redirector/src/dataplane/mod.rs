@@ -2,6 +2,7 @@
 
 mod bpf;
 mod hooks;
+mod interface;
 mod select;
 mod tables;
 
