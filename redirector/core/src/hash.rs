@@ -33,39 +33,38 @@ impl Keys {
         Self { seed: next(a), mul_a: next(b) | 1, mul_b: next(a) | 1, seed_fp: next(b) }
     }
 
-    /// Absorbs one word.
+    /// Absorbs one word. The upper bits of the result are mixed best.
     #[inline(always)]
     pub fn step(&self, hash: u64, word: u64) -> u64 {
-        let mut h = (hash ^ word).wrapping_mul(self.mul_a);
-        h ^= h >> 29;
-        h = h.wrapping_mul(self.mul_b);
-        h ^ (h >> 32)
+        let h = (hash ^ word).wrapping_mul(self.mul_a);
+        (h ^ h >> 32).wrapping_mul(self.mul_b)
     }
 
-    /// Closes a label or segment of `len` bytes, so that zero bytes at its end count.
+    /// Absorbs the last word of a label or segment of `len` bytes: the 0 to 7 bytes behind its last whole word. Its
+    /// eighth byte takes the length, so that zero bytes at the end count and most labels are one step.
     #[inline(always)]
-    pub fn finish(&self, hash: u64, len: usize) -> u64 {
-        self.step(hash, len as u64 | 1 << 32)
+    pub fn last(&self, hash: u64, rest: u64, len: usize) -> u64 {
+        self.step(hash, rest | (len as u64) << 56)
     }
 
     /// Hash of a whole label or path segment, for those who build tables. `fold` maps A–Z to a–z first.
     pub fn text(&self, text: &[u8], fold: bool) -> u64 {
-        let mut hash = self.seed;
-        for chunk in text.chunks(8) {
-            let mut word = [0u8; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            let word = u64::from_le_bytes(word);
-            hash = self.step(hash, if fold { fold_case(word) } else { word });
-        }
-        self.finish(hash, text.len())
+        let fold = |word| if fold { fold_case(word) } else { word };
+        let (words, rest) = text.as_chunks::<8>();
+        let hash =
+            words.iter().fold(self.seed, |hash, word| self.step(hash, fold(u64::from_le_bytes(*word))));
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        self.last(hash, fold(u64::from_le_bytes(last)), text.len())
     }
 
     /// Digest of an address (network order), to find VIPs and to compare exclusions with targets.
     #[inline(always)]
     pub fn address(&self, address: [u64; 2]) -> u64 {
         // Neighbours differ in the last byte, the top of the second word, which one step alone spreads poorly: so that
-        // word goes first.
-        self.step(self.step(self.seed_fp, address[1]), address[0])
+        // word goes first. Both halves of the result choose buckets, so the lower one is mixed once more.
+        let h = self.step(self.step(self.seed_fp, address[1]), address[0]);
+        h ^ h >> 29
     }
 }
 
@@ -86,10 +85,14 @@ impl Slot {
         Self { find: keys.step(keys.seed, word), fingerprint: keys.step(keys.seed_fp, word) }
     }
 
-    /// Appends one label's hash.
+    /// Appends one label's hash. One multiplication a lane is enough, because hashes of labels are mixed already.
     #[inline(always)]
     pub fn push(self, keys: &Keys, label: u64) -> Self {
-        Self { find: keys.step(self.find, label), fingerprint: keys.step(self.fingerprint, label) | 1 }
+        let lane = |hash: u64, mul: u64| {
+            let h = hash.wrapping_add(label).wrapping_mul(mul);
+            h ^ h >> 32
+        };
+        Self { find: lane(self.find, keys.mul_a), fingerprint: lane(self.fingerprint, keys.mul_b) | 1 }
     }
 
     /// The two buckets that may hold the entry in a table of `mask + 1` buckets.

@@ -6,7 +6,7 @@
 use crate::hash::Keys;
 
 /// Changes with every change to a type in this file; a program refuses tables of another version.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Most VIP addresses of one box: 64 VIPs, both families.
 pub const VIP_BUCKETS: u32 = 256;

@@ -5,14 +5,12 @@ const MOST_SEARCHED: usize = 1000;
 const EMPTY: u32 = u32::MAX;
 
 /// Finds a bucket for every item: `choices` are each item's two buckets (below `buckets`), `room` the places of a
-/// bucket. Items go to the emptier of their buckets; if both are full, others move to their second choice. Answers the
-/// items by place, `room` places a bucket; `None` if the table is too full. Equal input gives equal places.
+/// bucket. Items go to their first bucket while there is room, so that readers seldom need the second; if both are full,
+/// others move to their second choice. Answers the items by place, `room` places a bucket; `None` if the table is too full. Equal input gives equal places.
 pub(crate) fn place(choices: &[[u32; 2]], buckets: usize, room: usize) -> Option<Vec<Option<usize>>> {
     let mut table = Table { choices, room, held: vec![EMPTY; buckets * room] };
-    for (item, [first, second]) in choices.iter().enumerate() {
-        let emptier_first =
-            if table.free(*second) > table.free(*first) { [*second, *first] } else { [*first, *second] };
-        let place = table.make_room(emptier_first)?;
+    for (item, buckets) in choices.iter().enumerate() {
+        let place = table.make_room(*buckets)?;
         table.held[place] = item as u32;
     }
     Some(table.held.into_iter().map(|item| (item != EMPTY).then_some(item as usize)).collect())
@@ -35,10 +33,6 @@ impl Table<'_> {
     fn places(&self, bucket: u32) -> std::ops::Range<usize> {
         let from = bucket as usize * self.room;
         from..from + self.room
-    }
-
-    fn free(&self, bucket: u32) -> usize {
-        self.held[self.places(bucket)].iter().filter(|item| **item == EMPTY).count()
     }
 
     /// A free place in one of two buckets, made by the fewest moves of other items to their second choice.

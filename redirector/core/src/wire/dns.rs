@@ -5,7 +5,7 @@
 
 use super::{Action, Asked, Message, Scratch, Trace, text};
 use crate::decide::{Query, decide};
-use crate::hash::{Keys, Slot};
+use crate::hash::{Keys, Slot, fold_case};
 use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS};
 use crate::table::{
     CHOOSE_CONTENT, NONE, SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, SPACE_DNS, Service, Tables,
@@ -253,35 +253,41 @@ fn read_name<M: Message, const FULL: bool>(
 ) -> Result<(usize, usize), Reason> {
     let limit = if FULL { MAX_LABELS - 1 } else { FAST_LABELS };
     let rounds = if FULL { 256 } else { 48 };
-    let (mut at, mut left, mut length, mut count) = (HEADER, 0usize, 0usize, 0usize);
+    let mut length = message.load::<u8>(HEADER).ok_or(Reason::PuntDnsForm)? as usize;
+    if length == 0 {
+        return Ok((0, HEADER + 1));
+    }
+    let (mut at, mut left, mut count) = (HEADER + 1, length, 0usize);
     let mut hash = keys.seed;
+    labels.offsets[0] = HEADER as u16;
     for _ in 0..rounds {
         (at, left) = (forget(at, hash), forget(left, hash));
         (length, count) = (forget(length, hash), forget(count, hash));
-        if left == 0 {
-            length = message.load::<u8>(at).ok_or(Reason::PuntDnsForm)? as usize;
-            if length == 0 {
-                return Ok((count, at + 1));
-            }
-            if length > 63 || at + length > HEADER + 253 {
-                return Err(Reason::PuntDnsForm);
-            }
-            if count >= limit {
-                return Err(Reason::PuntLabels);
-            }
-            labels.offsets[count & (MAX_LABELS - 1)] = at as u16;
-            at += 1;
-            left = length;
-            hash = keys.seed;
+        if length > 63 || at + left > HEADER + 254 {
+            return Err(Reason::PuntDnsForm);
         }
-        let (word, taken) = text::word_at(message, at, left).ok_or(Reason::PuntDnsForm)?;
-        hash = keys.step(hash, crate::hash::fold_case(word));
-        at += taken;
-        left -= taken;
-        if left == 0 {
-            labels.hashes[count & (MAX_LABELS - 1)] = keys.finish(hash, length);
-            count += 1;
+        // Zeros stand behind the message's end: what seems to be a root label there has no question behind it.
+        let (word, _) =
+            text::word_at(message, at, message.len().wrapping_sub(at)).ok_or(Reason::PuntDnsForm)?;
+        if left >= 8 {
+            hash = keys.step(hash, fold_case(word));
+            (at, left) = (at + 8, left - 8);
+            continue;
         }
+        let bits = 8 * left as u64;
+        let rest = word & !(u64::MAX << bits);
+        labels.hashes[count & (MAX_LABELS - 1)] = keys.last(hash, fold_case(rest), length);
+        (at, count) = (at + left + 1, count + 1);
+        // What follows a label is the next one's length.
+        length = (word >> bits) as usize & 0xff;
+        if length == 0 {
+            return Ok((count, at));
+        }
+        if count >= limit {
+            return Err(Reason::PuntLabels);
+        }
+        labels.offsets[count & (MAX_LABELS - 1)] = (at - 1) as u16;
+        (left, hash) = (length, keys.seed);
     }
     Err(Reason::PuntLabels)
 }

@@ -57,17 +57,18 @@ pub fn host<M: Message, const ROUNDS: usize>(
         let (word, taken) = word_at(message, at, cut.end.wrapping_sub(at))?;
         wrong |= matches(word, b'/') | matches(word, b'?') | matches(word, b'@');
         let part = until(word, taken, matches(word, b'.'));
-        hash = step_some(keys, hash, fold_case(part.word), part.length);
         at += part.length;
-        if part.delimiter || at >= cut.end {
-            let length = at.wrapping_sub(start);
+        let length = at.wrapping_sub(start);
+        let ends = part.delimiter || at >= cut.end;
+        hash = absorb(keys, hash, fold_case(part.word), &part, length, ends);
+        if ends {
             // Labels have 1 to 63 bytes.
             wrong |= length.wrapping_sub(1) as u64 >> 6 | (length as u64 >> 6);
             if scan.count >= cut.limit {
                 scan.more = true;
                 break;
             }
-            piece(scan.count, start, keys.finish(hash, length));
+            piece(scan.count, start, hash);
             scan.count += 1;
             at += 1;
             start = at;
@@ -99,12 +100,12 @@ pub fn path<M: Message, const ROUNDS: usize>(
         }
         let (word, taken) = word_at(message, at, cut.end.wrapping_sub(at))?;
         let part = until(word, taken, matches(word, b'/') | matches(word, b'?') | matches(word, b'#'));
-        hash = step_some(keys, hash, part.word, part.length);
         at += part.length;
-        if part.delimiter || at >= cut.end {
-            let closed = keys.finish(hash, at.wrapping_sub(start));
+        let ends = part.delimiter || at >= cut.end;
+        hash = absorb(keys, hash, part.word, &part, at.wrapping_sub(start), ends);
+        if ends {
             let slash = part.next == b'/' as u64;
-            piece(scan.count, if slash { at + 1 } else { 0 }, closed);
+            piece(scan.count, if slash { at + 1 } else { 0 }, hash);
             scan.count += 1;
             at = if slash { at + 1 } else { cut.end };
             start = at;
@@ -130,10 +131,14 @@ pub fn all<M: Message, const ROUNDS: usize>(
             break;
         }
         let (word, taken) = word_at(message, at, end.wrapping_sub(at))?;
-        hash = keys.step(hash, word);
         at += taken;
+        let part = Part { word, length: taken, delimiter: false, next: 0 };
+        hash = absorb(keys, hash, word, &part, at.wrapping_sub(start), at >= end);
     }
-    if at < end { None } else { Some(keys.finish(hash, end.wrapping_sub(start))) }
+    if start >= end {
+        return Some(keys.last(hash, 0, 0));
+    }
+    if at < end { None } else { Some(hash) }
 }
 
 /// The next up to eight of the `left` bytes from `at` on, first byte lowest and zero behind the last; and how many.
@@ -149,11 +154,15 @@ pub(super) fn word_at<M: Message>(message: &M, at: usize, left: usize) -> Option
     Some((word >> (8 * missing), 8 - missing))
 }
 
-/// Takes a word of `length` bytes into a hash; none if it is empty.
+/// Takes the next part of a piece into its hash; `length` is that of the piece so far, and `ends` says that this is
+/// all of it.
 #[inline(always)]
-fn step_some(keys: &Keys, hash: u64, word: u64, length: usize) -> u64 {
-    let some = ((length as u64).wrapping_neg() as i64 >> 63) as u64;
-    hash ^ ((hash ^ keys.step(hash, word)) & some)
+fn absorb(keys: &Keys, hash: u64, word: u64, part: &Part, length: usize, ends: bool) -> u64 {
+    if part.length < 8 {
+        return keys.last(hash, word, length);
+    }
+    let hash = keys.step(hash, word);
+    if ends { keys.last(hash, 0, length) } else { hash }
 }
 
 /// The bytes before a delimiter.
