@@ -2,11 +2,11 @@
 
 use crate::hash::Keys;
 use crate::table::{
-    CHOOSE_CLIENT, CHOOSE_CLIENT_PREFIX, CHOOSE_CONTENT, GroupPointer, IPV6_ROOT_BITS, NONE, REGION_LINK,
+    CHOOSE_CLIENT_PREFIX, CHOOSE_CONTENT, CHOOSE_SPREAD, GroupPointer, IPV6_ROOT_BITS, NONE, REGION_LINK,
     SHARE_ENTRIES, SHARE_LEVELS, Service, ShareRecord, TIER_FALLBACK, Tables,
 };
 use crate::verdict::{MAX_ENDPOINTS, Pick, Reason, Verdict};
-use crate::verifier::phase;
+use crate::verifier::{equal, less, phase};
 
 /// Endpoints the fast path chooses at most; requests for more are punted.
 pub const FAST_ENDPOINTS: u32 = 4;
@@ -46,6 +46,8 @@ impl Client {
 pub struct Query {
     /// Who the answer is for.
     pub client: Client,
+    /// The client's region, which the fast path looked up before it read the message (`look_ahead`).
+    pub region: u32,
     /// Service number.
     pub service: u32,
     /// Hash of what is asked for.
@@ -60,6 +62,21 @@ pub struct Query {
     pub excluded: [u64; MAX_EXCLUDED],
     /// Digest of the server the client would like to keep; 0 is none.
     pub preferred: u64,
+}
+
+/// Looks the client's region up for a choice that comes later. Loads take long and the CPU can go on meanwhile: called
+/// before the message is read. The slow path leaves it to [`decide`].
+#[inline(always)]
+pub(crate) fn look_ahead<T: Tables, const FULL: bool>(
+    client: &Client,
+    tables: &T,
+    query: &mut Query,
+) -> Option<()> {
+    if !FULL {
+        query.region = region(client, tables)?;
+    }
+    phase();
+    Some(())
 }
 
 /// Region number of a client: longest match, 0 if no prefix covers it. `None` means the tables are inconsistent.
@@ -107,7 +124,7 @@ pub fn decide<T: Tables, const FULL: bool>(
     tables: &T,
     verdict: &mut Verdict,
 ) {
-    *verdict = Verdict { ttl: service.ttl, ..Verdict::default() };
+    verdict.begin(service.ttl);
     if !FULL && (query.want > FAST_ENDPOINTS || query.preferred != 0) {
         verdict.reason = Reason::PuntChoice;
         return;
@@ -126,7 +143,7 @@ fn choose<T: Tables, const FULL: bool>(
     verdict: &mut Verdict,
 ) -> Option<()> {
     let meta = tables.meta()?;
-    verdict.region = region(&query.client, tables)?;
+    verdict.region = if FULL { region(&query.client, tables)? } else { query.region };
     let row = service.coverage.wrapping_mul(2).wrapping_add(query.family & 1);
     let cell = row.wrapping_mul(meta.regions).wrapping_add(verdict.region);
     let mut group = tables.cells(cell >> 4)?.words[(cell & 15) as usize];
@@ -218,34 +235,35 @@ fn pick_further<T: Tables>(
 /// Equal keys get equal targets; see `ChooseBy` in the planner for what each kind depends on.
 #[inline(always)]
 fn choice_key(query: &Query, service: &Service, keys: &Keys) -> u64 {
-    let (mut high, mut low) = (query.client.high, query.client.low);
-    match service.choose_by {
-        CHOOSE_CLIENT => {}
-        CHOOSE_CLIENT_PREFIX if query.client.v6 => (high, low) = (high & !0xffff, 0),
-        CHOOSE_CLIENT_PREFIX => low &= !0xff,
-        CHOOSE_CONTENT => (high, low) = (0, query.content),
-        _ => high ^= query.spread,
-    }
+    let (high, low) = (query.client.high, query.client.low);
+    let by = |kind: u8| equal(service.choose_by as u64, kind as u64);
+    let (prefix, content, spread) = (by(CHOOSE_CLIENT_PREFIX), by(CHOOSE_CONTENT), by(CHOOSE_SPREAD));
+    let v6 = (query.client.v6 as u64).wrapping_neg();
+    // What does not count of the address.
+    let (cut_high, cut_low) = (content | (prefix & v6 & 0xffff), content | (prefix & (v6 | 0xff)));
+    let high = (high & !cut_high) ^ (query.spread & spread);
+    let low = (low & !cut_low) ^ (query.content & content);
     keys.step(keys.step(keys.step(keys.seed, service.salt), high), low)
 }
 
 /// Weight of entry `index`: the width of its interval of hashes.
 #[inline(always)]
 fn weight(record: &ShareRecord, index: usize) -> u64 {
-    let below = if index == 0 { 0 } else { record.thresholds[index - 1] };
-    record.thresholds[index].saturating_sub(below) as u64
+    let before = record.thresholds[index.wrapping_sub(1) & (SHARE_ENTRIES - 1)] as u64;
+    let below = before & less(0, index as u64).wrapping_neg();
+    (record.thresholds[index] as u64).saturating_sub(below)
 }
 
 /// Chooses the entry whose interval holds the hash, if it is free; else the same hash, mixed anew, chooses among the
 /// free ones alone: when an entry goes down only its own clients move. `false` if no free entry has any weight.
 #[inline(always)]
 fn pick_entry(record: &ShareRecord, keys: &Keys, pick: &mut Pick) -> bool {
-    let point = (pick.hash >> 32) as u32;
-    let mut entry = 0;
+    let point = pick.hash >> 32;
+    let mut below = SHARE_ENTRIES as u64 - 1;
     for threshold in &record.thresholds[..SHARE_ENTRIES - 1] {
-        entry += (point >= *threshold) as u32;
+        below -= less(point, *threshold as u64);
     }
-    pick.entry = entry;
+    pick.entry = below as u32;
     phase();
     if pick.free >> (pick.entry & 7) & 1 == 1 {
         return true;

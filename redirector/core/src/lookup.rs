@@ -5,7 +5,7 @@ use crate::table::{
     MAX_CODEPOINT_LABELS, MAX_PATH_SEGMENTS, MAX_SHAPES, NAME_PARTIAL, NONE, NameEntry, SPACE_DNS,
     SPACE_PATH, Tables, VipEntry, Zone,
 };
-use crate::verifier::forget;
+use crate::verifier::{equal, forget};
 
 /// Most labels a DNS name has (RFC 1035 section 2.3.4: 255 octets).
 pub const MAX_LABELS: usize = 128;
@@ -110,10 +110,15 @@ fn find<'t>(
 ) -> Option<&'t NameEntry> {
     for index in slot.buckets(mask) {
         let bucket = bucket(index)?;
-        for entry in &bucket.entries {
-            if entry.fingerprint == slot.fingerprint {
-                return Some(entry);
-            }
+        // Where in its bucket an entry lies is anybody's guess: all places are compared, without a branch for each.
+        let (mut place, mut found) = (0, 0);
+        for (index, entry) in bucket.entries.iter().enumerate() {
+            let here = equal(entry.fingerprint, slot.fingerprint);
+            place |= here & index as u64;
+            found |= here;
+        }
+        if found != 0 {
+            return bucket.entries.get(place as usize & 3);
         }
     }
     None

@@ -177,6 +177,15 @@ pub(crate) struct Pick {
 }
 
 impl Verdict {
+    /// Nothing chosen yet. What lies behind `count` in the lists keeps what it held: most choices are of one target,
+    /// and the fast path's room is used for every packet.
+    #[inline(always)]
+    pub(crate) fn begin(&mut self, ttl: u32) {
+        (self.reason, self.ttl, self.count) = (Reason::Undecided, ttl, 0);
+        (self.region, self.group, self.epoch) = (0, NONE, 0);
+        self.targets[0] = NONE;
+    }
+
     /// No targets, for this reason.
     pub fn of(reason: Reason) -> Self {
         Self { reason, ..Self::default() }

@@ -36,3 +36,43 @@ pub fn phase() {
         core::arch::asm!("", options(nostack, preserves_flags));
     }
 }
+
+/// 1 if `a` is below `b`, else 0; both are below 2^63. BPF can compare only by a branch, and branches on hashes are
+/// wrong half of the time: this is a subtraction, hidden from LLVM, which would make a comparison of it.
+#[inline(always)]
+pub fn less(a: u64, b: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut difference = a;
+        // SAFETY: arithmetic on registers.
+        unsafe {
+            core::arch::asm!("{0} -= {1}", "{0} >>= 63", inout(reg) difference, in(reg) b,
+                options(pure, nomem, nostack, preserves_flags));
+        }
+        difference
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        (a < b) as u64
+    }
+}
+
+/// All ones if `a` equals `b`, else 0; without a branch, see [`less`].
+#[inline(always)]
+pub fn equal(a: u64, b: u64) -> u64 {
+    let difference = a ^ b;
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut mask = difference;
+        // SAFETY: arithmetic on registers.
+        unsafe {
+            core::arch::asm!("{0} = -{0}", "{0} |= {1}", "{0} s>>= 63", inout(reg) mask, in(reg) difference,
+                options(pure, nomem, nostack, preserves_flags));
+        }
+        !mask
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        ((difference == 0) as u64).wrapping_neg()
+    }
+}

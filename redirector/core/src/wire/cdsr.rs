@@ -3,7 +3,7 @@
 //! With `FULL` everything is answered; without, extensions, preferences, long server lists and errors are punted.
 
 use super::{Action, Asked, Message, Scratch, text};
-use crate::decide::{FAST_ENDPOINTS, FAST_EXCLUDED, MAX_EXCLUDED, Query, decide};
+use crate::decide::{FAST_ENDPOINTS, FAST_EXCLUDED, MAX_EXCLUDED, Query, decide, look_ahead};
 use crate::hash::{Keys, Slot, fold_case};
 use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS, Scheme};
 use crate::table::{
@@ -212,6 +212,7 @@ fn answer<M: Message, T: Tables, const FULL: bool>(
     scratch: &mut Scratch,
 ) -> Step<()> {
     let Scratch { labels, query, verdict, trace, cdsr: work, .. } = scratch;
+    look_ahead::<T, FULL>(&asked.client, tables, query).ok_or(Stop::TABLE)?;
     let keys = &tables.meta().ok_or(Stop::TABLE)?.keys;
     read::<M, FULL>(message, work)?;
     phase();
@@ -530,9 +531,10 @@ fn content<M: Message, const FULL: bool>(
 ) -> Step<u64> {
     let mut slot = Slot::start(keys, SPACE_URL, 0);
     for index in 0..FAST_LABELS {
-        if index < count {
-            slot = slot.push(keys, labels.hash(index));
+        if index >= count {
+            break;
         }
+        slot = slot.push(keys, labels.hash(index));
     }
     let rest = if FULL {
         text::all::<M, FULL_WORDS>(message, keys, place.host_end, place.end)

@@ -4,7 +4,7 @@
 //! path is for and punts the rest, and where it answers it gives the same bytes.
 
 use super::{Action, Asked, Message, Scratch, Trace, text};
-use crate::decide::{Query, decide};
+use crate::decide::{decide, look_ahead};
 use crate::hash::{Keys, Slot, fold_case};
 use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS};
 use crate::table::{
@@ -157,7 +157,10 @@ pub fn respond<M: Message, T: Tables, const FULL: bool>(
     tables: &T,
     scratch: &mut Scratch,
 ) -> Action {
-    let Some(meta) = tables.meta() else { return scratch.trace.with(Reason::PuntTable, Action::Punt) };
+    let ahead = look_ahead::<T, FULL>(&asked.client, tables, &mut scratch.query);
+    let (Some(meta), Some(())) = (tables.meta(), ahead) else {
+        return scratch.trace.with(Reason::PuntTable, Action::Punt);
+    };
     if let Err(refusal) =
         read_head::<M, FULL>(message, &meta.keys, &mut scratch.labels, &mut scratch.dns.head)
     {
@@ -545,15 +548,12 @@ fn choose<T: Tables, const FULL: bool>(asked: &Asked<'_>, tables: &T, scratch: &
     }
     plan.body = Body::new(TARGETS, v6 as u32);
     let id = u32::from_be(head.id_flags) >> 16;
-    *query = Query {
-        client: asked.client,
-        service: *number,
-        content: content(tables, labels, *codepoint, service),
-        spread: (id as u64) << 16 | asked.port as u64,
-        family: v6 as u32,
-        want: service.answers as u32,
-        ..Query::default()
-    };
+    (query.client, query.service) = (asked.client, *number);
+    query.content = content(tables, labels, *codepoint, service);
+    query.spread = (id as u64) << 16 | asked.port as u64;
+    (query.family, query.want) = (v6 as u32, service.answers as u32);
+    // DNS has no way to name servers; the list ends at its first empty place.
+    (query.excluded[0], query.preferred) = (0, 0);
     phase();
     decide::<T, FULL>(query, service, tables, verdict);
     trace.verdict(*number, verdict);
@@ -575,9 +575,10 @@ fn content<T: Tables>(tables: &T, labels: &Labels, codepoint: usize, service: &S
     }
     let mut slot = Slot::start(&meta.keys, SPACE_DNS, 0);
     for index in 0..FAST_LABELS {
-        if index < codepoint {
-            slot = slot.push(&meta.keys, labels.hash(index));
+        if index >= codepoint {
+            break;
         }
+        slot = slot.push(&meta.keys, labels.hash(index));
     }
     slot.find
 }

@@ -1,7 +1,7 @@
 //! Ethernet, IPv4, IPv6 and UDP around the messages: what the XDP program runs on a frame.
 
 use super::{Action, Asked, Message, Scratch, Trace, Word, cdsr, dns, text};
-use crate::decide::Client;
+use crate::decide::{Client, region};
 use crate::lookup;
 use crate::table::{LAYOUT_VERSION, SPEAKS_CDSR, SPEAKS_DNS, Tables, VipEntry};
 use crate::verdict::Reason;
@@ -364,6 +364,11 @@ fn answer<F: Frame, T: Tables>(
     let (vip, client) = (packet.vip, packet.client);
     let asked = Asked { vip: &vip, client, port: (ports >> 16) as u16 };
     let mut message = Datagram { frame, packet };
+    let Some(region) = region(&client, tables) else {
+        return exit(&mut scratch.trace, Reason::PuntTable, Exit::Punt);
+    };
+    scratch.query.region = region;
+    phase();
     let action = if ports as u16 == DNS_PORT && vip.speaks & SPEAKS_DNS != 0 {
         dns::respond::<_, T, false>(&mut message, &asked, tables, scratch)
     } else if ports as u16 == cdsr::PORT && vip.speaks & SPEAKS_CDSR != 0 {
@@ -418,9 +423,9 @@ fn turn_round<F: Frame>(frame: &mut F, packet: &mut Packet) -> Option<()> {
     let length_sum = udp_length.to_be() as u64;
     // Kept parts come by the old checksum; new messages are summed from the start.
     let total = if sums.rebuilt != 0 {
-        pseudo + (UDP_PROTOCOL as u16).to_be() as u64 + 2 * length_sum + ports.sum() + sums.total()
+        pseudo + (UDP_PROTOCOL as u16).to_be() as u64 + 2 * length_sum + ports.sum() + sums.total
     } else {
-        (!checksum) as u64 + sums.total() + 2 * length_sum + 2 * (!sums.old_length) as u64
+        (!checksum) as u64 + sums.total + 2 * length_sum + 2 * (!sums.old_length) as u64
     };
     let new = match !fold(total) as u16 {
         // The query had none (RFC 768): what was kept of it is not vouched for.
@@ -472,12 +477,11 @@ fn fold(sum: u64) -> u64 {
     (sum & 0xffff) + (sum >> 16)
 }
 
-/// Ones' complement sums of what was taken from a datagram and what was written, by parity of the place.
+/// Ones' complement sum of what was taken from a datagram and what was written.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 struct Sums {
-    even: u64,
-    odd: u64,
+    total: u64,
     /// UDP length before, in network order.
     old_length: u16,
     /// 1: nothing of the old payload was kept.
@@ -487,16 +491,8 @@ struct Sums {
 impl Sums {
     #[inline(always)]
     fn add(&mut self, at: usize, sum: u64) {
-        if at & 1 == 0 {
-            self.even += sum;
-        } else {
-            self.odd += sum;
-        }
-    }
-
-    #[inline(always)]
-    fn total(&self) -> u64 {
-        fold(self.even) + (fold(self.odd) as u16).swap_bytes() as u64
+        // From an odd place on, each byte has the weight of its neighbour (RFC 1071 section 2.B).
+        self.total += sum << (8 * (at & 1));
     }
 }
 
