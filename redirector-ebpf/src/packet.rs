@@ -1,7 +1,7 @@
 //! The one bounds check: every byte of a packet that the program touches goes through [`XdpFrame::pointer`].
 
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
+use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use aya_ebpf::programs::XdpContext;
 use core::arch::asm;
 use redirector_core::wire::Word;
@@ -80,11 +80,11 @@ impl Frame for XdpFrame {
 
     #[inline(always)]
     fn resize(&mut self, len: usize) -> Option<()> {
-        // SAFETY: helper calls on the program's own context; pointers into the packet are made anew by every access.
-        let failed = unsafe {
-            let now = bpf_xdp_get_buff_len(self.ctx) as i32;
-            bpf_xdp_adjust_tail(self.ctx, len as i32 - now)
-        };
+        // The program takes no frames in fragments, so this is all of the frame. (A helper would tell, too, but slowly.)
+        let (data, end) = self.bounds();
+        let now = end.wrapping_sub(data) as i32;
+        // SAFETY: a helper call on the program's own context; pointers into the packet are made anew by every access.
+        let failed = unsafe { bpf_xdp_adjust_tail(self.ctx, len as i32 - now) };
         if failed == 0 { Some(()) } else { None }
     }
 

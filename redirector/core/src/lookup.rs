@@ -120,6 +120,10 @@ fn find<'t>(
         if found != 0 {
             return bucket.entries.get(place as usize & 3);
         }
+        // Nothing lies in its second bucket while there is room in its first, which fills from its first place on.
+        if bucket.entries[3].fingerprint == 0 {
+            return None;
+        }
     }
     None
 }
@@ -160,7 +164,11 @@ pub fn rule<T: Tables>(
     let mut best = NameEntry { order: u16::MAX, ..NameEntry::default() };
     let Some(meta) = tables.meta() else { return best };
     for shape in &zone.shapes[..MAX_SHAPES] {
-        if shape.labels as usize != count {
+        // Shapes of fewer labels come first, and unused ones have more than any name.
+        if shape.labels as usize > count {
+            break;
+        }
+        if (shape.labels as usize) < count {
             continue;
         }
         let slot = codepoint_slot(&meta.keys, space, number, (shape.labels, shape.keyed), |i| labels.hash(i));

@@ -124,7 +124,7 @@ pub const NAME_PARTIAL: u16 = 1 << 15;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NameBucket {
-    /// Unordered.
+    /// In use from the first on. Names have two buckets, and no name lies in its second that had room in its first.
     pub entries: [NameEntry; 4],
 }
 
@@ -142,7 +142,7 @@ pub struct Shape {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Zone {
-    /// Shapes in use, unordered; unused ones have `labels` = `u16::MAX`.
+    /// Shapes in use, by `labels`; unused ones have `labels` = `u16::MAX`.
     pub shapes: [Shape; MAX_SHAPES],
     /// Labels of the suffix.
     pub suffix_labels: u32,

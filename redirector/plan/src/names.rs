@@ -368,7 +368,9 @@ impl Shapes {
 
     /// As a zone record has them, with their number.
     pub(crate) fn packed(&self) -> ([Shape; MAX_SHAPES], u32) {
-        let shape = |place: usize| match self.0.get(place) {
+        let mut by_labels = self.0.clone();
+        by_labels.sort_by_key(|(labels, _)| *labels);
+        let shape = |place: usize| match by_labels.get(place) {
             Some((labels, keyed)) => Shape { labels: *labels, keyed: *keyed },
             None => Shape { labels: u16::MAX, keyed: 0 },
         };

@@ -1,7 +1,7 @@
 //! Ethernet, IPv4, IPv6 and UDP around the messages: what the XDP program runs on a frame.
 
 use super::{Action, Asked, Message, Scratch, Trace, Word, cdsr, dns, text};
-use crate::decide::{Client, region};
+use crate::decide::Client;
 use crate::lookup;
 use crate::table::{LAYOUT_VERSION, SPEAKS_CDSR, SPEAKS_DNS, Tables, VipEntry};
 use crate::verdict::Reason;
@@ -364,11 +364,6 @@ fn answer<F: Frame, T: Tables>(
     let (vip, client) = (packet.vip, packet.client);
     let asked = Asked { vip: &vip, client, port: (ports >> 16) as u16 };
     let mut message = Datagram { frame, packet };
-    let Some(region) = region(&client, tables) else {
-        return exit(&mut scratch.trace, Reason::PuntTable, Exit::Punt);
-    };
-    scratch.query.region = region;
-    phase();
     let action = if ports as u16 == DNS_PORT && vip.speaks & SPEAKS_DNS != 0 {
         dns::respond::<_, T, false>(&mut message, &asked, tables, scratch)
     } else if ports as u16 == cdsr::PORT && vip.speaks & SPEAKS_CDSR != 0 {
@@ -408,12 +403,10 @@ fn turn_round<F: Frame>(frame: &mut F, packet: &mut Packet) -> Option<()> {
     }
     let Packet { ports, len, sums, .. } = *packet;
     let checksum = packet.checksum as u16;
-    let (to, to_rest) = (frame.load::<u32>(0)?, frame.load::<u16>(4)?);
-    let (from, from_rest) = (frame.load::<u32>(6)?, frame.load::<u16>(10)?);
-    frame.store(0, from)?;
-    frame.store(4, from_rest)?;
-    frame.store(6, to)?;
-    frame.store(10, to_rest)?;
+    // Both MAC addresses, six bytes each.
+    let (first, last) = (u64::from_be(frame.load(0)?), u32::from_be(frame.load(8)?));
+    frame.store(0, (first << 48 | (last as u64) << 16 | first >> 48).to_be())?;
+    frame.store(8, ((first >> 16) as u32).to_be())?;
     let udp_length = (len + UDP) as u16;
     let pseudo = match packet.ip {
         ETH => write_ip::<_, ETH>(frame, packet, udp_length)?,
@@ -433,9 +426,15 @@ fn turn_round<F: Frame>(frame: &mut F, packet: &mut Packet) -> Option<()> {
         0 => 0xffff,
         some => some,
     };
-    frame.store(packet.base, ports.rotate_left(16))?;
-    frame.store(packet.base + 4, udp_length.to_be())?;
-    frame.store(packet.base + 6, new)
+    let [[a, b], [c, d]] = [udp_length.to_be_bytes(), new.to_ne_bytes()];
+    frame.store(packet.base, pair(ports.rotate_left(16), u32::from_ne_bytes([a, b, c, d])))
+}
+
+/// Two words as they lie one behind the other in memory: one store instead of two.
+#[inline(always)]
+fn pair(first: u32, second: u32) -> u64 {
+    let (first, second) = (u32::from_be(first) as u64, u32::from_be(second) as u64);
+    (first << 32 | second).to_be()
 }
 
 /// Swaps IP addresses and makes the rest of the IP header anew. Gives the sum of the addresses.
@@ -452,18 +451,18 @@ fn write_ip<F: Frame, const IP: usize>(frame: &mut F, packet: &Packet, udp_lengt
         frame.store(IP, (head << 32 | rest).to_be())?;
         Some(sources.into_iter().map(Word::sum).sum())
     } else {
-        let (source, destination): (u32, u32) = (frame.load(IP + 12)?, frame.load(IP + 16)?);
+        let addresses: u64 = frame.load(IP + 12)?;
         let first = ((packet.head & !ECN_IPV4) << 16 | (udp_length as u32 + IPV4 as u32)).to_be();
         // Identification 0 and don't-fragment: an atomic datagram (RFC 6864 section 4).
         let second = 0x4000u32.to_be();
         let third = ((TTL as u32) << 24 | (UDP_PROTOCOL as u32) << 16).to_be();
-        let sum = [first, second, third, source, destination].into_iter().map(Word::sum).sum();
+        let sum = first.sum() + second.sum() + third.sum() + addresses.sum();
         let [high, low] = (!fold(sum) as u16).to_ne_bytes();
         let third = third | u32::from_ne_bytes([0, 0, high, low]);
-        for (place, word) in [first, second, third, destination, source].into_iter().enumerate() {
-            frame.store(IP + place * 4, word)?;
-        }
-        Some(source.sum() + destination.sum())
+        frame.store(IP, pair(first, second))?;
+        frame.store(IP + 8, third)?;
+        frame.store(IP + 12, addresses.rotate_left(32))?;
+        Some(addresses.sum())
     }
 }
 
