@@ -61,13 +61,17 @@ fn exchange<'p>(kind: Stream, pieces: impl Iterator<Item = &'p [u8]>) -> Vec<u8>
     })
 }
 
+/// Length of the pieces that bytes are sent in: any, but the same for the same bytes.
+fn piece(bytes: &[u8]) -> usize {
+    1 + bytes.iter().fold(bytes.len(), |sum, byte| sum.wrapping_mul(31).wrapping_add((*byte).into()))
+        % bytes.len().max(1)
+}
+
 /// Answers to bytes that come at once. The same bytes in pieces get the same answers, but for the last one to an HTTP
 /// request that is not whole: a piece at its end may show that it is malformed or too long before the rest is there.
 fn answers(kind: Stream, bytes: &[u8]) -> Vec<Answer> {
     let whole = exchange(kind, std::iter::once(bytes));
-    // Pieces of changing length, the same for the same bytes.
-    let length =
-        1 + bytes.iter().fold(bytes.len(), |sum, byte| sum.wrapping_mul(31) + usize::from(*byte)) % 40;
+    let length = piece(bytes);
     let pieces = exchange(kind, bytes.chunks(length));
     let (whole, pieces) = (Answer::all(&whole), Answer::all(&pieces));
     let requests = |answers: &[Answer]| {
@@ -257,7 +261,7 @@ pub(crate) fn rtsp_is_answered(bytes: &[u8]) -> bool {
 /// If not.
 pub fn dns_stream(bytes: &[u8]) {
     let whole = exchange(Stream::Dns, std::iter::once(bytes));
-    let pieces = exchange(Stream::Dns, bytes.chunks(1 + bytes.len() % 7));
+    let pieces = exchange(Stream::Dns, bytes.chunks(piece(bytes)));
     assert_eq!(whole, pieces, "in pieces the answers are others");
     let expected = replies(bytes);
     assert_eq!(whole, expected.concat());

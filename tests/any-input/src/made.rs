@@ -1,7 +1,9 @@
 //! Messages put together from the test network's words, so that most of them mean something, and then damaged.
 
 use crate::choices::Choices;
-use redirector_plan::model::LabelRule;
+use crate::network::{TEXT, VIEW, VIP};
+use redirector::manage::explain::{Protocol, Question, Wanted};
+use redirector_plan::model::{LabelRule, Network};
 use redirector_tests::networks::{ACME, rich};
 use redirector_tests::questions::{
     COOKIE, CdsrRequest, DnsQuery, ECS, Edns, IN, Opinion, PADDING, QR, RD, rr,
@@ -31,7 +33,7 @@ const TYPES: [u16; 17] = [
 /// First bytes of labels that mean more than themselves, lengths that are none, and separators of URLs.
 const BYTES: [u8; 12] = [0, 1, 4, 0x3f, 0x40, 0xc0, 0xff, b'.', b'/', b':', b'@', b'['];
 
-/// Words of the test network: labels of its zones, of its grammars and hosts, and segments of its URLs.
+/// Words of a network: labels of its zones, of its grammars and hosts, and segments of its URLs.
 #[derive(Debug)]
 struct Words {
     suffixes: Vec<Vec<String>>,
@@ -40,49 +42,73 @@ struct Words {
     segments: Vec<String>,
 }
 
-static WORDS: LazyLock<Words> = LazyLock::new(|| {
-    let (network, _) = rich();
-    let values = |rule: &LabelRule| match rule {
-        LabelRule::Fixed(value) => vec![value.clone()],
-        LabelRule::OneOf(_, values) => values.clone(),
-        LabelRule::Free(_) => vec!["free".to_owned()],
-    };
-    let grammars = network.zones.iter().flat_map(|zone| &zone.grammars);
-    let rules =
-        grammars.flat_map(|grammar| &grammar.labels).chain(network.urls.iter().flat_map(|url| &url.host));
-    let mut labels: Vec<String> = rules.flat_map(values).collect();
-    labels.extend(["ns1", "_cdsr", "x"].map(str::to_owned));
-    labels.sort_unstable();
-    labels.dedup();
-    let mut segments: Vec<String> = network.urls.iter().flat_map(|url| url.path.clone()).collect();
-    segments.sort_unstable();
-    segments.dedup();
-    Words {
-        suffixes: network.zones.into_iter().map(|zone| zone.suffix).collect(),
-        hosts: network.urls.into_iter().map(|url| url.suffix).collect(),
-        labels,
-        segments,
-    }
-});
+/// Of the network that messages are asked about.
+static RICH: LazyLock<Words> = LazyLock::new(|| Words::of(&rich().0));
+/// Of the one that connections and reports are about.
+static SMALL: LazyLock<Words> = LazyLock::new(|| Words::of(&VIEW.generation.config.network));
 
-/// Labels in front of one of `suffixes`, mostly known ones; sometimes in capital letters.
-fn name(choices: &mut Choices<'_>, suffixes: &[Vec<String>]) -> String {
-    let mut labels = Vec::new();
-    for _ in 0..choices.below(6) {
-        let known = !choices.seldom(3);
-        labels.push(if known { choices.pick(&WORDS.labels).clone() } else { choices.word(66) });
+impl Words {
+    fn of(network: &Network) -> Self {
+        let values = |rule: &LabelRule| match rule {
+            LabelRule::Fixed(value) => vec![value.clone()],
+            LabelRule::OneOf(_, values) => values.clone(),
+            LabelRule::Free(_) => vec!["free".to_owned()],
+        };
+        let grammars = network.zones.iter().flat_map(|zone| &zone.grammars);
+        let rules =
+            grammars.flat_map(|grammar| &grammar.labels).chain(network.urls.iter().flat_map(|url| &url.host));
+        let mut labels: Vec<String> = rules.flat_map(values).collect();
+        labels.extend(["ns1", "_cdsr", "x"].map(str::to_owned));
+        labels.sort_unstable();
+        labels.dedup();
+        let mut segments: Vec<String> = network.urls.iter().flat_map(|url| url.path.clone()).collect();
+        segments.sort_unstable();
+        segments.dedup();
+        Self {
+            suffixes: network.zones.iter().map(|zone| zone.suffix.clone()).collect(),
+            hosts: network.urls.iter().map(|url| url.suffix.clone()).collect(),
+            labels,
+            segments,
+        }
     }
-    if !choices.seldom(16) {
-        labels.extend(choices.pick(suffixes).iter().cloned());
+
+    /// Labels in front of one of `suffixes`, mostly known ones; sometimes in capital letters.
+    fn name(&self, choices: &mut Choices<'_>, suffixes: &[Vec<String>]) -> String {
+        let mut labels = Vec::new();
+        for _ in 0..choices.below(6) {
+            let known = !choices.seldom(3);
+            labels.push(if known { choices.pick(&self.labels).clone() } else { choices.word(66) });
+        }
+        if !choices.seldom(16) {
+            labels.extend(choices.pick(suffixes).iter().cloned());
+        }
+        let name = labels.join(".");
+        if choices.seldom(4) { name.to_uppercase() } else { name }
     }
-    let name = labels.join(".");
-    if choices.seldom(4) { name.to_uppercase() } else { name }
+
+    /// A URL of the network, or one that is beside it.
+    fn url(&self, choices: &mut Choices<'_>) -> String {
+        let scheme = *choices.pick(&["http", "https", "rtsp", "HTTP", "gopher", "x"]);
+        let host = match choices.below(8) {
+            0 => ACME[0].to_owned(),
+            1 => format!("[{}]", ACME[1]),
+            _ => self.name(choices, &self.hosts),
+        };
+        let port = *choices.pick(&["", "", ":80", ":8080", ":", ".", "@x"]);
+        let mut url = format!("{scheme}://{host}{port}");
+        for _ in 0..choices.below(6) {
+            let known = !choices.seldom(3);
+            url += "/";
+            url += &if known { choices.pick(&self.segments).clone() } else { choices.word(90) };
+        }
+        url + *choices.pick(&["", "/", "?a=b", "#x", "//", "/?"])
+    }
 }
 
 /// A DNS query.
 pub(crate) fn dns_query(choices: &[u8]) -> Vec<u8> {
     let mut choices = Choices::new(choices);
-    let name = name(&mut choices, &WORDS.suffixes);
+    let name = RICH.name(&mut choices, &RICH.suffixes);
     let query = DnsQuery {
         id: choices.number() as u16,
         flags: *choices.pick(&[0, RD, RD | 0x10, 0x20, RD | 0x0200, 0x2800, QR]),
@@ -112,7 +138,7 @@ fn edns(choices: &mut Choices<'_>) -> Edns {
 /// A CDSR request.
 pub(crate) fn cdsr_request(choices: &[u8]) -> Vec<u8> {
     let mut choices = Choices::new(choices);
-    let url = url(&mut choices);
+    let url = RICH.url(&mut choices);
     let servers = (0..choices.below(10)).map(|_| server(&mut choices)).collect();
     let request = CdsrRequest {
         nonce: choices.number(),
@@ -128,26 +154,9 @@ pub(crate) fn cdsr_request(choices: &[u8]) -> Vec<u8> {
     message
 }
 
-/// A URL of the test network, or one that is beside it.
-pub(crate) fn any_url(choices: &[u8]) -> String {
-    url(&mut Choices::new(choices))
-}
-
-fn url(choices: &mut Choices<'_>) -> String {
-    let scheme = *choices.pick(&["http", "https", "rtsp", "HTTP", "gopher", "x"]);
-    let host = match choices.below(8) {
-        0 => ACME[0].to_owned(),
-        1 => format!("[{}]", ACME[1]),
-        _ => name(choices, &WORDS.hosts),
-    };
-    let port = *choices.pick(&["", "", ":80", ":8080", ":", ".", "@x"]);
-    let mut url = format!("{scheme}://{host}{port}");
-    for _ in 0..choices.below(6) {
-        let known = !choices.seldom(3);
-        url += "/";
-        url += &if known { choices.pick(&WORDS.segments).clone() } else { choices.word(90) };
-    }
-    url + *choices.pick(&["", "/", "?a=b", "#x", "//", "/?"])
+/// A URL of the network that messages are asked about, or one that is beside it.
+pub(crate) fn url(choices: &[u8]) -> String {
+    RICH.url(&mut Choices::new(choices))
 }
 
 /// A server that the network has, or another.
@@ -191,6 +200,33 @@ fn damage(choices: &mut Choices<'_>, message: &mut Vec<u8>) {
     }
 }
 
+/// What an operator asks to be explained.
+pub(crate) fn question(choices: &[u8]) -> Question {
+    const TYPES: [&str; 12] =
+        ["A", "AAAA", "TXT", "SOA", "NS", "ANY", "HTTPS", "TYPE65", "type250", "TYPE70000", "TYP", ""];
+    let mut choices = Choices::new(choices);
+    let wanted = if choices.seldom(2) {
+        let protocols = [Protocol::Cdsr, Protocol::Http, Protocol::Rtsp, Protocol::Dns];
+        let protocol = (!choices.seldom(4)).then(|| *choices.pick(&protocols));
+        Wanted::Url { url: SMALL.url(&mut choices), protocol }
+    } else {
+        let record_type = choices.seldom(2).then(|| (*choices.pick(&TYPES)).to_owned());
+        Wanted::Name { name: SMALL.name(&mut choices, &SMALL.suffixes), record_type }
+    };
+    let number = choices.number();
+    let clients = [
+        IpAddr::from([10, 0, 0, 1]),
+        IpAddr::from([0x2001, 0xdb8, 0x100, 0, 0, 0, 0, 1]),
+        IpAddr::from([192, 0, 2, 1]),
+        Ipv4Addr::from_bits(number as u32).into(),
+        Ipv6Addr::from_bits(u128::from(number)).into(),
+        Ipv4Addr::from_bits(number as u32).to_ipv6_mapped().into(),
+    ];
+    let client = *choices.pick(&clients);
+    let vip = choices.seldom(3).then(|| *choices.pick(&[VIP, IpAddr::from([203, 0, 113, 1]), client]));
+    Question { client, wanted, vip }
+}
+
 /// Values that are seldom right where they stand.
 const VALUES: [&str; 20] = [
     "\"\"",
@@ -215,13 +251,18 @@ const VALUES: [&str; 20] = [
     "\n[[service]]\n",
 ];
 
-/// The test network's configuration in other words.
+/// The small network's configuration in other words.
 pub(crate) fn configuration(choices: &[u8]) -> String {
     let mut choices = Choices::new(choices);
-    let mut words = words(crate::network::TEXT);
+    let comment = |line: &&str| line.starts_with('#');
+    let lines: Vec<&str> = TEXT.split_inclusive('\n').skip_while(comment).collect();
+    let mut words = words(&lines.concat());
     for _ in 0..choices.below(4) {
-        let place = choices.below(words.len());
-        let other = choices.pick(&words).clone();
+        // What is neither blank nor punctuation.
+        let places: Vec<usize> =
+            (0..words.len()).filter(|place| words[*place].contains(char::is_alphanumeric)).collect();
+        let place = *choices.pick(&places);
+        let other = words[*choices.pick(&places)].clone();
         match choices.below(6) {
             0 => words[place] = other,
             1 => words.insert(place, other),

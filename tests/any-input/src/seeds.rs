@@ -86,7 +86,9 @@ pub fn made(target: &str) -> Vec<(String, Vec<u8>)> {
         "dns_stream" => numbered(dns_streams()),
         "cdsr_request" => vectors("request-", Vector::request),
         "frame" => numbered(every_case().take(2 * CASES).map(|case| case.frame).collect()),
-        "dns_message_made" | "cdsr_request_made" | "configuration_made" => numbered(choices()),
+        "dns_message_made" | "cdsr_request_made" | "configuration_made" | "control_socket_made" => {
+            numbered(choices())
+        }
         "url_text" => numbered(
             urls().iter().map(|url| url.split_once("://").map_or(&**url, |(_, rest)| rest).into()).collect(),
         ),
@@ -100,7 +102,9 @@ pub fn made(target: &str) -> Vec<(String, Vec<u8>)> {
             ("small.toml".into(), TEXT.into()),
         ],
         "prefix_file" => numbered(prefixes()),
-        "control_socket" => numbered(lines(include_str!("seeds/control.txt"))),
+        "control_socket" => {
+            numbered([lines(include_str!("seeds/control.txt")), crate::control::answers()].concat())
+        }
         "state_file" => vec![("small.json".into(), state())],
         "probe_answer" => numbered(parts(include_str!("seeds/probe.txt"))),
         other => panic!("no target {other}"),
@@ -131,7 +135,7 @@ fn choices() -> Vec<Vec<u8>> {
 }
 
 fn urls() -> Vec<String> {
-    choices().iter().map(|bytes| made::any_url(bytes)).collect()
+    choices().iter().map(|bytes| made::url(bytes)).collect()
 }
 
 /// Names of the small network, one and several to a stream.

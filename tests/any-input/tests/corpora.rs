@@ -71,6 +71,7 @@ replayed! {
     any_configuration_of_known_words_is_taken_or_refused_with_places_and_remedies: "configuration_made",
     any_prefix_file_is_taken_by_box_and_client_or_refused_with_its_line: "prefix_file",
     any_control_request_is_answered_or_refused: "control_socket",
+    any_question_of_known_words_is_explained_or_refused: "control_socket_made",
     any_state_file_is_ignored_or_compiled: "state_file",
     any_probe_answer_has_the_status_of_its_first_line_or_none: "probe_answer",
 }
