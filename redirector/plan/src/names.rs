@@ -106,8 +106,19 @@ impl Names<'_> {
         let slot = suffix.iter().rev().fold(start, push);
         let entry = Entry { slot, value: number as u32, order: 0, flags: 0, rule: number };
         let Some(held) = self.suffixes.add(entry) else { return true };
-        let why = format!("the suffix is also defined at {}", self.network.zones[held.rule].origin);
-        self.refusals.push(Refusal::new(what(), origin, why, "write all its names in one zone"));
+        let (other, remedy) = match &self.sources[held.rule] {
+            ZoneSource::Dns { .. } => {
+                (&self.network.zones[held.rule].origin, "write all its names in one zone")
+            }
+            // Rules are put together letter by letter before.
+            ZoneSource::Url { rules } => (&self.network.urls[rules[0]].origin, "write both in small letters"),
+        };
+        self.refusals.push(Refusal::new(
+            what(),
+            origin,
+            format!("the suffix is also defined at {other}"),
+            remedy,
+        ));
         false
     }
 

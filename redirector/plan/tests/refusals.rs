@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use redirector_plan::compile::compile;
 use redirector_plan::counters::CounterSlots;
-use redirector_plan::model::{Grammar, LabelRule, Network, TargetState};
+use redirector_plan::model::{Grammar, LabelRule, Network, TargetState, UrlRule};
 
 /// Every refusal of a network as text.
 fn texts(network: &Network) -> Vec<String> {
@@ -219,6 +219,15 @@ fn urls_of_two_services_are_refused_with_both_places() {
     assert_refused(
         |n| n.urls.push(url("http://cdn.acme.net/1/2/3/4/5", 0)),
         "box.toml:1000:1: URL \"http://cdn.acme.net/1/2/3/4/5/*\": 5 path segments are more than 4",
+    );
+}
+
+#[test]
+fn suffixes_of_urls_that_differ_in_case_alone_are_refused() {
+    let rule = UrlRule { origin: at(66), ..url("http://{other}.CDN.acme.net", 0) };
+    assert_refused(
+        |n| n.urls.push(rule),
+        "box.toml:1000:1: suffix \"cdn.acme.net\": the suffix is also defined at box.toml:66:1; write both in small letters",
     );
 }
 
