@@ -77,15 +77,15 @@ reasons! {
     BadUrl = 24, "bad-url";
     /// Not for a VIP: left alone.
     NotVip = 32, "not-vip";
-    /// Not IPv4 or IPv6 (ARP, VLAN tag and others).
+    /// Not IPv4 or IPv6 (ARP and others), or behind more than two VLAN tags.
     PassEtherType = 33, "pass-ethertype";
     /// Too short for its headers.
     PuntShort = 34, "punt-short";
-    /// IPv4 options.
+    /// IPv4 options that are more than padding.
     PuntIpOptions = 35, "punt-ip-options";
     /// A fragment.
     PuntFragment = 36, "punt-fragment";
-    /// Not UDP (TCP, ICMP) or an IPv6 extension header.
+    /// Not UDP (TCP, ICMP), or IPv6 extension headers that are more than padding.
     PuntNotUdp = 37, "punt-not-udp";
     /// Length fields disagree.
     PuntLength = 38, "punt-length";
