@@ -8,3 +8,4 @@ mod listeners;
 mod loops;
 mod reasons;
 mod rtsp;
+mod spread;
