@@ -56,7 +56,7 @@ pub fn host<M: Message, const ROUNDS: usize>(
         }
         let (word, taken) = word_at(message, at, cut.end.wrapping_sub(at))?;
         // `/` is `?` without 0x10.
-        wrong |= matches(word | 0x10 * ONES, b'?') | matches(word, b'@');
+        wrong |= matches(word | (0x10 * ONES), b'?') | matches(word, b'@');
         let part = until(word, taken, matches(word, b'.'));
         at += part.length;
         let length = at.wrapping_sub(start);
