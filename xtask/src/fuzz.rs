@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: libFuzzer on every parser of what comes from outside (`fuzz/`, `tests/any-input`).
+//! `cargo xtask fuzz`: libFuzzer on every parser of what comes from outside (`tests/fuzz`, `tests/any-input`).
 
 use std::{
     collections::BTreeSet,
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &FuzzArgs) -> Result<ExitCode> {
 
 /// The targets to run, by name.
 fn targets(wanted: Option<&str>) -> Result<Vec<String>> {
-    let folder = project::root().join("fuzz/fuzz_targets");
+    let folder = project::root().join("tests/fuzz/fuzz_targets");
     let mut names = Vec::new();
     for entry in fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
         names.extend(entry?.path().file_stem().map(|stem| stem.to_string_lossy().into_owned()));
@@ -96,7 +96,7 @@ fn build(compiler: &FuzzCompiler) -> Result<()> {
     // With debug assertions and overflow checks, unless told otherwise.
     compiler
         .configure(Cmd::cargo())
-        .args(["fuzz", "build", "--fuzz-dir", "fuzz", "--sanitizer", sanitizer, "--target-dir"])
+        .args(["fuzz", "build", "--fuzz-dir", "tests/fuzz", "--sanitizer", sanitizer, "--target-dir"])
         .arg(folder().join("build"))
         .run()
 }

@@ -13,7 +13,7 @@ use crate::{build, cmd::Cmd, project, setup, toolchain};
 const MAX_LINES: usize = 800;
 
 /// The manifests that cargo must be told about, besides the workspace's.
-const OUTSIDE_WORKSPACE: [&str; 2] = ["redirector-ebpf/Cargo.toml", "fuzz/Cargo.toml"];
+const OUTSIDE_WORKSPACE: [&str; 2] = ["redirector-ebpf/Cargo.toml", "tests/fuzz/Cargo.toml"];
 
 pub(crate) fn run() -> Result<()> {
     setup::ensure(&[setup::Purpose::Build, setup::Purpose::Lint])?;
@@ -70,7 +70,7 @@ fn userspace() -> Result<()> {
 /// Apart from the workspace: their lockfile is their own, and libFuzzer comes with them.
 fn fuzz_targets() -> Result<()> {
     Cmd::cargo()
-        .args(["clippy", "--manifest-path", "fuzz/Cargo.toml", "--locked"])
+        .args(["clippy", "--manifest-path", "tests/fuzz/Cargo.toml", "--locked"])
         // Built without the XDP program, as they run.
         .env_remove("REDIRECTOR_BPF_OBJECT")
         .args(["--", "-D", "warnings"])

@@ -45,7 +45,7 @@ macro_rules! replayed {
             let here = BTreeSet::from([$($target),*]);
             let targets: BTreeSet<&str> = TARGETS.iter().map(|target| target.name).collect();
             assert_eq!(here, targets);
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/fuzz_targets");
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/fuzz_targets");
             let files = fs::read_dir(folder).expect("fuzz targets").map(|entry| entry.expect("an entry").path());
             let stems: BTreeSet<String> =
                 files.map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned()).collect();
