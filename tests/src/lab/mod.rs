@@ -19,6 +19,7 @@ mod daemon;
 mod delay;
 mod dns_report;
 mod network;
+mod resolvers;
 mod servers;
 pub mod topology;
 mod traffic;
@@ -47,6 +48,7 @@ pub use command::{Cmd, quoted};
 pub use daemon::Daemon;
 pub use delay::Delay;
 pub use dns_report::{DnsReport, Record};
+pub use resolvers::{Resolver, RootServer, Software};
 pub use traffic::{Traffic, during};
 pub use wait::wait_for;
 
