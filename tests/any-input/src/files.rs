@@ -29,6 +29,11 @@ fn directory() -> &'static Path {
 /// # Panics
 /// If not.
 pub fn configuration(bytes: &[u8]) {
+    let _ = checked(bytes);
+}
+
+/// The network that a box would take, which may keep services of the last one.
+fn checked(bytes: &[u8]) -> Option<Network> {
     let read = |mode| config::parse(NAME, bytes, directory(), mode);
     let text = std::str::from_utf8(bytes).ok();
     let whole = read(Errors::Refuse);
@@ -51,11 +56,14 @@ pub fn configuration(bytes: &[u8]) {
     }
     // Services with errors may stay as they were.
     match read(Errors::KeepServices(Some(&VIEW.generation.config.network))) {
-        Err(errors) => errors.iter().for_each(|finding| check_finding(text, finding)),
-        Ok(config) => {
-            let refused = &config.refused;
+        Err(errors) => {
+            errors.iter().for_each(|finding| check_finding(text, finding));
+            None
+        }
+        Ok(Config { refused, network, .. }) => {
             assert_eq!(refused.is_empty(), whole.is_ok(), "{refused:?}");
             assert!(refused.iter().all(|finding| finding.service.is_some()));
+            Some(network)
         }
     }
 }
@@ -65,13 +73,11 @@ pub fn configuration(bytes: &[u8]) {
 /// # Panics
 /// As [`configuration`], and if not.
 pub fn configuration_made(choices: &[u8]) {
-    let text = made::configuration(choices);
-    configuration(text.as_bytes());
     let last = &VIEW.generation.config.network;
-    if let Ok(config) = config::parse(NAME, text, directory(), Errors::KeepServices(Some(last)))
-        && config.network != *last
+    if let Some(network) = checked(made::configuration(choices).as_bytes())
+        && network != *last
     {
-        compiles_or_says_why(&config.network, new_slots());
+        compiles_or_says_why(&network, new_slots());
     }
 }
 
