@@ -127,6 +127,8 @@ fn an_interface_that_vanishes_and_comes_back_is_attached_to_again() {
     assert!(attached());
     let (traffic, ()) = during(&lab, vip(), || {
         ip("link del eth9.1");
+        // More than once: that it is gone is remembered.
+        daemon.reload().unwrap();
         daemon.reload().unwrap();
         wait_for("the message", LIMIT, || {
             daemon.log().contains("interface eth9.1 has vanished").then_some(())

@@ -49,30 +49,32 @@ impl Hooks {
         self.drop_unwanted()?;
         let interfaces = self.interfaces.clone();
         let (bound, free): (Vec<_>, Vec<_>) = interfaces.iter().partition(|name| self.pin_of(name).is_some());
-        let fresh = free.len();
-        let mut done: Vec<Hook> = Vec::new();
-        for interface in free.into_iter().chain(bound) {
+        let in_order =
+            free.into_iter().map(|name| (name, true)).chain(bound.into_iter().map(|name| (name, false)));
+        let (mut done, mut gone): (Vec<(Hook, bool)>, Vec<Hook>) = Default::default();
+        for (interface, fresh) in in_order {
             let error = match self.put_one(live, interface) {
                 Ok(hook) => {
                     self.advise(&hook);
-                    done.push(hook);
+                    done.push((hook, fresh));
                     continue;
                 }
                 Err(error) => error,
             };
-            if self.attached.iter().any(|hook| hook.interface == *interface) && index_of(interface).is_none()
-            {
+            let known = self.attached.iter().find(|hook| hook.interface == *interface);
+            if let Some(known) = known.filter(|_| index_of(interface).is_none()) {
+                gone.push(known.clone());
                 tracing::error!(
                     "interface {interface} has vanished; the program is attached again when it is back"
                 );
                 continue;
             }
-            for (place, hook) in done.iter().enumerate() {
-                self.take_back(hook, place < fresh, old.as_deref_mut());
+            for (hook, fresh) in &done {
+                self.take_back(hook, *fresh, old.as_deref_mut());
             }
             return Err(error);
         }
-        self.attached = done;
+        self.attached = done.into_iter().map(|(hook, _)| hook).chain(gone).collect();
         Ok(())
     }
 
