@@ -1,0 +1,206 @@
+//! What the name means: a service's targets, the VIP, the zone's own records, or nothing.
+
+use super::{
+    Body, DISCOVERED, NEGATIVE, NOERROR, NS, NXDOMAIN, Plan, REFUSED, SERVFAIL, SOA, TARGETS, TYPE_A,
+    TYPE_AAAA, TYPE_ANY, TYPE_NS, TYPE_SOA, TYPE_TXT, VIP, Work,
+};
+use crate::decide::decide;
+use crate::hash::Slot;
+use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS};
+use crate::table::{
+    CHOOSE_CONTENT, NONE, SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, SPACE_DNS, Service, Tables,
+    Zone,
+};
+use crate::verdict::Reason;
+use crate::verifier::phase;
+use crate::wire::{Asked, Scratch, Trace};
+
+/// Finds what the name means: the reply's body, or the service to choose targets for. `None`: punt, for the reason
+/// noted.
+#[inline(always)]
+pub(super) fn rule<T: Tables, const FULL: bool>(
+    asked: &Asked<'_>,
+    tables: &T,
+    scratch: &mut Scratch,
+) -> Option<()> {
+    let Scratch { labels, trace, dns: Work { head, plan, zone: number, codepoint, service }, .. } = scratch;
+    *plan = Plan { vip: asked.vip.vip as u32, ..Plan::default() };
+    let meta = tables.meta()?;
+    let (cdn, depths) = (asked.vip.cdn, asked.vip.dns_depths);
+    let found = if FULL {
+        lookup::suffix::<T, MAX_LABELS>(tables, labels, head.labels, SPACE_DNS, cdn, depths)
+    } else {
+        lookup::suffix::<T, FAST_LABELS>(tables, labels, head.labels, SPACE_DNS, cdn, depths)
+    };
+    if found == NONE {
+        trace.reason = if FULL { Reason::NotOurZone } else { Reason::PuntNotOurZone };
+        plan.body = Body::empty(REFUSED);
+        return FULL.then_some(());
+    }
+    *number = found;
+    let zone = tables.zone(found)?;
+    let count = head.labels - (zone.suffix_labels as usize).min(head.labels);
+    *codepoint = count;
+    plan.suffix_at = labels.offsets[count & (MAX_LABELS - 1)] as usize;
+    (plan.serial, plan.negative_ttl, plan.ns_ttl) = (zone.serial, zone.negative_ttl, zone.ns_ttl);
+    let discovery = count > 0 && labels.hash(0) == meta.cdsr_label;
+    let own_record = count == 0 && (head.qtype == TYPE_SOA || head.qtype == TYPE_NS);
+    if !FULL && (discovery || own_record || head.qtype >= 128) {
+        trace.reason = if head.qtype >= 128 { Reason::PuntType } else { Reason::PuntZoneRecord };
+        return None;
+    }
+    plan.body = if head.qtype >= 128 && head.qtype != TYPE_ANY && head.qtype < 256 {
+        trace.reason = Reason::DnsRefused;
+        Body::empty(REFUSED)
+    } else if discovery {
+        discover(tables, labels, count, found, zone, head.qtype, trace)
+    } else if own_record {
+        trace.reason = Reason::ZoneRecord;
+        Body::new(if head.qtype == TYPE_SOA { SOA } else { NS }, 0)
+    } else if count == 1 && labels.hash(0) == meta.ns_label {
+        vip_body(head.qtype, asked, tables, trace, Reason::ZoneRecord)?
+    } else {
+        let entry = lookup::rule(tables, labels, count, SPACE_DNS, found, zone);
+        *service = entry.value;
+        if entry.fingerprint == 0 {
+            if count == 0 {
+                negative(trace, Reason::NoDataType, NOERROR)
+            } else {
+                negative(trace, Reason::NxDomain, NXDOMAIN)
+            }
+        } else if lookup::is_partial(&entry) {
+            negative(trace, Reason::NoDataPartial, NOERROR)
+        } else {
+            Body::default()
+        }
+    };
+    Some(())
+}
+
+#[inline(always)]
+fn negative(trace: &mut Trace, reason: Reason, rcode: u16) -> Body {
+    trace.reason = reason;
+    Body::new(NEGATIVE, rcode as u32)
+}
+
+/// `_cdsr` beneath a name that has or leads to a rule (P-19). Slow path only.
+fn discover<T: Tables>(
+    tables: &T,
+    labels: &Labels,
+    count: usize,
+    number: u32,
+    zone: &Zone,
+    qtype: u16,
+    trace: &mut Trace,
+) -> Body {
+    let mut host = *labels;
+    host.hashes.copy_within(1.., 0);
+    let exists =
+        count == 1 || lookup::rule(tables, &host, count - 1, SPACE_DNS, number, zone).fingerprint != 0;
+    match (exists, qtype) {
+        (false, _) => negative(trace, Reason::NxDomain, NXDOMAIN),
+        (true, TYPE_TXT | TYPE_ANY) => {
+            trace.reason = Reason::CdsrRecord;
+            Body::new(DISCOVERED, 0)
+        }
+        (true, _) => negative(trace, Reason::NoDataType, NOERROR),
+    }
+}
+
+/// A name with a rule: addresses, or why there are none. `None`: punt.
+#[inline(always)]
+pub(super) fn targets<T: Tables, const FULL: bool>(
+    asked: &Asked<'_>,
+    tables: &T,
+    scratch: &mut Scratch,
+) -> Option<()> {
+    let Scratch {
+        labels,
+        query,
+        verdict,
+        trace,
+        dns: Work { head, plan, codepoint, service: number, .. },
+        ..
+    } = scratch;
+    let service = tables.service(*number)?;
+    trace.service = *number;
+    if service.flags & SERVICE_DNS_VIP != 0 {
+        plan.body = vip_body(head.qtype, asked, tables, trace, Reason::VipAddress)?;
+        return Some(());
+    }
+    let has_v4 = service.flags & SERVICE_HAS_IPV4 != 0;
+    let v6 = match head.qtype {
+        TYPE_A => false,
+        TYPE_AAAA => true,
+        // One RRset is enough (RFC 8482 section 4.1).
+        TYPE_ANY => !has_v4,
+        _ => {
+            plan.body = negative(trace, Reason::NoDataType, NOERROR);
+            return Some(());
+        }
+    };
+    if !if v6 { service.flags & SERVICE_HAS_IPV6 != 0 } else { has_v4 } {
+        plan.body = negative(trace, Reason::NoDataFamily, NOERROR);
+        return Some(());
+    }
+    plan.body = Body::new(TARGETS, v6 as u32);
+    let id = u32::from_be(head.id_flags) >> 16;
+    (query.client, query.service) = (asked.client, *number);
+    query.content = content(tables, labels, *codepoint, service);
+    query.spread = (id as u64) << 16 | asked.port as u64;
+    (query.family, query.want) = (v6 as u32, service.answers as u32);
+    // DNS has no way to name servers; the list ends at its first empty place.
+    (query.excluded[0], query.preferred) = (0, 0);
+    phase();
+    decide::<T, FULL>(query, service, tables, verdict);
+    trace.verdict(*number, verdict);
+    if verdict.reason.is_punt() {
+        return None;
+    }
+    if verdict.count == 0 {
+        plan.body = Body::empty(SERVFAIL);
+    }
+    Some(())
+}
+
+/// Hash of the codepoint, for services that choose by content.
+#[inline(always)]
+fn content<T: Tables>(tables: &T, labels: &Labels, codepoint: usize, service: &Service) -> u64 {
+    let Some(meta) = tables.meta() else { return 0 };
+    if service.choose_by != CHOOSE_CONTENT {
+        return 0;
+    }
+    let mut slot = Slot::start(&meta.keys, SPACE_DNS, 0);
+    for index in 0..FAST_LABELS {
+        if index >= codepoint {
+            break;
+        }
+        slot = slot.push(&meta.keys, labels.hash(index));
+    }
+    slot.find
+}
+
+/// An answer that names the VIP: at which the query came, or the other family's of the same VIP.
+#[inline(always)]
+fn vip_body<T: Tables>(
+    qtype: u16,
+    asked: &Asked<'_>,
+    tables: &T,
+    trace: &mut Trace,
+    reason: Reason,
+) -> Option<Body> {
+    let info = tables.vip_info(asked.vip.vip as u32)?;
+    let has_v4 = info.ipv4 != 0;
+    let v6 = match qtype {
+        TYPE_A => false,
+        TYPE_AAAA => true,
+        TYPE_ANY => !has_v4,
+        _ => return Some(negative(trace, Reason::NoDataType, NOERROR)),
+    };
+    let has = if v6 { info.ipv6[0] | info.ipv6[1] != 0 } else { has_v4 };
+    if !has {
+        return Some(negative(trace, Reason::NoDataFamily, NOERROR));
+    }
+    trace.reason = reason;
+    Some(Body::new(VIP, v6 as u32))
+}

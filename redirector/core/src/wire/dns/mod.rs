@@ -1,0 +1,233 @@
+//! DNS: parse a query, find its rule, answer in place (RFC 1035, 2308, 3596, 6891, 8482; design: DNS semantics).
+//!
+//! `respond` is the only author of DNS answers. With `FULL` it answers everything; without, it answers what the fast
+//! path is for and punts the rest, and where it answers it gives the same bytes.
+
+mod edns;
+mod find;
+mod read;
+mod write;
+
+use super::{Action, Asked, Message, Scratch};
+use crate::decide::look_ahead;
+use crate::table::Tables;
+use crate::verdict::Reason;
+use crate::verifier::phase;
+
+/// Bytes of a DNS header.
+pub const HEADER: usize = 12;
+/// UDP payload size we offer, and the largest answer over UDP (A-5, DNS flag day 2020).
+pub const UDP_LIMIT: u16 = 1232;
+/// Room a reply buffer needs: the longest question and the largest answer, all below 512 bytes.
+pub const MAX_REPLY: usize = 512;
+
+const TYPE_A: u16 = 1;
+const TYPE_NS: u16 = 2;
+const TYPE_SOA: u16 = 6;
+const TYPE_TXT: u16 = 16;
+const TYPE_AAAA: u16 = 28;
+const TYPE_OPT: u16 = 41;
+const TYPE_TSIG: u16 = 250;
+const TYPE_ANY: u16 = 255;
+const CLASS_IN: u16 = 1;
+
+const NOERROR: u16 = 0;
+const FORMERR: u16 = 1;
+const SERVFAIL: u16 = 2;
+const NXDOMAIN: u16 = 3;
+const NOTIMP: u16 = 4;
+const REFUSED: u16 = 5;
+const NOTAUTH: u16 = 9;
+const BADVERS: u16 = 16;
+
+const QR: u16 = 0x8000;
+const OPCODE: u16 = 0x7800;
+const AA: u16 = 0x0400;
+/// Copied from the query: recursion desired, checking disabled.
+const COPIED: u16 = 0x0110;
+
+const SOA_REFRESH: u32 = 3600;
+const SOA_RETRY: u32 = 600;
+const SOA_EXPIRE: u32 = 86400;
+const SOA_LENGTH: usize = 51;
+const OPT_LENGTH: usize = 11;
+const DISCOVERY: &[u8] = b"\x11v=cdsr1 port=2554";
+
+/// A query's fixed parts and where its question ends.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct Head {
+    /// First four bytes: ID and flags.
+    id_flags: u32,
+    /// QDCOUNT and ANCOUNT.
+    counts: u32,
+    /// NSCOUNT and ARCOUNT.
+    more_counts: u32,
+    /// Labels of the name.
+    labels: usize,
+    /// Place behind the question.
+    end: usize,
+    /// QTYPE.
+    qtype: u16,
+    /// EDNS: [`NO_EDNS`], or whether the DO bit is set.
+    edns: u16,
+}
+
+const NO_EDNS: u16 = 2;
+
+impl Head {
+    fn flags(&self) -> u16 {
+        u32::from_be(self.id_flags) as u16
+    }
+}
+
+/// What the answer section or its absence is. Numbers throughout: what an enum leaves undefined, LLVM fills with
+/// whatever a register holds, and the verifier refuses arithmetic on pointers.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Body {
+    /// [`UNDECIDED`] and others.
+    kind: u32,
+    /// RCODE, or address family (0 IPv4, 1 IPv6).
+    value: u32,
+}
+
+/// Not known yet: the targets of a service.
+const UNDECIDED: u32 = 0;
+/// Addresses of the verdict's targets.
+const TARGETS: u32 = 1;
+/// Address of the VIP.
+const VIP: u32 = 2;
+/// SOA in the authority section.
+const NEGATIVE: u32 = 3;
+/// No record.
+const EMPTY: u32 = 4;
+/// SOA as answer.
+const SOA: u32 = 5;
+/// NS as answer, with its addresses.
+const NS: u32 = 6;
+/// Discovery TXT.
+const DISCOVERED: u32 = 7;
+
+impl Body {
+    #[inline(always)]
+    fn new(kind: u32, value: u32) -> Self {
+        Self { kind, value }
+    }
+    #[inline(always)]
+    fn empty(rcode: u16) -> Self {
+        Self::new(EMPTY, rcode as u32)
+    }
+}
+
+/// Everything a reply is built from.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct Plan {
+    body: Body,
+    /// Where the zone's name begins in the question.
+    suffix_at: usize,
+    /// VIP number.
+    vip: u32,
+    /// The zone's SOA serial.
+    serial: u32,
+    /// The zone's TTL for negative answers.
+    negative_ttl: u32,
+    /// The zone's TTL for its own records.
+    ns_ttl: u32,
+}
+
+/// A query's way from phase to phase.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Work {
+    head: Head,
+    plan: Plan,
+    /// Zone and its number of labels before the suffix.
+    zone: u32,
+    codepoint: usize,
+    service: u32,
+}
+
+/// Turns a query into its answer.
+#[inline(always)]
+pub fn respond<M: Message, T: Tables, const FULL: bool>(
+    message: &mut M,
+    asked: &Asked<'_>,
+    tables: &T,
+    scratch: &mut Scratch,
+) -> Action {
+    let ahead = look_ahead::<T, FULL>(&asked.client, tables, &mut scratch.query);
+    let (Some(meta), Some(())) = (tables.meta(), ahead) else {
+        return scratch.trace.with(Reason::PuntTable, Action::Punt);
+    };
+    if let Err(refusal) =
+        read::head::<M, FULL>(message, &meta.keys, &mut scratch.labels, &mut scratch.dns.head)
+    {
+        return refuse::<M, T, FULL>(message, refusal, tables, scratch);
+    }
+    phase();
+    if find::rule::<T, FULL>(asked, tables, scratch).is_none() {
+        return Action::Punt;
+    }
+    phase();
+    if scratch.dns.plan.body.kind == UNDECIDED && find::targets::<T, FULL>(asked, tables, scratch).is_none() {
+        return Action::Punt;
+    }
+    phase();
+    write::reply::<M, T, FULL>(message, tables, scratch)
+}
+
+/// Why a message is not a query that can be looked up.
+#[derive(Debug, Clone, Copy)]
+struct Refusal {
+    /// The slow path's reason, and the fast path's.
+    reason: Reason,
+    punt: Reason,
+    rcode: u16,
+    /// The question could be read and is repeated in the answer.
+    question: bool,
+}
+
+impl Refusal {
+    const FORM: Self =
+        Self { reason: Reason::DnsFormErr, punt: Reason::PuntDnsForm, rcode: FORMERR, question: false };
+}
+
+/// Answers what cannot be looked up: the slow path with an error, the fast path by punting.
+#[inline(always)]
+fn refuse<M: Message, T: Tables, const FULL: bool>(
+    message: &mut M,
+    refusal: Refusal,
+    tables: &T,
+    scratch: &mut Scratch,
+) -> Action {
+    if !FULL {
+        return scratch.trace.with(refusal.punt, Action::Punt);
+    }
+    scratch.trace.reason = refusal.reason;
+    if refusal.reason == Reason::NotARequest {
+        return Action::Ignore;
+    }
+    if !refusal.question {
+        return header_only(message, refusal.rcode);
+    }
+    scratch.dns.plan = Plan { body: Body::empty(refusal.rcode), ..Plan::default() };
+    write::reply::<M, T, FULL>(message, tables, scratch)
+}
+
+/// An error without question: it could not be read (RFC 1035 section 4.1.1).
+fn header_only<M: Message>(message: &mut M, rcode: u16) -> Action {
+    let (Some(id_flags), Some(counts), Some(more)) =
+        (message.load::<u32>(0), message.load::<u32>(4), message.load::<u32>(8))
+    else {
+        return Action::Ignore;
+    };
+    let id = u32::from_be(id_flags) >> 16;
+    let flags = (u32::from_be(id_flags) as u16 & (OPCODE | COPIED)) | QR | rcode;
+    let written = message.begin_reply(HEADER, HEADER).is_ok()
+        && message.replace(0, id_flags, (id << 16 | flags as u32).to_be()).is_some()
+        && message.replace(4, counts, 0u32).is_some()
+        && message.replace(8, more, 0u32).is_some();
+    if written { Action::Reply } else { Action::Ignore }
+}

@@ -1,0 +1,109 @@
+//! The query's header and question.
+
+use super::{CLASS_IN, HEADER, Head, NO_EDNS, NOERROR, NOTIMP, OPCODE, QR, REFUSED, Refusal, edns};
+use crate::hash::{Keys, fold_case};
+use crate::lookup::{FAST_LABELS, Labels, MAX_LABELS};
+use crate::verdict::Reason;
+use crate::verifier::forget;
+use crate::wire::{Message, text};
+
+#[inline(always)]
+pub(super) fn head<M: Message, const FULL: bool>(
+    message: &M,
+    keys: &Keys,
+    labels: &mut Labels,
+    head: &mut Head,
+) -> Result<(), Refusal> {
+    let silent =
+        Refusal { reason: Reason::NotARequest, punt: Reason::PuntDnsForm, rcode: NOERROR, question: false };
+    let (Some(id_flags), Some(counts), Some(more_counts)) =
+        (message.load::<u32>(0), message.load::<u32>(4), message.load::<u32>(8))
+    else {
+        return Err(silent);
+    };
+    *head = Head { id_flags, counts, more_counts, labels: 0, end: HEADER, qtype: 0, edns: NO_EDNS };
+    if head.flags() & QR != 0 {
+        return Err(silent);
+    }
+    if head.flags() & OPCODE != 0 {
+        return Err(Refusal {
+            reason: Reason::DnsNotImp,
+            punt: Reason::PuntDnsForm,
+            rcode: NOTIMP,
+            question: false,
+        });
+    }
+    let sections = u32::from_be(more_counts);
+    if u32::from_be(counts) != 1 << 16 || sections >> 16 != 0 {
+        return Err(Refusal::FORM);
+    }
+    let (count, end) = match read_name::<M, FULL>(message, keys, labels) {
+        Ok(name) => name,
+        Err(reason) => return Err(Refusal { punt: reason, ..Refusal::FORM }),
+    };
+    head.labels = count;
+    head.end = end + 4;
+    let Some(question) = message.load::<u32>(end) else { return Err(Refusal::FORM) };
+    let question = u32::from_be(question);
+    head.qtype = (question >> 16) as u16;
+    edns::read::<M, FULL>(message, head, sections as usize & 0xffff)?;
+    if question as u16 != CLASS_IN {
+        return Err(Refusal {
+            reason: Reason::DnsRefused,
+            punt: Reason::PuntType,
+            rcode: REFUSED,
+            question: true,
+        });
+    }
+    Ok(())
+}
+
+/// Hashes the question's labels; gives their number and the place behind the root label.
+///
+/// One loop over words instead of a loop of loops: the kernel's verifier follows every path through it.
+#[inline(always)]
+fn read_name<M: Message, const FULL: bool>(
+    message: &M,
+    keys: &Keys,
+    labels: &mut Labels,
+) -> Result<(usize, usize), Reason> {
+    let limit = if FULL { MAX_LABELS - 1 } else { FAST_LABELS };
+    let rounds = if FULL { 256 } else { 48 };
+    let mut length = message.load::<u8>(HEADER).ok_or(Reason::PuntDnsForm)? as usize;
+    if length == 0 {
+        return Ok((0, HEADER + 1));
+    }
+    let (mut at, mut left, mut count) = (HEADER + 1, length, 0usize);
+    let mut hash = keys.seed;
+    labels.offsets[0] = HEADER as u16;
+    for _ in 0..rounds {
+        (at, left) = (forget(at, hash), forget(left, hash));
+        (length, count) = (forget(length, hash), forget(count, hash));
+        if length > 63 || at + left > HEADER + 254 {
+            return Err(Reason::PuntDnsForm);
+        }
+        // Zeros stand behind the message's end: what seems to be a root label there has no question behind it.
+        let (word, _) =
+            text::word_at(message, at, message.len().wrapping_sub(at)).ok_or(Reason::PuntDnsForm)?;
+        if left >= 8 {
+            hash = keys.step(hash, fold_case(word));
+            (at, left) = (at + 8, left - 8);
+            continue;
+        }
+        let bits = 8 * left as u64;
+        let rest = word & !(u64::MAX << bits);
+        labels.hashes[count & (MAX_LABELS - 1)] = keys.last(hash, fold_case(rest), length);
+        (at, count) = (at + left + 1, count + 1);
+        // What follows a label is the next one's length.
+        length = (word >> bits) as usize & 0xff;
+        if length == 0 {
+            return Ok((count, at));
+        }
+        if count >= limit {
+            return Err(Reason::PuntLabels);
+        }
+        labels.offsets[count & (MAX_LABELS - 1)] = (at - 1) as u16;
+        (left, hash) = (length, keys.seed);
+    }
+    Err(Reason::PuntLabels)
+}
