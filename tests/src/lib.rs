@@ -10,6 +10,7 @@
 //! because a suite that skipped its way to green proves nothing.
 
 pub mod agreement;
+pub mod bpffs;
 pub mod frames;
 pub mod generate;
 pub mod invariants;

@@ -13,21 +13,26 @@ use crate::{
 #[derive(Subcommand)]
 pub(crate) enum BenchCommand {
     /// Net time of the XDP program per packet, in the kernel and without a network (docs/performance.md).
-    Fastpath(FastpathArgs),
+    Fastpath(BenchArgs),
+    /// Time from a change of health to the first packets with the new answer, under full query rate.
+    Change(BenchArgs),
 }
 
 #[derive(Args)]
-pub(crate) struct FastpathArgs {
+pub(crate) struct BenchArgs {
     /// Write the figures here, too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Small tables and few rounds: shows that everything works, and little about speed.
+    /// Small and short: shows that everything works, and little about speed.
     #[arg(long)]
     quick: bool,
 }
 
 pub(crate) fn run(command: &BenchCommand) -> Result<()> {
-    let BenchCommand::Fastpath(args) = command;
+    let (name, args) = match command {
+        BenchCommand::Fastpath(args) => ("fastpath", args),
+        BenchCommand::Change(args) => ("change", args),
+    };
     ensure!(
         nix::unistd::geteuid().is_root(),
         "running programs in the kernel takes root: run this command as root"
@@ -38,7 +43,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
     // The benchmark runs in the folder of its package.
     let json = args.json.as_deref().map(path::absolute).transpose()?;
     test::cargo(&artifacts)
-        .args(["bench", "--package", "redirector-tests", "--bench", "fastpath", "--"])
+        .args(["bench", "--package", "redirector-tests", "--bench", name, "--"])
         .args(args.quick.then_some("--quick"))
         .args(json.iter().flat_map(|file| ["--json".as_ref(), file.as_os_str()]))
         .env("REDIRECTOR_BENCH_OBJECT", feeder)

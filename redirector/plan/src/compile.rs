@@ -38,9 +38,10 @@ pub struct Compiled {
 }
 
 /// Records of an image whose groups need `needed` records at most at one time: room for every group's block to be
-/// written anew twice while readers may still look at the one before, and some for small images.
+/// written anew twice while readers may still look at the one before, and in small images for thousands of changes
+/// before the first is forgotten.
 pub fn record_capacity(needed: usize) -> usize {
-    needed * 3 + 64
+    needed * 3 + 8192
 }
 
 /// Builds the tables of `generation`. `states` has one entry per target; `ids` gives counter slots.

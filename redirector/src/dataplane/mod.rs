@@ -3,12 +3,14 @@
 mod bpf;
 mod hooks;
 mod interface;
+mod readers;
 mod select;
 mod tables;
 
 pub use bpf::{BpfDataplane, CounterRoom};
+pub use readers::Readers;
 pub use select::{PINS, detach, start};
-pub use tables::{LiveTables, Memory};
+pub use tables::{LiveTables, Memory, Reading};
 
 use redirector_plan::image::TableImage;
 use std::collections::BTreeMap;

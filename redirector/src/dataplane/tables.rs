@@ -1,5 +1,7 @@
 //! Tables in memory that packets are answered from while it changes: mapped BPF arrays, or plain memory.
 
+use super::readers::{Phase, Readers};
+use arc_swap::Guard;
 use redirector_core::table::{
     GroupPointer, Meta, NameBucket, Node64, Page256, Pod, Service, ShareRecord, Tables, Target, VipBucket,
     VipInfo, Words16, Zone,
@@ -8,6 +10,7 @@ use redirector_plan::image::{TableImage, TableKind};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A shared memory mapping.
@@ -60,10 +63,20 @@ impl Drop for Memory {
     }
 }
 
-/// One generation's tables. Only share records that no pointer names, and the pointers themselves, ever change.
+/// One generation's tables. Only share records that no pointer names, and the pointers themselves, ever change. They
+/// are read by way of [`LiveTables::read`].
 #[derive(Debug)]
 pub struct LiveTables {
     tables: Vec<(Memory, u32)>,
+    readers: Arc<Readers>,
+}
+
+/// Tables while they are read: no share record that can be found by this is written before it is dropped. To be held
+/// for one message or request: records that were replaced cannot be used again meanwhile.
+#[derive(Debug)]
+pub struct Reading<'t> {
+    tables: &'t LiveTables,
+    _phase: Guard<Arc<Phase>>,
 }
 
 impl LiveTables {
@@ -84,7 +97,17 @@ impl LiveTables {
             unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), memory.start.as_ptr(), bytes.len()) };
             tables.push((memory, image.len(*kind) as u32));
         }
-        Ok(Self { tables })
+        Ok(Self { tables, readers: Arc::default() })
+    }
+
+    /// Begins to read.
+    pub fn read(&self) -> Reading<'_> {
+        Reading { _phase: self.readers.enter(), tables: self }
+    }
+
+    /// Who reads, for those who want to write where readers may look.
+    pub fn readers(&self) -> &Arc<Readers> {
+        &self.readers
     }
 
     fn pointer<T: Pod>(&self, kind: TableKind, index: u32) -> Option<*mut T> {
@@ -94,20 +117,14 @@ impl LiveTables {
         (index < *len).then(|| unsafe { memory.start.as_ptr().cast::<T>().add(index as usize) })
     }
 
-    fn value<T: Pod>(&self, kind: TableKind, index: u32) -> Option<&T> {
-        // SAFETY: within the mapping, aligned because mappings are and value sizes are multiples of 8, any bit pattern
-        // is valid; not written while a reader may look at it (see the type's comment).
-        self.pointer(kind, index).map(|pointer| unsafe { &*pointer })
-    }
-
     /// Number of share records there is room for.
     pub fn record_capacity(&self) -> u32 {
         self.tables[TableKind::Records as usize].1
     }
 
-    /// Writes share records from `first` on. The caller makes sure that no pointer names them and none has since the
-    /// last grace period. `None` if they do not fit; then nothing is written.
-    pub fn write_records(&self, first: u32, block: &[ShareRecord]) -> Option<()> {
+    /// Writes share records from `first` on. The caller makes sure that no pointer names them, and that every reader is
+    /// done who began when one did: [`crate::state::records`]. `None` if they do not fit; then nothing is written.
+    pub(crate) fn write_records(&self, first: u32, block: &[ShareRecord]) -> Option<()> {
         let last = first.checked_add(u32::try_from(block.len()).ok()?.checked_sub(1)?)?;
         self.pointer::<ShareRecord>(TableKind::Records, last)?;
         for (index, record) in (first..).zip(block) {
@@ -118,7 +135,7 @@ impl LiveTables {
     }
 
     /// Publishes a share group's record by one 64-bit store. `None` if there is no such group.
-    pub fn point(&self, group: u32, pointer: GroupPointer) -> Option<()> {
+    pub(crate) fn point(&self, group: u32, pointer: GroupPointer) -> Option<()> {
         self.group_word(group)?.store(pointer.word, Ordering::Release);
         Some(())
     }
@@ -130,7 +147,15 @@ impl LiveTables {
     }
 }
 
-impl Tables for LiveTables {
+impl Reading<'_> {
+    fn value<T: Pod>(&self, kind: TableKind, index: u32) -> Option<&T> {
+        // SAFETY: within the mapping, aligned because mappings are and value sizes are multiples of 8, any bit pattern
+        // is valid; not written while this reader may look at it (see the types' comments).
+        self.tables.pointer(kind, index).map(|pointer| unsafe { &*pointer })
+    }
+}
+
+impl Tables for Reading<'_> {
     fn meta(&self) -> Option<&Meta> {
         self.value(TableKind::Meta, 0)
     }
@@ -171,7 +196,7 @@ impl Tables for LiveTables {
         self.value(TableKind::Cells, index)
     }
     fn group(&self, index: u32) -> Option<GroupPointer> {
-        Some(GroupPointer { word: self.group_word(index)?.load(Ordering::Acquire) })
+        Some(GroupPointer { word: self.tables.group_word(index)?.load(Ordering::Acquire) })
     }
     fn record(&self, index: u32) -> Option<&ShareRecord> {
         self.value(TableKind::Records, index)

@@ -18,7 +18,7 @@ pub(super) fn answer(
     len: usize,
 ) -> Option<usize> {
     let generation = shared.current.load();
-    let tables = &*generation.tables;
+    let tables = &generation.tables.read();
     let vip = vip_entry(tables, vip)?;
     let spoken = match kind {
         Datagram::Dns => SPEAKS_DNS,

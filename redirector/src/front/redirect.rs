@@ -3,7 +3,7 @@
 use super::location::{Location, location};
 use super::url::{Url, UrlDecision, UrlError, decide_url};
 use super::{Shared, vip_entry};
-use crate::dataplane::LiveTables;
+use crate::dataplane::Reading;
 use crate::state::Generation;
 use redirector_core::decide::FAST_ENDPOINTS;
 use redirector_core::lookup::Scheme;
@@ -96,14 +96,14 @@ pub(super) fn redirect(
         Ok(redirect) => redirect.reason,
         Err(refusal) => refusal.reason(),
     };
-    shared.counters.count(&trace, &*generation.tables);
+    shared.counters.count(&trace, &generation.tables.read());
     outcome
 }
 
 /// Counts an answer about the protocol itself: no server is chosen.
 pub(super) fn count_protocol(shared: &Shared, vip: IpAddr) {
     let generation = shared.current.load();
-    let tables = &*generation.tables;
+    let tables = &generation.tables.read();
     let vip = vip_entry(tables, vip).map_or(NONE, |vip| vip.vip as u32);
     shared.counters.count(&Trace { reason: Reason::Protocol, vip, ..Trace::default() }, tables);
 }
@@ -115,7 +115,7 @@ fn decided(
     url: Result<&Url<'_>, Refusal>,
     trace: &mut Trace,
 ) -> Result<Redirect, Refusal> {
-    let tables = &*generation.tables;
+    let tables = &generation.tables.read();
     let vip = vip_entry(tables, vip).ok_or(Refusal::Unavailable)?;
     trace.vip = vip.counter as u32;
     let url = url?;
@@ -137,7 +137,7 @@ fn decided(
     if verdict.count == 0 {
         return Err(Refusal::NothingUsable(verdict.reason));
     }
-    let (target, locations) = locations(shared, generation, url, &decision)?;
+    let (target, locations) = locations(shared, (generation, tables), url, &decision)?;
     if sent && !shared.guard.allows(client.ip(), &url.text()) {
         return Err(Refusal::Loop);
     }
@@ -160,7 +160,7 @@ fn decided(
 /// The first target's number and the locations of all, without those that would be answered here again.
 fn locations(
     shared: &Shared,
-    generation: &Generation,
+    (generation, tables): (&Generation, &Reading<'_>),
     url: &Url<'_>,
     decision: &UrlDecision,
 ) -> Result<(u32, Vec<String>), Refusal> {
@@ -172,7 +172,7 @@ fn locations(
     for number in chosen {
         let target = network.targets.get(*number as usize).ok_or(Refusal::Unavailable)?;
         let location = location(service.location.as_deref(), url, target, decision.v6);
-        if !is_captured(shared, &generation.tables, &location) {
+        if !is_captured(shared, tables, &location) {
             first = first.or(Some(*number));
             locations.push(location.url);
         }
@@ -181,7 +181,7 @@ fn locations(
 }
 
 /// Whether a location is one of this box's own VIP addresses, at a port where redirects are answered.
-fn is_captured(shared: &Shared, tables: &LiveTables, location: &Location) -> bool {
+fn is_captured(shared: &Shared, tables: &Reading<'_>, location: &Location) -> bool {
     let port = match location.scheme {
         Scheme::Http => shared.ports.http,
         Scheme::Rtsp => shared.ports.rtsp,

@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
@@ -170,7 +170,7 @@ impl Agent {
     ) -> Result<Self, LoadError> {
         let Prepared { config, compiled, slots, mut facts } = prepared;
         let (dataplane, tables) = dataplane::start(&config.box_, options.no_xdp, new_slots, &compiled.image)?;
-        let live = Live::new(&compiled, &tables);
+        let live = Live::new(&compiled, &tables)?;
         let refused = config.refused.iter().map(ToString::to_string).collect();
         let watches = watch_all(&mut facts, &mut prober);
         let started = config.box_.clone();
@@ -204,6 +204,7 @@ impl Agent {
         Ok(View {
             generation: self.current.load_full(),
             epoch: inner.live.epoch(),
+            record_waits: inner.live.waits(),
             facts: inner.facts.clone(),
             slots: inner.slots.clone(),
             mode: inner.dataplane.mode(),
@@ -277,8 +278,8 @@ impl Agent {
         }
         let states = facts::states(&facts);
         let changed: Vec<usize> = (0..states.len()).filter(|n| states[*n] != compiled_with[*n]).collect();
-        let mut live = Live::new(&compiled, &tables);
-        let followed = live.follow(&compiled, &tables, &changed, &states, Instant::now());
+        let mut live = Live::new(&compiled, &tables)?;
+        let followed = live.follow(&compiled, &tables, &changed, &states);
         let ended = std::mem::take(&mut inner.watches);
         inner.watches = watch_all(&mut facts, &mut inner.prober);
         for watch in ended.into_keys().filter(|watch| !inner.watches.contains_key(watch)) {
@@ -341,8 +342,7 @@ impl Agent {
     fn follow(&self, inner: &mut Inner, targets: &[usize]) {
         let current = self.current.load();
         let states = facts::states(&inner.facts);
-        let followed =
-            inner.live.follow(&current.compiled, &current.tables, targets, &states, Instant::now());
+        let followed = inner.live.follow(&current.compiled, &current.tables, targets, &states);
         self.note_follow(followed);
     }
 

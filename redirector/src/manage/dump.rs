@@ -1,6 +1,7 @@
 //! What is in the tables that answers come from, as text: read back from the tables, with the operator's names.
 
 use super::view::View;
+use crate::dataplane::Reading;
 use redirector_core::table::{MAX_SHAPES, NONE, SHARE_ENTRIES, ShareRecord, TIER_FALLBACK, Tables};
 use std::fmt::{self, Write};
 
@@ -25,7 +26,7 @@ impl Dump<'_> {
     fn write(&mut self) -> fmt::Result {
         let generation = &self.view.generation;
         let network = &generation.config.network;
-        if let Some(meta) = generation.tables.meta() {
+        if let Some(meta) = generation.tables.read().meta() {
             writeln!(
                 self.text,
                 "generation {}, layout {}, epoch {}, {} regions, {} suffix and {} name buckets, room for {} share records",
@@ -79,7 +80,7 @@ impl Dump<'_> {
     fn zone(&mut self, index: usize) -> fmt::Result {
         let generation = &self.view.generation;
         let suffix = generation.config.network.zones[index].suffix.join(".");
-        let Some(zone) = generation.tables.zone(index as u32) else { return Ok(()) };
+        let Some(zone) = generation.tables.read().zone(index as u32).copied() else { return Ok(()) };
         let (serial, negative, ns) = (zone.serial, zone.negative_ttl, zone.ns_ttl);
         writeln!(self.text, "  {index} {suffix}: serial {serial}, negative TTL {negative} s, NS TTL {ns} s")?;
         for shape in zone.shapes.iter().take((zone.shape_count as usize).min(MAX_SHAPES)) {
@@ -100,7 +101,7 @@ impl Dump<'_> {
         let generation = &self.view.generation;
         let service = &generation.config.network.services[index];
         let coverage = &generation.config.network.coverages[service.coverage].name;
-        let Some(record) = generation.tables.service(index as u32) else { return Ok(()) };
+        let Some(record) = generation.tables.read().service(index as u32).copied() else { return Ok(()) };
         write!(self.text, "  {index} {}: coverage {coverage}, TTL {} s", service.name, record.ttl)?;
         write!(self.text, ", chosen by {:?}, {} a DNS answer", service.choose_by, record.answers)?;
         match record.fallback {
@@ -114,7 +115,7 @@ impl Dump<'_> {
     }
 
     fn group(&mut self, index: usize) -> fmt::Result {
-        let tables = &*self.view.generation.tables;
+        let tables = self.view.generation.tables.read();
         let Some(pointer) = tables.group(index as u32) else { return Ok(()) };
         if pointer.record() == NONE {
             return writeln!(self.text, "  {index}: nothing usable, epoch {}", pointer.epoch());
@@ -128,7 +129,7 @@ impl Dump<'_> {
                 TIER_FALLBACK => write!(self.text, "      fallback:")?,
                 tier => write!(self.text, "      tier {tier}:")?,
             }
-            self.record(record, 0)?;
+            self.record(&tables, record, 0)?;
             writeln!(self.text)?;
             next = record.next;
             if next == NONE {
@@ -139,22 +140,21 @@ impl Dump<'_> {
     }
 
     /// A record's entries, each with its part of the hashes.
-    fn record(&mut self, record: &ShareRecord, depth: usize) -> fmt::Result {
-        let view = self.view;
+    fn record(&mut self, tables: &Reading<'_>, record: &ShareRecord, depth: usize) -> fmt::Result {
         let mut below = 0;
         for entry in 0..(record.count as usize).min(SHARE_ENTRIES) {
             let part = (record.thresholds[entry].saturating_sub(below)) as f64 * 100.0 / 2f64.powi(32);
             below = record.thresholds[entry];
             let down = if record.down >> entry & 1 == 1 { " (no clients)" } else { "" };
             if record.branch == 0 {
-                let target = view.generation.config.network.targets.get(record.refs[entry] as usize);
+                let target = self.view.generation.config.network.targets.get(record.refs[entry] as usize);
                 let name = target.map_or("?", |target| &target.name);
                 write!(self.text, " {name} {part:.2} %{down};")?;
             } else if depth < redirector_core::table::SHARE_LEVELS {
                 let child = record.base.wrapping_add(record.refs[entry] as u32);
                 write!(self.text, " {part:.2} %{down} of [")?;
-                if let Some(child) = view.generation.tables.record(child) {
-                    self.record(child, depth + 1)?;
+                if let Some(child) = tables.record(child) {
+                    self.record(tables, child, depth + 1)?;
                 }
                 write!(self.text, "];")?;
             }

@@ -224,22 +224,20 @@ pub fn explain(
     question: &Question,
     test_run: impl Fn(&[u8]) -> io::Result<Option<TestRun>>,
 ) -> Result<Explanation, String> {
-    let generation = &view.generation;
-    let tables = &*generation.tables;
     let asked = Target::new(view, question)?;
     let (vip, entry) = choose_vip(view, question, &asked)?;
     let answered = match &asked {
         Target::Name(name, record_type) => {
             let query = packet::dns_query(name, *record_type);
-            ask(view, question.client, vip, entry, Protocol::Dns, &query, test_run)
+            ask(view, question.client, vip, &entry, Protocol::Dns, &query, test_run)
         }
         Target::Url { text, protocol: Protocol::Cdsr, .. } => {
             let request = packet::cdsr_request(text)?;
-            ask(view, question.client, vip, entry, Protocol::Cdsr, &request, test_run)
+            ask(view, question.client, vip, &entry, Protocol::Cdsr, &request, test_run)
         }
-        Target::Url { parts, .. } => Ok(redirect(tables, question.client, entry, parts)),
+        Target::Url { parts, .. } => Ok(redirect(view, question.client, &entry, parts)),
     }?;
-    Ok(report(view, question, &asked, (vip, entry), answered))
+    Ok(report(view, question, &asked, (vip, &entry), answered))
 }
 
 /// What is asked for, taken apart.
@@ -302,13 +300,9 @@ impl<'q> Target<'q> {
 }
 
 /// The VIP address that is asked, and its entry in the tables.
-fn choose_vip<'v>(
-    view: &'v View,
-    question: &Question,
-    asked: &Target<'_>,
-) -> Result<(IpAddr, &'v VipEntry), String> {
+fn choose_vip(view: &View, question: &Question, asked: &Target<'_>) -> Result<(IpAddr, VipEntry), String> {
     let client = question.client;
-    let entry = |address: IpAddr| vip_entry(&*view.generation.tables, address);
+    let entry = |address: IpAddr| vip_entry(&view.generation.tables.read(), address);
     let protocol = asked.protocol();
     if let Some(address) = question.vip {
         let entry = entry(address).ok_or_else(|| format!("{address} is not a VIP of this box"))?;
@@ -320,7 +314,7 @@ fn choose_vip<'v>(
         }
         return Ok((address, entry));
     }
-    let able: Vec<(IpAddr, &VipEntry)> = vips(view, question, protocol).collect();
+    let able: Vec<(IpAddr, VipEntry)> = vips(view, question, protocol).collect();
     let knows = able.iter().find(|(_, entry)| find_rule(view, entry, asked).is_some());
     knows.or(able.first()).copied().ok_or_else(|| {
         let family = if client.is_ipv4() { "IPv4" } else { "IPv6" };
@@ -329,11 +323,7 @@ fn choose_vip<'v>(
 }
 
 /// VIP addresses that the client can ask by a protocol: the one that it asks, or all of its family.
-fn vips<'v>(
-    view: &'v View,
-    question: &Question,
-    protocol: Protocol,
-) -> impl Iterator<Item = (IpAddr, &'v VipEntry)> {
+fn vips(view: &View, question: &Question, protocol: Protocol) -> impl Iterator<Item = (IpAddr, VipEntry)> {
     let (client, asked) = (question.client, question.vip);
     let addresses = view.generation.config.network.vips.iter().flat_map(|vip| {
         let v4 = vip.ipv4.iter().copied().map(IpAddr::V4);
@@ -342,16 +332,16 @@ fn vips<'v>(
     addresses
         .filter(move |address| address.is_ipv4() == client.is_ipv4())
         .filter(move |address| asked.is_none_or(|asked| asked == *address))
-        .filter_map(|address| Some((address, vip_entry(&*view.generation.tables, address)?)))
+        .filter_map(|address| Some((address, vip_entry(&view.generation.tables.read(), address)?)))
         .filter(move |(_, entry)| entry.speaks & protocol.spoken() != 0)
 }
 
-fn vip_entry<T: Tables>(tables: &T, address: IpAddr) -> Option<&VipEntry> {
+fn vip_entry<T: Tables>(tables: &T, address: IpAddr) -> Option<VipEntry> {
     let words = match address {
         IpAddr::V4(v4) => mapped(ipv4_word(v4)),
         IpAddr::V6(v6) => ipv6_words(v6),
     };
-    lookup::vip(tables, &tables.meta()?.keys, words)
+    lookup::vip(tables, &tables.meta()?.keys, words).copied()
 }
 
 /// Asks by datagram: the slow path's answer, and the fast path's.
@@ -364,7 +354,7 @@ fn ask(
     message: &[u8],
     test_run: impl Fn(&[u8]) -> io::Result<Option<TestRun>>,
 ) -> Result<Answered, String> {
-    let tables = &*view.generation.tables;
+    let tables = view.generation.tables.read();
     let mut bytes = message.to_vec();
     bytes.resize(message.len().max(dns::MAX_REPLY), 0);
     let mut scratch = Box::<Scratch>::default();
@@ -372,8 +362,8 @@ fn ask(
     let asked = Asked { vip: entry, client: Client::new(client), port: CLIENT_PORT };
     let mut buffer = Buffer::new(&mut bytes, message.len());
     let action = match protocol {
-        Protocol::Dns => dns::respond::<_, _, true>(&mut buffer, &asked, tables, &mut scratch),
-        _ => cdsr::respond::<_, _, true>(&mut buffer, &asked, tables, &mut scratch),
+        Protocol::Dns => dns::respond::<_, _, true>(&mut buffer, &asked, &tables, &mut scratch),
+        _ => cdsr::respond::<_, _, true>(&mut buffer, &asked, &tables, &mut scratch),
     };
     let length = buffer.len();
     let reply = (action == Action::Reply).then(|| bytes[..length].to_vec());
@@ -401,14 +391,20 @@ fn ask(
 /// Why the fast path leaves a frame alone: the program's own code, run here, says so without counting.
 fn punt_reason(view: &View, bytes: Vec<u8>) -> Reason {
     let mut room = Box::<frame::Room>::default();
-    frame::process(&mut packet::PlainFrame(bytes), &*view.generation.tables, &mut room);
+    frame::process(&mut packet::PlainFrame(bytes), &view.generation.tables.read(), &mut room);
     room.scratch.trace.reason
 }
 
 /// Asks for a redirect.
-fn redirect<T: Tables>(tables: &T, client: IpAddr, entry: &VipEntry, url: &Url<'_>) -> Answered {
+fn redirect(view: &View, client: IpAddr, entry: &VipEntry, url: &Url<'_>) -> Answered {
     let mut trace = Trace { vip: entry.counter as u32, ..Trace::default() };
-    let decided = decide_url(tables, entry, SocketAddr::new(client, CLIENT_PORT), url, FAST_ENDPOINTS);
+    let decided = decide_url(
+        &view.generation.tables.read(),
+        entry,
+        SocketAddr::new(client, CLIENT_PORT),
+        url,
+        FAST_ENDPOINTS,
+    );
     let (text, verdict, v6) = match decided {
         Err(error) => {
             trace.reason = error.reason();
@@ -455,7 +451,8 @@ fn status(reply: &[u8]) -> (String, Option<u32>) {
 
 /// The rule for a name or URL, as look-ups find it.
 fn find_rule(view: &View, vip: &VipEntry, asked: &Target<'_>) -> Option<Part> {
-    let (tables, generation) = (&*view.generation.tables, &view.generation);
+    let generation = &view.generation;
+    let tables = &generation.tables.read();
     let (network, compiled) = (&generation.config.network, &generation.compiled);
     let keys = &tables.meta()?.keys;
     let names = asked.labels();
@@ -518,7 +515,7 @@ fn report(
     let Answered { text, ttl, trace, verdict, v6, fast_path } = answered;
     let service = network.services.get(trace.service as usize);
     let coverage = service.and_then(|service| network.coverages.get(service.coverage));
-    let region = redirector_core::decide::region(&Client::new(question.client), &*generation.tables);
+    let region = redirector_core::decide::region(&Client::new(question.client), &generation.tables.read());
     let region_number = region.unwrap_or(0);
     let region = (region_number as usize).checked_sub(1).and_then(|index| network.regions.get(index));
     let vip_part = network.vips.get(entry.vip as usize);
@@ -586,7 +583,7 @@ fn candidate_reports(view: &View, trace: &Trace, region: u32, v6: bool) -> Vec<C
 }
 
 fn winners(view: &View, verdict: &Verdict, v6: bool) -> Vec<Winner> {
-    let (network, tables) = (&view.generation.config.network, &*view.generation.tables);
+    let (network, tables) = (&view.generation.config.network, view.generation.tables.read());
     let chosen = verdict.targets.iter().take(verdict.count as usize);
     chosen
         .filter_map(|number| Some((network.targets.get(*number as usize)?, tables.target(*number)?)))

@@ -52,6 +52,8 @@ pub struct Stats {
     pub generation: u64,
     /// Number of the last change of health or load within it.
     pub epoch: u32,
+    /// How many of its changes had to wait for a free share record; 0 unless hundreds come within milliseconds.
+    pub record_waits: u64,
     /// `native`, `generic` or `off`.
     pub xdp: String,
     /// Why there is no fast path.
@@ -86,6 +88,7 @@ impl Stats {
             name: view.generation.config.box_.name.clone(),
             generation: view.generation.number,
             epoch: view.epoch,
+            record_waits: view.record_waits,
             xdp: xdp.to_owned(),
             xdp_reason,
             refused: view.refused.clone(),
@@ -129,6 +132,9 @@ impl fmt::Display for Stats {
         match &self.xdp_reason {
             Some(reason) => writeln!(f, "fast path: {} ({reason})", self.xdp)?,
             None => writeln!(f, "fast path: {}", self.xdp)?,
+        }
+        if self.record_waits > 0 {
+            writeln!(f, "changes that waited for a free share record: {}", self.record_waits)?;
         }
         for finding in &self.refused {
             writeln!(f, "not in effect: {finding}")?;

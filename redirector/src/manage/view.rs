@@ -17,6 +17,8 @@ pub struct View {
     pub generation: Arc<Generation>,
     /// Number of the last change of health or load within it.
     pub epoch: u32,
+    /// How many of its changes had to wait for a free record.
+    pub record_waits: u64,
     /// By target number.
     pub facts: Vec<Fact>,
     /// Names of counter slots.
@@ -48,6 +50,7 @@ impl View {
             refused: Vec::new(),
             generation: Arc::new(Generation::new(config, compiled, tables)),
             epoch: 0,
+            record_waits: 0,
             facts,
             slots,
             mode: dataplane.mode(),

@@ -2,19 +2,18 @@
 //! each published by one store, and everything else stays as it is.
 
 use super::records::{Block, Records};
-use crate::dataplane::LiveTables;
+use crate::dataplane::{LiveTables, Reading};
 use redirector_core::table::{GroupPointer, NONE, Tables};
 use redirector_plan::compile::Compiled;
 use redirector_plan::model::TargetState;
 use redirector_plan::shares::{records, relocate};
 use std::collections::BTreeSet;
 use std::io;
-use std::time::Instant;
 
 /// Why tables could not follow: a new generation is needed.
 #[derive(Debug, thiserror::Error)]
 pub enum Behind {
-    /// Every free record is in use or rests.
+    /// Every record is in use, or readers take too long to be done with it.
     #[error("no room for new share records")]
     NoRoom,
     /// The kernel gives no grace period.
@@ -36,7 +35,10 @@ pub struct Live {
 
 impl Live {
     /// The state of tables as they were compiled.
-    pub fn new(compiled: &Compiled, tables: &LiveTables) -> Self {
+    ///
+    /// # Errors
+    /// If there can be no thread that makes records free again.
+    pub fn new(compiled: &Compiled, tables: &LiveTables) -> io::Result<Self> {
         let pointers = compiled.image.groups.iter().map(|pointer| pointer.record());
         let starts: Vec<u32> = pointers.take(compiled.groups.len()).collect();
         let mut blocks = vec![None; starts.len()];
@@ -46,12 +48,18 @@ impl Live {
             *block = Some(Block { first, len: end - first });
             end = first;
         }
-        Self { records: Records::new(compiled.records_used, tables.record_capacity()), blocks, epoch: 0 }
+        let records = Records::new(compiled.records_used, tables.record_capacity(), tables.readers())?;
+        Ok(Self { records, blocks, epoch: 0 })
     }
 
     /// Number of the last change; 0 if there was none.
     pub fn epoch(&self) -> u32 {
         self.epoch
+    }
+
+    /// How many changes had to wait for a record, because those before them came faster than records are free again.
+    pub fn waits(&self) -> u64 {
+        self.records.waits()
     }
 
     /// Makes the tables follow changes of `targets`, whose states are now as in `states`. Gives the number of groups
@@ -65,14 +73,13 @@ impl Live {
         tables: &LiveTables,
         targets: &[usize],
         states: &[TargetState],
-        now: Instant,
     ) -> Result<usize, Behind> {
         let groups = targets.iter().filter_map(|target| compiled.target_groups.get(*target)).flatten();
         let groups: BTreeSet<u32> = groups.copied().collect();
         let epoch = self.epoch.wrapping_add(1);
         let mut changed = 0;
         for group in groups {
-            if self.rewrite(compiled, tables, group, states, epoch, now)? {
+            if self.rewrite(compiled, tables, group, states, epoch)? {
                 self.epoch = epoch;
                 changed += 1;
             }
@@ -88,7 +95,6 @@ impl Live {
         group: u32,
         states: &[TargetState],
         epoch: u32,
-        now: Instant,
     ) -> Result<bool, Behind> {
         let (Some(spec), Some(present)) =
             (compiled.groups.get(group as usize), self.blocks.get(group as usize).copied())
@@ -99,10 +105,10 @@ impl Live {
             None if present.is_none() => return Ok(false),
             None => None,
             Some(mut block) => {
-                if present.is_some_and(|present| holds(tables, present, &block)) {
+                if present.is_some_and(|present| holds(&tables.read(), present, &block)) {
                     return Ok(false);
                 }
-                let place = self.records.take(block.len() as u32, now)?.ok_or(Behind::NoRoom)?;
+                let place = self.records.take(block.len() as u32)?.ok_or(Behind::NoRoom)?;
                 relocate(&mut block, place.first);
                 tables.write_records(place.first, &block).ok_or(Behind::NoRoom)?;
                 Some(place)
@@ -112,14 +118,14 @@ impl Live {
         tables.point(group, GroupPointer::new(first, epoch)).ok_or(Behind::NoGroup(group))?;
         self.blocks[group as usize] = next;
         if let Some(replaced) = present {
-            self.records.retire(replaced, now);
+            self.records.retire(replaced);
         }
         Ok(true)
     }
 }
 
 /// Whether `place` holds these records already.
-fn holds(tables: &LiveTables, place: Block, block: &[redirector_core::table::ShareRecord]) -> bool {
+fn holds(tables: &Reading<'_>, place: Block, block: &[redirector_core::table::ShareRecord]) -> bool {
     let mut block = block.to_vec();
     relocate(&mut block, place.first);
     block.len() == place.len as usize
@@ -131,7 +137,6 @@ mod tests {
     use super::*;
     use crate::dataplane::{Dataplane, MemoryDataplane};
     use crate::state::new_slots;
-    use crate::state::records::GRACE;
     use redirector_core::decide::{Client, Query, decide};
     use redirector_core::verdict::{Reason, Verdict};
     use redirector_plan::compile::compile;
@@ -206,33 +211,32 @@ mod tests {
         tables: Arc<LiveTables>,
         live: Live,
         states: Vec<TargetState>,
-        now: Instant,
     }
 
     impl Following {
         fn new(states: Vec<TargetState>) -> Self {
             let compiled = compile(&network(), &states, 1, &mut new_slots()).expect("compiles");
             let tables = MemoryDataplane::new("test").publish(&compiled.image).expect("memory");
-            let live = Live::new(&compiled, &tables);
-            Self { compiled, tables, live, states, now: Instant::now() }
+            let live = Live::new(&compiled, &tables).expect("a thread");
+            Self { compiled, tables, live, states }
         }
 
         fn change(&mut self, target: usize, state: TargetState) -> Result<usize, Behind> {
             self.states[target] = state;
-            self.now += GRACE;
-            self.live.follow(&self.compiled, &self.tables, &[target], &self.states, self.now)
+            self.live.follow(&self.compiled, &self.tables, &[target], &self.states)
         }
 
         /// Reason and targets for clients of the region, then for others.
         fn answers(&self) -> Vec<(Reason, Vec<u32>)> {
             let inside = (0..=255).map(|n| Ipv4Addr::new(198, 51, 100, n));
             let outside = (0..=255).map(|n| Ipv4Addr::new(203, 0, n, 9));
-            let service = self.tables.service(0).expect("service");
+            let tables = self.tables.read();
+            let service = tables.service(0).expect("service");
             let ask = |client: Ipv4Addr| {
                 let client = Client::new(IpAddr::V4(client));
                 let query = Query { client, want: 4, ..Query::default() };
                 let mut verdict = Verdict::default();
-                decide::<_, true>(&query, service, &*self.tables, &mut verdict);
+                decide::<_, true>(&query, service, &tables, &mut verdict);
                 (verdict.reason, verdict.targets[..verdict.count as usize].to_vec())
             };
             inside.chain(outside).map(ask).collect()
@@ -290,19 +294,21 @@ mod tests {
     #[test]
     fn a_change_that_no_answer_depends_on_writes_nothing() {
         let mut one = Following::new(vec![UP; TARGETS]);
-        assert_eq!(one.live.follow(&one.compiled, &one.tables, &[0], &one.states, one.now).expect("room"), 0);
+        assert_eq!(one.live.follow(&one.compiled, &one.tables, &[0], &one.states).expect("room"), 0);
         assert_eq!(one.live.epoch(), 0);
     }
 
     #[test]
     fn without_room_the_answers_stay_and_the_caller_is_told() {
         let mut one = Following::new(vec![UP; TARGETS]);
-        let (start, mut flips) = (one.now, 0);
+        let tables = Arc::clone(&one.tables);
+        // Nothing that this reader may look at is used again.
+        let _reader = tables.read();
+        let mut flips = 0;
         let refused = loop {
             one.states[0] = if flips % 2 == 0 { DOWN } else { UP };
             let before = one.answers();
-            // No time passes: nothing that was replaced may be used again.
-            match one.live.follow(&one.compiled, &one.tables, &[0], &one.states, start) {
+            match one.live.follow(&one.compiled, &one.tables, &[0], &one.states) {
                 Ok(_) => flips += 1,
                 Err(error) => {
                     assert_eq!(one.answers(), before);
@@ -313,6 +319,7 @@ mod tests {
         };
         assert!(matches!(refused, Behind::NoRoom), "{refused}");
         assert!(flips >= 2, "every block has room to be written anew twice");
+        assert_eq!(one.live.waits(), 1, "the last change alone waited");
     }
 
     #[test]

@@ -276,7 +276,8 @@ fn replies(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut replies = Vec::new();
     while let Some((length, rest)) = bytes.split_first_chunk::<2>() {
         let Some((message, rest)) = rest.split_at_checked(u16::from_be_bytes(*length).into()) else { break };
-        let outcome = slow::answer(&*VIEW.generation.tables, &flow, message).expect("DNS is spoken here");
+        let outcome =
+            slow::answer(&VIEW.generation.tables.read(), &flow, message).expect("DNS is spoken here");
         let Some(reply) = outcome.reply() else { break };
         replies.push([&(reply.len() as u16).to_be_bytes()[..], reply].concat());
         bytes = rest;

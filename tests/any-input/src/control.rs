@@ -86,7 +86,7 @@ pub(crate) fn answers() -> Vec<Vec<u8>> {
 
 /// What the program in the kernel would do.
 fn test_run(frame: &[u8]) -> TestRun {
-    let (action, frame) = Native::new(&*VIEW.generation.tables).run(frame);
+    let (action, frame) = Native::new(&VIEW.generation.tables.read()).run(frame);
     let action = match action {
         Action::Abort => 0,
         Action::Pass => 2,

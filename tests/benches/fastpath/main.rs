@@ -117,7 +117,7 @@ fn measure(
     for keys in keys {
         let mut workload = Workload::new(&network, *keys);
         for case in CASES {
-            let frames = workload.ring(case, tables.as_ref())?;
+            let frames = workload.ring(case, &tables.read())?;
             let measurement = one(case, &frames, &dataplane, &tables, effort)
                 .with_context(|| format!("{}, {} keys, {size} tables", case.name, keys.name()))?;
             let row = Row { case, keys: *keys, services: scale.services, measurement };
@@ -166,7 +166,7 @@ fn verify(case: &Case, frames: &[Vec<u8>], feeder: &Feeder, tables: &LiveTables)
             XDP_TX => Action::Transmit,
             _ => Action::Abort,
         };
-        agreement::judge(tables, frame, action, &after)
+        agreement::judge(&tables.read(), frame, action, &after)
             .map_err(|fault| anyhow::anyhow!("frame {number}: {fault}"))?;
         ensure!(action == case.action, "frame {number}: {action:?} instead of {:?}", case.action);
     }
