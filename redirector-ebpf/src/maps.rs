@@ -44,6 +44,9 @@ static VIPS: Array<VipBucket> = Array::with_max_entries(VIP_BUCKETS, BPF_F_MMAPA
 /// Until when this program answers: nanoseconds of the monotonic clock, put off by the daemon while it is well.
 #[map]
 static ALIVE: Array<u64> = Array::with_max_entries(1, 0);
+/// Seconds since 1970 by the daemon's clock, set about once a second while it is well.
+#[map]
+static CLOCK: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 static ROOM: PerCpuArray<Room> = PerCpuArray::with_max_entries(1, 0);
 #[map]
@@ -75,6 +78,11 @@ impl Tables for Maps {
         let end = ALIVE.get_ptr(0).map_or(0, |end| unsafe { core::ptr::read_volatile(end) });
         // SAFETY: reads a clock.
         unsafe { bpf_ktime_get_coarse_ns() > end }
+    }
+    #[inline(always)]
+    fn unix_seconds(&self) -> u32 {
+        // SAFETY: as for `ALIVE`.
+        CLOCK.get_ptr(0).map_or(0, |now| unsafe { core::ptr::read_volatile(now) }) as u32
     }
     #[inline(always)]
     fn meta(&self) -> Option<&Meta> {

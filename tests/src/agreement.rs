@@ -137,7 +137,7 @@ pub struct Class {
 }
 
 /// Classes that the fast path must answer.
-pub const SUPPORTED: [&str; 22] = [
+pub const SUPPORTED: [&str; 26] = [
     "dns-a",
     "dns-aaaa",
     "dns-vip",
@@ -148,6 +148,10 @@ pub const SUPPORTED: [&str; 22] = [
     "dns-partial",
     "dns-nxdomain",
     "dns-edns",
+    "dns-subnet",
+    "dns-cookie",
+    "dns-options",
+    "dns-badvers",
     "dns-mixed-case",
     "cdsr-v4",
     "cdsr-v6",
@@ -179,6 +183,10 @@ impl Class {
         let named = matches!(reason, Reason::FirstTier | Reason::LaterTier | Reason::Fallback);
         match (kind, reason) {
             (Kind::Edns, _) if named => "dns-edns",
+            (Kind::Subnet, _) if named => "dns-subnet",
+            (Kind::Cookie, _) if named => "dns-cookie",
+            (Kind::Combined, _) if named => "dns-options",
+            (Kind::BadVersion, Reason::DnsBadVers) => "dns-badvers",
             (Kind::MixedCase, _) if named => "dns-mixed-case",
             (Kind::Address { v6: false }, _) if named => "dns-a",
             (Kind::Address { v6: true }, _) if named => "dns-aaaa",

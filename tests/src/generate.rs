@@ -1,7 +1,9 @@
 //! Questions about a network, of every kind that clients ask, and some that nobody should: the same on every run.
 
 use crate::frames::{Flow, Form};
-use crate::questions::{COOKIE, CdsrReply, CdsrRequest, DnsQuery, Edns, Opinion, PADDING, RD, rr};
+use crate::questions::{
+    COOKIE, CdsrReply, CdsrRequest, DnsQuery, Edns, NSID, Opinion, PADDING, RD, rr, server_cookie,
+};
 use crate::slow;
 use ipnet::IpNet;
 use redirector_core::hash::splitmix;
@@ -24,8 +26,16 @@ pub enum Kind {
     OtherType,
     /// A name with labels left out or changed.
     Stray,
-    /// With EDNS, cookies and other options.
+    /// With EDNS, and options that nobody uses.
     Edns,
+    /// On behalf of a client's network.
+    Subnet,
+    /// With a cookie: good, old, forged, or the client's part alone.
+    Cookie,
+    /// With several options, in any order.
+    Combined,
+    /// With an EDNS version that does not exist.
+    BadVersion,
     /// In letters of random case.
     MixedCase,
     /// What only the slow path answers.
@@ -131,7 +141,7 @@ impl<'n, T: Tables> Generator<'n, T> {
 
     fn kind(&mut self) -> Kind {
         let v6 = self.random.below(2) == 1;
-        match self.random.below(44) {
+        match self.random.below(52) {
             0..=7 => Kind::Address { v6 },
             8..=9 => Kind::Https,
             10..=11 => Kind::OtherType,
@@ -146,6 +156,10 @@ impl<'n, T: Tables> Generator<'n, T> {
             37 => Kind::SlowCdsr,
             38..=39 => Kind::Tagged { two: v6 },
             40..=41 => Kind::Options { v6 },
+            42..=44 => Kind::Subnet,
+            45..=46 => Kind::Cookie,
+            47..=48 => Kind::Combined,
+            49 => Kind::BadVersion,
             _ => Kind::Damaged,
         }
     }
@@ -246,7 +260,7 @@ impl<'n, T: Tables> Generator<'n, T> {
             _ => *self.random.pick(&[rr::A, rr::AAAA]),
         };
         let flags = *self.random.pick(&[0, RD, RD | 0x10, 0x20]);
-        let edns = (kind == Kind::Edns).then(|| self.edns());
+        let edns = self.edns(kind, &flow);
         let query = DnsQuery { id: self.random.bits() as u16, flags, edns, ..DnsQuery::new(&name, qtype) };
         self.case(kind, flow, query.encode())
     }
@@ -256,16 +270,58 @@ impl<'n, T: Tables> Generator<'n, T> {
         name.chars().map(fold).collect()
     }
 
-    /// EDNS as resolvers send it.
-    fn edns(&mut self) -> Edns {
-        let cookie = self.random.bits().to_be_bytes();
+    /// EDNS as resolvers send it, for the kinds of question that have it.
+    fn edns(&mut self, kind: Kind, flow: &Flow) -> Option<Edns> {
         let edns = Edns { size: self.random.bits() as u16, ..Edns::new(self.random.below(2) == 0) };
-        match self.random.below(4) {
-            0 => edns,
-            1 => edns.option(COOKIE, &cookie),
-            2 => edns.option(COOKIE, &[cookie, cookie].concat()),
-            _ => edns.option(COOKIE, &cookie).option(PADDING, &vec![0; self.random.below(32)]),
+        Some(match kind {
+            Kind::Edns => match self.random.below(3) {
+                0 => edns,
+                1 => edns.option(PADDING, &vec![0; self.random.below(64)]),
+                _ => edns.option(65_001, b"local"),
+            },
+            Kind::Subnet => self.subnet(edns),
+            Kind::Cookie => self.cookie(edns, flow),
+            Kind::Combined => self.combined(edns, flow),
+            Kind::BadVersion => Edns { version: 1 + self.random.below(255) as u8, ..edns },
+            _ => return None,
+        })
+    }
+
+    fn subnet(&mut self, edns: Edns) -> Edns {
+        let v6 = self.random.below(2) == 1;
+        let address = self.client(v6);
+        let lengths: &[usize] = if v6 { &[48, 56, 64, 128] } else { &[16, 24, 24, 32] };
+        let any = self.random.below(if v6 { 129 } else { 33 });
+        let length = if self.random.below(3) == 0 { any } else { *self.random.pick(lengths) };
+        edns.subnet(address, length as u8)
+    }
+
+    fn cookie(&mut self, edns: Edns, flow: &Flow) -> Edns {
+        let client = self.random.bits().to_be_bytes();
+        // Of any age up to an hour and a bit, and from a bit of the future.
+        let moment = 400u32.wrapping_sub(self.random.below(4400) as u32);
+        let seconds = self.tables.unix_seconds().wrapping_add(moment);
+        let mut server = server_cookie(self.network.key, client, seconds, flow.client.ip()).to_vec();
+        match self.random.below(6) {
+            0 => server.clear(),
+            1 => server[self.random.below(16)] ^= 1 << self.random.below(8),
+            2 => server = vec![7; 8 + self.random.below(25)],
+            _ => {}
         }
+        edns.option(COOKIE, &[&client, &*server].concat())
+    }
+
+    fn combined(&mut self, mut edns: Edns, flow: &Flow) -> Edns {
+        let mut left = vec![0, 1, 2, 3];
+        for _ in 0..1 + self.random.below(4) {
+            edns = match left.swap_remove(self.random.below(left.len())) {
+                0 => self.subnet(edns),
+                1 => self.cookie(edns, flow),
+                2 => edns.option(NSID, b""),
+                _ => edns.option(PADDING, &[0; 3]),
+            };
+        }
+        edns
     }
 
     fn slow_dns(&mut self) -> Case {
@@ -283,7 +339,7 @@ impl<'n, T: Tables> Generator<'n, T> {
             3 => qtype = *self.random.pick(&[rr::ANY, rr::AXFR, 251]),
             4 => class = 3,
             5 => flags = 0x2800,
-            6 => edns = Some(Edns { version: 1, ..Edns::new(true) }),
+            6 => edns = Some((0..5).fold(Edns::new(true), |edns, code| edns.option(100 + code, b"five"))),
             7 => labels = vec!["ns1".into(), zone.join(".")],
             _ => labels = vec![self.word(10), "example".into()],
         }
@@ -382,7 +438,7 @@ impl<'n, T: Tables> Generator<'n, T> {
     /// A question of another kind in a form of its own.
     fn formed(&mut self, kind: Kind) -> Case {
         let v6 = self.random.below(2) == 1;
-        let asked = *self.random.pick(&[Kind::Address { v6 }, Kind::Edns, Kind::CdsrHost { v6 }]);
+        let asked = *self.random.pick(&[Kind::Address { v6 }, Kind::Combined, Kind::CdsrHost { v6 }]);
         let case = self.next_of(asked);
         let (tags, class) = ([self.tag(), self.tag()], self.random.bits() as u8);
         let form = match kind {
@@ -403,7 +459,7 @@ impl<'n, T: Tables> Generator<'n, T> {
 
     fn damaged(&mut self) -> Case {
         let whole =
-            self.next_of(*self.random.clone().pick(&[Kind::Edns, Kind::CdsrExcluded, Kind::CdsrPath]));
+            self.next_of(*self.random.clone().pick(&[Kind::Combined, Kind::CdsrExcluded, Kind::CdsrPath]));
         let Case { flow, mut payload, .. } = whole;
         for _ in 0..1 + self.random.below(3) {
             let place = self.random.below(payload.len());

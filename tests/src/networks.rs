@@ -17,6 +17,8 @@ pub const BETA: [&str; 2] = ["203.0.113.2", "2001:db8:a::2"];
 pub const IPV4_ONLY: &str = "203.0.113.3";
 /// A VIP of `acme` that speaks HTTP alone.
 pub const HTTP_ONLY: [&str; 2] = ["203.0.113.4", "2001:db8:a::4"];
+/// Name of the box, which answers to NSID carry.
+pub const BOX_NAME: &str = "box-1.example";
 /// A client in region `de`, where the service `one` is at target 0 alone.
 pub const CLIENT: [&str; 2] = ["10.1.2.3", "2001:db8:100::3"];
 
@@ -52,6 +54,7 @@ pub fn rich() -> (Network, Vec<TargetState>) {
     LOADED.iter().for_each(|(number, factor)| states[*number].factor = *factor);
     let network = Network {
         key: *b"a key for tests!",
+        box_name: BOX_NAME.into(),
         cdns: vec!["acme".into(), "beta".into()],
         vips: vips(),
         regions: regions(),

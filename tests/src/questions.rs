@@ -72,6 +72,12 @@ impl Edns {
         self
     }
 
+    /// Appends a client subnet of the first `length` bits of an address.
+    #[must_use]
+    pub fn subnet(self, address: IpAddr, length: u8) -> Self {
+        self.option(ECS, &subnet(address, length, 0))
+    }
+
     /// The whole record.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -85,12 +91,53 @@ impl Edns {
     }
 }
 
+/// EDNS option: name server identifier (RFC 5001).
+pub const NSID: u16 = 3;
 /// EDNS option: client subnet (RFC 7871).
 pub const ECS: u16 = 8;
 /// EDNS option: cookie (RFC 7873).
 pub const COOKIE: u16 = 10;
 /// EDNS option: padding (RFC 7830).
 pub const PADDING: u16 = 12;
+
+/// Data of a client subnet option (RFC 7871 section 6).
+///
+/// # Panics
+/// If the address has fewer bits.
+#[must_use]
+pub fn subnet(address: IpAddr, length: u8, scope: u8) -> Vec<u8> {
+    let net = ipnet::IpNet::new(address, length).expect("a length that fits").network();
+    let (family, octets) = match net {
+        IpAddr::V4(v4) => (1, v4.octets().to_vec()),
+        IpAddr::V6(v6) => (2, v6.octets().to_vec()),
+    };
+    [&[0, family, length, scope], &octets[..usize::from(length).div_ceil(8)]].concat()
+}
+
+/// The server cookie that a fleet gives to a client (RFC 9018 section 4), as `docs/dns.md` says for its key: computed by
+/// another implementation of SipHash.
+#[must_use]
+pub fn server_cookie(fleet_key: [u8; 16], client_cookie: [u8; 8], seconds: u32, sender: IpAddr) -> [u8; 16] {
+    let half = |digit: u8| sip_hash(fleet_key, &[b"DNS cookie secret ", &[digit][..]].concat());
+    let secret = [half(b'0'), half(b'1')].concat();
+    let octets = match sender {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    };
+    let stamp = [[1, 0, 0, 0], seconds.to_be_bytes()].concat();
+    let text = [&client_cookie, &*stamp, &*octets].concat();
+    let hash = sip_hash(secret.try_into().expect("16 bytes"), &text);
+    [stamp, hash.to_vec()].concat().try_into().expect("16 bytes")
+}
+
+#[expect(deprecated, reason = "the standard library's only SipHash-2-4; not to be used for its own maps")]
+fn sip_hash(key: [u8; 16], text: &[u8]) -> [u8; 8] {
+    use std::hash::{Hasher as _, SipHasher};
+    let (halves, _) = key.as_chunks::<8>();
+    let mut hasher = SipHasher::new_with_keys(u64::from_le_bytes(halves[0]), u64::from_le_bytes(halves[1]));
+    hasher.write(text);
+    hasher.finish().to_le_bytes()
+}
 
 impl<'n> DnsQuery<'n> {
     /// A plain question as resolvers ask it.

@@ -3,7 +3,10 @@
 use crate::frames::Flow;
 use redirector_core::decide::Client;
 use redirector_core::lookup;
-use redirector_core::table::{SPEAKS_CDSR, SPEAKS_DNS, Tables, VipEntry};
+use redirector_core::table::{
+    GroupPointer, Meta, NameBucket, Node64, Page256, SPEAKS_CDSR, SPEAKS_DNS, Service, ShareRecord, Tables,
+    Target, VipBucket, VipEntry, VipInfo, Words16, Zone,
+};
 use redirector_core::wire::{Action, Asked, Buffer, Message as _, Scratch, Trace, cdsr, dns};
 use std::net::IpAddr;
 
@@ -27,6 +30,41 @@ impl Outcome {
     pub fn reply(&self) -> Option<&[u8]> {
         (self.action == Action::Reply).then_some(&self.message)
     }
+}
+
+/// Tables whose clock stands at this moment (seconds since 1970), so that two paths can be asked at the same one.
+#[derive(Debug)]
+pub struct AtTime<'t, T>(pub &'t T, pub u32);
+
+macro_rules! at_time {
+    ($($name:ident($($index:ident)?) -> $value:ty;)+) => {
+        impl<T: Tables> Tables for AtTime<'_, T> {
+            fn unix_seconds(&self) -> u32 {
+                self.1
+            }
+            $(fn $name(&self $(, $index: u32)?) -> Option<$value> {
+                self.0.$name($($index)?)
+            })+
+        }
+    };
+}
+at_time! {
+    meta() -> &Meta;
+    vip_bucket(index) -> &VipBucket;
+    vip_info(index) -> &VipInfo;
+    suffix_bucket(index) -> &NameBucket;
+    zone(index) -> &Zone;
+    name_bucket(index) -> &NameBucket;
+    service(index) -> &Service;
+    ipv4_root(index) -> &Words16;
+    ipv4_page(index) -> &Page256;
+    ipv6_root(index) -> &Words16;
+    ipv6_node(index) -> &Node64;
+    region_counters(index) -> &Words16;
+    cells(index) -> &Words16;
+    group(index) -> GroupPointer;
+    record(index) -> &ShareRecord;
+    target(index) -> &Target;
 }
 
 /// The VIP entry of an address, if it is one.

@@ -82,8 +82,13 @@ pub(crate) fn look_ahead<T: Tables, const FULL: bool>(
 /// Region number of a client: longest match, 0 if no prefix covers it. `None` means the tables are inconsistent.
 #[inline(always)]
 pub fn region<T: Tables>(client: &Client, tables: &T) -> Option<u32> {
-    let entry = if client.v6 { region_v6(client, tables)? } else { region_v4(client.low as u32, tables)? };
-    Some(entry & 0xffff)
+    Some(region_entry(client, tables)? & 0xffff)
+}
+
+/// The entry of the region tables that holds for a client: see [`REGION_LINK`].
+#[inline(always)]
+pub fn region_entry<T: Tables>(client: &Client, tables: &T) -> Option<u32> {
+    if client.v6 { region_v6(client, tables) } else { region_v4(client.low as u32, tables) }
 }
 
 #[inline(always)]

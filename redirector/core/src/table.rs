@@ -6,7 +6,7 @@
 use crate::hash::Keys;
 
 /// Changes with every change to a type in this file; a program refuses tables of another version.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Most VIP addresses of one box: 64 VIPs, both families.
 pub const VIP_BUCKETS: u32 = 256;
@@ -22,6 +22,8 @@ pub const MAX_SHAPES: usize = 16;
 pub const SHARE_ENTRIES: usize = 8;
 /// Levels of share records: 8³ targets in one tier at most.
 pub const SHARE_LEVELS: usize = 3;
+/// Words that hold the box's name.
+pub const BOX_NAME_WORDS: usize = 4;
 /// No such index.
 pub const NONE: u32 = u32::MAX;
 
@@ -51,6 +53,14 @@ pub struct Meta {
     pub suffix_mask: u32,
     /// Buckets of the name table less one.
     pub name_mask: u32,
+    /// Secret of DNS cookies ([`crate::wire::dns::cookie::secret`]).
+    pub cookie_secret: [u64; 2],
+    /// The box's name, cut at its 32nd byte: eight bytes a word, the first one highest, 0 behind the end (RFC 5001).
+    pub box_name: [u64; BOX_NAME_WORDS],
+    /// Bytes of it.
+    pub box_name_length: u32,
+    /// Filler.
+    pub reserved: u32,
 }
 
 /// A VIP address (P-1).
@@ -330,7 +340,7 @@ pub struct Target {
 }
 
 const _: () = {
-    assert!(size_of::<Meta>() == 72);
+    assert!(size_of::<Meta>() == 128);
     assert!(size_of::<VipBucket>() == 64);
     assert!(size_of::<VipInfo>() == 24);
     assert!(size_of::<NameBucket>() == 64);
@@ -372,6 +382,8 @@ pub trait Tables {
     fn are_stale(&self) -> bool {
         false
     }
+    /// Seconds since 1970 modulo 2^32, for cookies.
+    fn unix_seconds(&self) -> u32;
     /// The generation's constants.
     fn meta(&self) -> Option<&Meta>;
     /// Bucket of the VIP table.

@@ -75,6 +75,8 @@ reasons! {
     Protocol = 23, "protocol";
     /// A request by HTTP or RTSP whose URL or host cannot be, or is too long.
     BadUrl = 24, "bad-url";
+    /// A query for a DNS cookie, without question.
+    DnsCookie = 25, "dns-cookie";
     /// Not for a VIP: left alone.
     NotVip = 32, "not-vip";
     /// Not IPv4 or IPv6 (ARP and others), or behind more than two VLAN tags.
@@ -99,7 +101,7 @@ reasons! {
     PuntDnsForm = 42, "punt-dns-form";
     /// Name of more labels than the fast path takes.
     PuntLabels = 43, "punt-labels";
-    /// EDNS version, options that the fast path leaves to the slow path.
+    /// More EDNS options, or other records, that the fast path leaves to the slow path.
     PuntEdns = 44, "punt-edns";
     /// Type or class that the slow path answers.
     PuntType = 45, "punt-type";

@@ -150,6 +150,9 @@ struct Watched(Cell<usize>);
 macro_rules! watched {
     ($($name:ident($($index:ident)?) -> $value:ty;)+) => {
         impl Tables for Watched {
+            fn unix_seconds(&self) -> u32 {
+                IMAGE.unix_seconds()
+            }
             $(fn $name(&self $(, $index: u32)?) -> Option<$value> {
                 self.0.set(self.0.get() + 1);
                 IMAGE.$name($($index)?)

@@ -14,10 +14,11 @@ use crate::vips::{self, ipv4_word, ipv6_words};
 use redirector_core::hash::Keys;
 use redirector_core::lookup::mapped;
 use redirector_core::table::{
-    CHOOSE_CLIENT, CHOOSE_CLIENT_PREFIX, CHOOSE_CONTENT, CHOOSE_SPREAD, GroupPointer, LAYOUT_VERSION, Meta,
-    NONE, SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, Service as ServiceRecord, ShareRecord,
-    Target as TargetRecord,
+    BOX_NAME_WORDS, CHOOSE_CLIENT, CHOOSE_CLIENT_PREFIX, CHOOSE_CONTENT, CHOOSE_SPREAD, GroupPointer,
+    LAYOUT_VERSION, Meta, NONE, SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6,
+    Service as ServiceRecord, ShareRecord, Target as TargetRecord,
 };
+use redirector_core::wire::dns::cookie::secret;
 
 /// Most records of an image (1 GiB).
 pub const MAX_RECORDS: usize = 1 << 24;
@@ -71,6 +72,7 @@ pub fn compile(
     // Last, so that a refused network takes no slots.
     let slots = CounterNumbers::take(network, ids).map_err(|refusal| vec![refusal])?;
     vips::count(&mut vips, &slots.vips);
+    let (box_name, box_name_length) = name_words(&network.box_name);
     let image = TableImage {
         meta: Meta {
             layout: LAYOUT_VERSION,
@@ -81,6 +83,10 @@ pub fn compile(
             cdsr_label: keys.text(CDSR_LABEL.as_bytes(), true),
             suffix_mask: names.suffixes.len() as u32 - 1,
             name_mask: names.names.len() as u32 - 1,
+            cookie_secret: secret(network.key),
+            box_name,
+            box_name_length,
+            reserved: 0,
         },
         vips,
         vip_info,
@@ -106,6 +112,15 @@ pub fn compile(
         records_used: arena.used,
         sources: names.sources,
     })
+}
+
+/// A box's name as tables hold it, cut to its first bytes if it is longer, and how many they are.
+fn name_words(name: &str) -> ([u64; BOX_NAME_WORDS], u32) {
+    let mut bytes = [[0; 8]; BOX_NAME_WORDS];
+    let room = bytes.as_flattened_mut();
+    let length = name.len().min(room.len());
+    room[..length].copy_from_slice(&name.as_bytes()[..length]);
+    (bytes.map(u64::from_be_bytes), length as u32)
 }
 
 /// Records of all groups and the pointers to them.

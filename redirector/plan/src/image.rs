@@ -126,6 +126,10 @@ fn bytes_of<T: Pod>(values: &[T]) -> &[u8] {
 }
 
 impl Tables for TableImage {
+    /// An image is at rest: its clock stands.
+    fn unix_seconds(&self) -> u32 {
+        0
+    }
     fn meta(&self) -> Option<&Meta> {
         Some(&self.meta)
     }

@@ -23,6 +23,10 @@ pub struct Origin {
 pub struct Network {
     /// Secret for hash and choice keys, the same on all boxes of the fleet (invariant 8).
     pub key: [u8; 16],
+    /// Name of this box, told to DNS clients that ask for it (RFC 5001): of all that stands here the one thing in which
+    /// boxes of a fleet differ.
+    #[serde(default)]
+    pub box_name: String,
     /// Content networks that own VIPs; the index is the CDN's number in tables.
     pub cdns: Vec<String>,
     /// Anycast addresses, grouped as the operator grouped them.

@@ -161,6 +161,7 @@ pub fn reference(scale: Scale) -> Network {
         (0..scale.services).map(|number| service(scale, number, cdns.len())).collect();
     Network {
         key: *b"reference-key-16",
+        box_name: "reference".into(),
         vips: (0..scale.vips).map(vip).collect(),
         regions: regions(scale),
         default_region: None,

@@ -193,8 +193,10 @@ fn read_all(doc: &Document, root: &Section<'_>, directory: &Path, last: Option<&
         zones::check_target_host(&zones, &services.list, host);
     }
     let urls = urls::rules(&services.list, services.urls, &zones);
+    let box_ = box_?;
     let network = Network {
         key: key?,
+        box_name: box_.name.clone(),
         cdns: vips.cdns,
         vips: vips.list,
         regions: regions.list,
@@ -207,7 +209,7 @@ fn read_all(doc: &Document, root: &Section<'_>, directory: &Path, last: Option<&
         urls,
     };
     Some(Config {
-        box_: box_?,
+        box_,
         network,
         checks: targets.checks,
         limits: limits?,

@@ -1,6 +1,7 @@
 //! The XDP program and its maps: loaded anew for every generation, and put in place of the one before in one step.
 
 use super::hooks::Hooks;
+use super::tables::unix_seconds;
 use super::{Dataplane, FastCounters, LiveTables, Memory, Mode, TestRun};
 use aya::maps::{Array, Map, MapData, PerCpuArray};
 use aya::programs::xdp::XdpMode;
@@ -57,6 +58,8 @@ const COUNTERS: [&str; 5] = ["COUNT_REASON", "COUNT_VIP", "COUNT_SERVICE", "COUN
 
 /// Until when the program answers, shared like the counters: nanoseconds of the monotonic clock.
 const ALIVE: &str = "ALIVE";
+/// The daemon's clock for the program, shared like the counters: seconds since 1970.
+const CLOCK: &str = "CLOCK";
 /// Where they are pinned.
 const COUNTERS_DIR: &str = "counters";
 /// Where links are pinned.
@@ -161,7 +164,9 @@ impl BpfDataplane {
             loader.map_max_entries(kind.name(), image.len(*kind) as u32);
             loader.map_pin_path(kind.name(), pins.join(kind.name()));
         }
-        loader.map_pin_path(ALIVE, self.directory.join(COUNTERS_DIR).join(ALIVE));
+        for name in [ALIVE, CLOCK] {
+            loader.map_pin_path(name, self.directory.join(COUNTERS_DIR).join(name));
+        }
         loader.map_max_entries("COUNT_SERVICE", self.room.services);
         loader.map_max_entries("COUNT_REGION", self.room.regions);
         loader.map_max_entries("COUNT_TARGET", self.room.targets);
@@ -195,14 +200,13 @@ impl BpfDataplane {
         Ok((Instance { live, shadow }, tables))
     }
 
-    /// Lets the program go on for `max_age` from now.
+    /// Lets the program go on for `max_age` from now, and tells it the time.
     fn keep_alive(&self, live: &mut Ebpf) -> io::Result<()> {
         let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
         let end = self.max_age.and_then(|age| Duration::from(now).checked_add(age));
         let end = end.map_or(u64::MAX, |end| u64::try_from(end.as_nanos()).unwrap_or(u64::MAX));
-        let map = live.map_mut(ALIVE).ok_or_else(|| io::Error::other("the program lacks the map ALIVE"))?;
-        let mut alive: Array<&mut MapData, u64> = map.try_into().map_err(|err| told(ALIVE, chain(&err)))?;
-        alive.set(0, end, 0).map_err(|err| told(ALIVE, chain(&err)))
+        set(live, CLOCK, unix_seconds().into())?;
+        set(live, ALIVE, end)
     }
 
     /// Takes away what earlier versions shared under these names, if it has another shape.
@@ -282,6 +286,14 @@ impl Dataplane for BpfDataplane {
         out.truncate(result.data_size_out as usize);
         Ok(Some(TestRun { action: result.return_value, frame: out }))
     }
+}
+
+/// Sets the one value of an array.
+fn set(ebpf: &mut Ebpf, name: &str, value: u64) -> io::Result<()> {
+    let map =
+        ebpf.map_mut(name).ok_or_else(|| io::Error::other(format!("the program lacks the map {name}")))?;
+    let mut array: Array<&mut MapData, u64> = map.try_into().map_err(|err| told(name, chain(&err)))?;
+    array.set(0, value, 0).map_err(|err| told(name, chain(&err)))
 }
 
 /// Sums over all CPUs of the counters that are not 0.

@@ -12,6 +12,7 @@ use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 /// A shared memory mapping.
 #[derive(Debug)]
@@ -61,6 +62,11 @@ impl Drop for Memory {
         // SAFETY: mapped by `map` with this length, and nobody borrows from it any more.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
     }
+}
+
+/// The machine's clock, as cookies take it. Before 1970 it counts as broken, and cookies are good for nothing.
+pub(super) fn unix_seconds() -> u32 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32)
 }
 
 /// One generation's tables. Only share records that no pointer names, and the pointers themselves, ever change. They
@@ -156,6 +162,9 @@ impl Reading<'_> {
 }
 
 impl Tables for Reading<'_> {
+    fn unix_seconds(&self) -> u32 {
+        unix_seconds()
+    }
     fn meta(&self) -> Option<&Meta> {
         self.value(TableKind::Meta, 0)
     }

@@ -69,6 +69,18 @@ pub trait Message {
     fn append<W: Word>(&mut self, at: usize, value: W) -> Option<()>;
 }
 
+/// Writes the first `count` bytes, at most eight, of `word` (first byte highest) at `at`, by one store of the eight bytes
+/// that end there: those before them are written already.
+#[inline(always)]
+fn append_some<M: Message>(message: &mut M, at: usize, count: usize, word: u64) -> Option<()> {
+    let place = at.wrapping_add(count).wrapping_sub(8);
+    let before = u64::from_be(message.load(place)?);
+    // Each shift twice by half: a number cannot be shifted by all of its bits.
+    let (half, other) = (4 * count & 63, 32usize.wrapping_sub(4 * count) & 63);
+    let kept = before >> half >> half << half << half;
+    message.replace(place, kept.to_be(), (kept | word >> other >> other).to_be())
+}
+
 /// A message in a buffer whose end is the longest reply.
 #[derive(Debug)]
 pub struct Buffer<'b> {

@@ -2,11 +2,14 @@
 //! both paths: where the fast path answers, it answers the same.
 
 use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::rdata::opt::EdnsCode;
 use hickory_proto::rr::{RData, Record, RecordType};
+use redirector_core::table::Tables;
 use redirector_core::verdict::Reason;
+use redirector_tests::frames::Flow;
 use redirector_tests::invariants::{self, IMAGE};
 use redirector_tests::networks::{ACME, BETA, CLIENT, HTTP_ONLY, IPV4_ONLY};
-use redirector_tests::questions::{COOKIE, DnsQuery, Edns, RD, rr};
+use redirector_tests::questions::{COOKIE, DnsQuery, Edns, NSID, RD, rr};
 use redirector_tests::slow::{self, DNS_PORT};
 use std::net::{IpAddr, SocketAddr};
 
@@ -26,6 +29,23 @@ pub(crate) fn answer(client: &str, vip: &str, query: &[u8]) -> (Message, Reason)
 /// The same for the client of region `de` at the VIP of `acme`.
 pub(crate) fn ask(name: &str, qtype: u16) -> (Message, Reason) {
     answer(CLIENT[0], ACME[0], &DnsQuery::new(name, qtype).encode())
+}
+
+/// The answer of both paths to a query, which must be the same.
+#[track_caller]
+pub(crate) fn both<T: Tables>(tables: &T, flow: &Flow, query: &[u8]) -> Message {
+    let slow = slow::answer(tables, flow, query).expect("DNS is spoken here");
+    let fast = slow::respond::<T, false>(tables, flow, query).expect("DNS is spoken here");
+    assert_eq!(fast.reply(), slow.reply(), "the fast path: {:?}", fast.trace.reason);
+    assert_eq!(fast.trace.reason, slow.trace.reason);
+    invariants::decode(slow.reply().expect("a reply"))
+}
+
+/// Data of an option in an answer.
+pub(crate) fn option_of(message: &Message, code: u16) -> Option<Vec<u8>> {
+    let options = message.edns.as_ref()?.options();
+    let option = options.get(EdnsCode::from(code))?;
+    Some(Vec::try_from(option).expect("an option that can be written"))
 }
 
 fn addresses(records: &[Record]) -> Vec<IpAddr> {
@@ -106,19 +126,23 @@ fn application_type_in_a_name_picks_the_kind_of_server() {
 
 /// Invariant 6: nothing that is asked makes an answer longer than its question and a fixed length, which is reached.
 #[test]
-fn reply_over_udp_is_at_most_its_question_and_123_bytes() {
+fn reply_over_udp_is_at_most_its_question_and_211_bytes() {
     let label = "x".repeat(63);
     let long = [&*label, &label, &label, "object.deep.acme.net"].join(".");
     let names =
         [&*long, "a.b.c.object.deep.acme.net", "x.one.cdn.acme.net", "cdn.acme.net", "ns1.cdn.acme.net"];
     let others = ["no.such.cdn.acme.net", "_cdsr.one.cdn.acme.net", "x.vip.cdn.acme.net", "www.acme.org", ""];
+    let client = CLIENT[1].parse().expect("an address");
+    let everything = Edns::new(true).option(COOKIE, &[7; 24]).subnet(client, 128).option(NSID, b"");
+    let mut image = IMAGE.clone();
+    (image.meta.box_name, image.meta.box_name_length) = ([u64::from_be_bytes(*b"box name"); 4], 32);
     let mut longest = 0;
     for qtype in 0..=260 {
         for name in names.iter().chain(&others) {
-            for edns in [None, Some(Edns::new(true).option(COOKIE, &[7; 24]))] {
+            for edns in [None, Some(Edns::new(true)), Some(everything.clone())] {
                 let query = DnsQuery { edns, ..DnsQuery::new(name, qtype) };
                 let flow = invariants::flow(true, DNS_PORT);
-                let outcome = slow::answer(&*IMAGE, &flow, &query.encode()).expect("DNS is spoken here");
+                let outcome = slow::answer(&image, &flow, &query.encode()).expect("DNS is spoken here");
                 let reply = outcome.reply().expect("a reply").len();
                 longest = longest.max(reply.saturating_sub(12 + query.question().len()));
             }

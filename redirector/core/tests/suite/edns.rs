@@ -1,4 +1,4 @@
-//! EDNS in questions and answers (RFC 6891, RFC 3225, RFC 7873).
+//! EDNS in questions and answers (RFC 6891, RFC 3225).
 
 use crate::dns::answer;
 use hickory_proto::op::ResponseCode;
@@ -6,7 +6,7 @@ use redirector_core::verdict::Reason;
 use redirector_core::wire::{Action, dns::UDP_LIMIT};
 use redirector_tests::invariants::{IMAGE, flow};
 use redirector_tests::networks::{ACME, CLIENT};
-use redirector_tests::questions::{COOKIE, DnsQuery, Edns, PADDING, dns_header, rr};
+use redirector_tests::questions::{DnsQuery, Edns, PADDING, dns_header, rr};
 use redirector_tests::slow::{self, DNS_PORT};
 
 const NAME: &str = "x.one.cdn.acme.net";
@@ -60,30 +60,35 @@ fn payload_size_of_the_client_does_not_matter_to_answers_this_short() {
 fn options_that_nobody_uses_are_passed_over_by_both_paths() {
     let edns = || Edns::new(false);
     for edns in [
-        edns().option(COOKIE, &[1; 8]),
-        edns().option(COOKIE, &[1; 40]),
-        edns().option(3, b"").option(PADDING, &[0; 7]).option(65_001, b"x"),
+        edns().option(65_001, &[1; 8]),
+        edns().option(0, b"").option(15, b"").option(16, b"x"),
+        edns().option(4, b"").option(PADDING, &[0; 7]).option(65_001, b"x").option(12, b""),
     ] {
         let query = DnsQuery::new(NAME, rr::A).edns(edns).encode();
-        assert_eq!(ask(&query).0.answers.len(), 1);
+        let (message, _) = ask(&query);
+        assert_eq!(message.answers.len(), 1);
+        assert!(message.edns.expect("EDNS").options().as_ref().is_empty());
         assert_eq!(fast(&query), (Action::Reply, Reason::FirstTier));
     }
     let many = (0..40).fold(edns(), |edns, code| edns.option(100 + code, b"x"));
     let query = DnsQuery::new(NAME, rr::A).edns(many).encode();
     assert_eq!(ask(&query).0.answers.len(), 1, "forty options");
-    assert_eq!(fast(&query).0, Action::Punt, "forty options are for the slow path");
+    assert_eq!(fast(&query), (Action::Punt, Reason::PuntEdns), "forty options are for the slow path");
 }
 
 #[test]
-fn other_edns_versions_get_badvers() {
+fn other_edns_versions_get_badvers_from_both_paths() {
     for version in [1, 2, 255] {
-        let query = DnsQuery::new(NAME, rr::A).edns(Edns { version, ..Edns::new(true) }).encode();
+        // Options of another version may have another form.
+        let edns = Edns { version, options: vec![0xff; 5], ..Edns::new(true) };
+        let query = DnsQuery::new(NAME, rr::A).edns(edns).encode();
         let (message, reason) = ask(&query);
         // The decoder gives 16 its other name, BADSIG.
         assert_eq!((u16::from(message.metadata.response_code), reason), (16, Reason::DnsBadVers));
-        assert_eq!(message.edns.as_ref().map(|edns| edns.version()), Some(0), "the version that we speak");
-        assert!(message.answers.is_empty() && message.authorities.is_empty());
-        assert_eq!(fast(&query), (Action::Punt, Reason::PuntEdns));
+        let edns = message.edns.as_ref().expect("EDNS");
+        assert_eq!((edns.version(), edns.max_payload()), (0, UDP_LIMIT), "the version that we speak");
+        assert!(message.answers.is_empty() && message.authorities.is_empty() && message.queries.len() == 1);
+        assert_eq!(fast(&query), (Action::Reply, Reason::DnsBadVers));
     }
 }
 

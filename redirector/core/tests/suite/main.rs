@@ -3,8 +3,11 @@
 mod any_bytes;
 mod cdsr;
 mod choice;
+mod cookies;
 mod dns;
 mod edns;
 mod frames;
 mod malformed;
 mod names;
+mod nsid;
+mod subnet;

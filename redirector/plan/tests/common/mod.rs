@@ -138,6 +138,7 @@ fn rules(labels: &str) -> Vec<LabelRule> {
 /// Two regions, four targets in two pools, one coverage, services `tv` (0) and `web` (1), one zone.
 pub(crate) fn small() -> Network {
     Network {
+        box_name: "box".into(),
         key: *b"0123456789abcdef",
         cdns: vec!["acme".into()],
         vips: vec![vip("acme", 0, "203.0.113.1", "2001:db8:a::1")],

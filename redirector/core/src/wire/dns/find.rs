@@ -1,10 +1,10 @@
 //! What the name means: a service's targets, the VIP, the zone's own records, or nothing.
 
 use super::{
-    Body, DISCOVERED, NEGATIVE, NOERROR, NS, NXDOMAIN, Plan, REFUSED, SERVFAIL, SOA, TARGETS, TYPE_A,
-    TYPE_AAAA, TYPE_ANY, TYPE_NS, TYPE_SOA, TYPE_TXT, VIP, Work,
+    Body, CLASS_IN, DISCOVERED, NEGATIVE, NOERROR, NS, NXDOMAIN, Plan, REFUSED, SERVFAIL, SOA, TARGETS,
+    TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_NS, TYPE_SOA, TYPE_TXT, VIP, Work,
 };
-use crate::decide::decide;
+use crate::decide::{decide, region_entry};
 use crate::hash::Slot;
 use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS};
 use crate::table::{
@@ -23,8 +23,14 @@ pub(super) fn rule<T: Tables, const FULL: bool>(
     tables: &T,
     scratch: &mut Scratch,
 ) -> Option<()> {
-    let Scratch { labels, trace, dns: Work { head, plan, zone: number, codepoint, service }, .. } = scratch;
+    let Scratch { labels, trace, dns: Work { head, plan, zone: number, codepoint, service, .. }, .. } =
+        scratch;
     *plan = Plan { vip: asked.vip.vip as u32, ..Plan::default() };
+    if head.qclass != CLASS_IN {
+        trace.reason = if FULL { Reason::DnsRefused } else { Reason::PuntType };
+        plan.body = Body::empty(REFUSED);
+        return FULL.then_some(());
+    }
     let meta = tables.meta()?;
     let (cdn, depths) = (asked.vip.cdn, asked.vip.dns_depths);
     let found = if FULL {
@@ -119,7 +125,7 @@ pub(super) fn targets<T: Tables, const FULL: bool>(
         query,
         verdict,
         trace,
-        dns: Work { head, plan, codepoint, service: number, .. },
+        dns: Work { head, options, plan, codepoint, service: number, .. },
         ..
     } = scratch;
     let service = tables.service(*number)?;
@@ -151,6 +157,12 @@ pub(super) fn targets<T: Tables, const FULL: bool>(
     (query.family, query.want) = (v6 as u32, service.answers as u32);
     // DNS has no way to name servers; the list ends at its first empty place.
     (query.excluded[0], query.preferred) = (0, 0);
+    if options.is_for_subnet() {
+        query.client = options.subnet.client();
+        let entry = region_entry(&query.client, tables)?;
+        query.region = entry & 0xffff;
+        options.subnet.note_scope(entry >> 16 & 0xff, service.choose_by);
+    }
     phase();
     decide::<T, FULL>(query, service, tables, verdict);
     trace.verdict(*number, verdict);

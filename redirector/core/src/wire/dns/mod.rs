@@ -3,9 +3,11 @@
 //! `respond` is the only author of DNS answers. With `FULL` it answers everything; without, it answers what the fast
 //! path is for and punts the rest, and where it answers it gives the same bytes.
 
+pub mod cookie;
 mod edns;
 mod find;
 mod read;
+mod subnet;
 mod write;
 
 use super::{Action, Asked, Message, Scratch};
@@ -39,6 +41,7 @@ const NOTIMP: u16 = 4;
 const REFUSED: u16 = 5;
 const NOTAUTH: u16 = 9;
 const BADVERS: u16 = 16;
+const BADCOOKIE: u16 = 23;
 
 const QR: u16 = 0x8000;
 const OPCODE: u16 = 0x7800;
@@ -69,6 +72,8 @@ struct Head {
     end: usize,
     /// QTYPE.
     qtype: u16,
+    /// QCLASS.
+    qclass: u16,
     /// EDNS: [`NO_EDNS`], or whether the DO bit is set.
     edns: u16,
 }
@@ -142,11 +147,21 @@ struct Plan {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Work {
     head: Head,
+    options: edns::Options,
     plan: Plan,
     /// Zone and its number of labels before the suffix.
     zone: u32,
     codepoint: usize,
     service: u32,
+}
+
+impl Work {
+    /// Whether the query carried a server cookie that we gave to its sender (RFC 7873 section 5.2.5): its address is not
+    /// forged.
+    #[inline(always)]
+    pub fn has_valid_cookie(&self) -> bool {
+        self.options.has & edns::VALID_COOKIE != 0
+    }
 }
 
 /// Turns a query into its answer.
@@ -161,18 +176,41 @@ pub fn respond<M: Message, T: Tables, const FULL: bool>(
     let (Some(meta), Some(())) = (tables.meta(), ahead) else {
         return scratch.trace.with(Reason::PuntTable, Action::Punt);
     };
-    if let Err(refusal) =
-        read::head::<M, FULL>(message, &meta.keys, &mut scratch.labels, &mut scratch.dns.head)
-    {
-        return refuse::<M, T, FULL>(message, refusal, tables, scratch);
-    }
-    phase();
-    if find::rule::<T, FULL>(asked, tables, scratch).is_none() {
-        return Action::Punt;
-    }
-    phase();
-    if scratch.dns.plan.body.kind == UNDECIDED && find::targets::<T, FULL>(asked, tables, scratch).is_none() {
-        return Action::Punt;
+    'planned: {
+        let Work { head, options, .. } = &mut scratch.dns;
+        if let Err(refusal) = read::head::<M, FULL>(message, &meta.keys, &mut scratch.labels, head, options) {
+            match refuse::<M, FULL>(message, refusal, scratch) {
+                Some(action) => return action,
+                None => break 'planned,
+            }
+        }
+        phase();
+        let Work { head, options, plan, .. } = &mut scratch.dns;
+        if options.has != 0
+            && let Err(refusal) = edns::take(message, asked, tables, options)
+        {
+            match refuse::<M, FULL>(message, refusal, scratch) {
+                Some(action) => return action,
+                None => break 'planned,
+            }
+        }
+        if FULL && head.counts == 0 {
+            // A question for a cookie alone, or whether the one sent is good (RFC 7873 section 5.4).
+            scratch.trace.reason = Reason::DnsCookie;
+            let rcode = if options.has_no_bad_cookie() { NOERROR } else { BADCOOKIE };
+            *plan = Plan { body: Body::empty(rcode), ..Plan::default() };
+            break 'planned;
+        }
+        phase();
+        if find::rule::<T, FULL>(asked, tables, scratch).is_none() {
+            return Action::Punt;
+        }
+        phase();
+        if scratch.dns.plan.body.kind == UNDECIDED
+            && find::targets::<T, FULL>(asked, tables, scratch).is_none()
+        {
+            return Action::Punt;
+        }
     }
     phase();
     write::reply::<M, T, FULL>(message, tables, scratch)
@@ -181,7 +219,7 @@ pub fn respond<M: Message, T: Tables, const FULL: bool>(
 /// Why a message is not a query that can be looked up.
 #[derive(Debug, Clone, Copy)]
 struct Refusal {
-    /// The slow path's reason, and the fast path's.
+    /// The slow path's reason, and the fast path's: the same if it answers, too.
     reason: Reason,
     punt: Reason,
     rcode: u16,
@@ -190,30 +228,34 @@ struct Refusal {
 }
 
 impl Refusal {
+    /// What cannot be parsed.
     const FORM: Self =
         Self { reason: Reason::DnsFormErr, punt: Reason::PuntDnsForm, rcode: FORMERR, question: false };
+    /// An EDNS option that cannot be.
+    const OPTION: Self =
+        Self { reason: Reason::DnsFormErr, punt: Reason::DnsFormErr, rcode: FORMERR, question: true };
 }
 
-/// Answers what cannot be looked up: the slow path with an error, the fast path by punting.
+/// Answers what cannot be looked up with an error alone, or leaves it to the slow path. `None`: the reply is planned.
 #[inline(always)]
-fn refuse<M: Message, T: Tables, const FULL: bool>(
+fn refuse<M: Message, const FULL: bool>(
     message: &mut M,
     refusal: Refusal,
-    tables: &T,
     scratch: &mut Scratch,
-) -> Action {
-    if !FULL {
-        return scratch.trace.with(refusal.punt, Action::Punt);
+) -> Option<Action> {
+    scratch.trace.reason = if FULL { refusal.reason } else { refusal.punt };
+    if !FULL && refusal.punt.is_punt() {
+        return Some(Action::Punt);
     }
-    scratch.trace.reason = refusal.reason;
     if refusal.reason == Reason::NotARequest {
-        return Action::Ignore;
+        return Some(Action::Ignore);
     }
     if !refusal.question {
-        return header_only(message, refusal.rcode);
+        return Some(header_only(message, refusal.rcode));
     }
+    (scratch.dns.options.has, scratch.dns.options.length) = (0, 0);
     scratch.dns.plan = Plan { body: Body::empty(refusal.rcode), ..Plan::default() };
-    write::reply::<M, T, FULL>(message, tables, scratch)
+    None
 }
 
 /// An error without question: it could not be read (RFC 1035 section 4.1.1).

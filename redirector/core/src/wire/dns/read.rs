@@ -1,6 +1,6 @@
 //! The query's header and question.
 
-use super::{CLASS_IN, HEADER, Head, NO_EDNS, NOERROR, NOTIMP, OPCODE, QR, REFUSED, Refusal, edns};
+use super::{HEADER, Head, NO_EDNS, NOERROR, NOTIMP, OPCODE, QR, Refusal, edns};
 use crate::hash::{Keys, fold_case};
 use crate::lookup::{FAST_LABELS, Labels, MAX_LABELS};
 use crate::verdict::Reason;
@@ -13,6 +13,7 @@ pub(super) fn head<M: Message, const FULL: bool>(
     keys: &Keys,
     labels: &mut Labels,
     head: &mut Head,
+    options: &mut edns::Options,
 ) -> Result<(), Refusal> {
     let silent =
         Refusal { reason: Reason::NotARequest, punt: Reason::PuntDnsForm, rcode: NOERROR, question: false };
@@ -21,7 +22,8 @@ pub(super) fn head<M: Message, const FULL: bool>(
     else {
         return Err(silent);
     };
-    *head = Head { id_flags, counts, more_counts, labels: 0, end: HEADER, qtype: 0, edns: NO_EDNS };
+    *head =
+        Head { id_flags, counts, more_counts, labels: 0, end: HEADER, qtype: 0, qclass: 0, edns: NO_EDNS };
     if head.flags() & QR != 0 {
         return Err(silent);
     }
@@ -34,6 +36,10 @@ pub(super) fn head<M: Message, const FULL: bool>(
         });
     }
     let sections = u32::from_be(more_counts);
+    if FULL && counts == 0 && sections >> 16 == 0 {
+        edns::read::<M, FULL>(message, head, options, sections as usize)?;
+        return if options.asks_for_cookie() { Ok(()) } else { Err(Refusal::FORM) };
+    }
     if u32::from_be(counts) != 1 << 16 || sections >> 16 != 0 {
         return Err(Refusal::FORM);
     }
@@ -45,17 +51,8 @@ pub(super) fn head<M: Message, const FULL: bool>(
     head.end = end + 4;
     let Some(question) = message.load::<u32>(end) else { return Err(Refusal::FORM) };
     let question = u32::from_be(question);
-    head.qtype = (question >> 16) as u16;
-    edns::read::<M, FULL>(message, head, sections as usize & 0xffff)?;
-    if question as u16 != CLASS_IN {
-        return Err(Refusal {
-            reason: Reason::DnsRefused,
-            punt: Reason::PuntType,
-            rcode: REFUSED,
-            question: true,
-        });
-    }
-    Ok(())
+    (head.qtype, head.qclass) = ((question >> 16) as u16, question as u16);
+    edns::read::<M, FULL>(message, head, options, sections as usize & 0xffff)
 }
 
 /// Hashes the question's labels; gives their number and the place behind the root label.

@@ -1,8 +1,9 @@
 //! The reply, written into the query's place.
 
 use super::{
-    AA, COPIED, DISCOVERED, DISCOVERY, NEGATIVE, NO_EDNS, NOERROR, NS, NXDOMAIN, OPT_LENGTH, Plan, QR, SOA,
-    SOA_EXPIRE, SOA_LENGTH, SOA_REFRESH, SOA_RETRY, TARGETS, TYPE_A, TYPE_AAAA, TYPE_SOA, VIP, Work, edns,
+    AA, COPIED, DISCOVERED, DISCOVERY, EMPTY, NEGATIVE, NO_EDNS, NOERROR, NS, NXDOMAIN, OPT_LENGTH, Plan, QR,
+    SOA, SOA_EXPIRE, SOA_LENGTH, SOA_REFRESH, SOA_RETRY, TARGETS, TYPE_A, TYPE_AAAA, TYPE_SOA, VIP, Work,
+    edns,
 };
 use crate::table::Tables;
 use crate::verdict::{Reason, Verdict};
@@ -15,7 +16,7 @@ pub(super) fn reply<M: Message, T: Tables, const FULL: bool>(
     tables: &T,
     scratch: &mut Scratch,
 ) -> Action {
-    let Scratch { verdict, trace, dns: Work { head, plan, .. }, .. } = scratch;
+    let Scratch { verdict, trace, dns: Work { head, options, plan, .. }, .. } = scratch;
     let chosen = verdict.count as usize & 7;
     let info = tables.vip_info(plan.vip);
     let both = info.map_or([false; 2], |info| [info.ipv4 != 0, info.ipv6[0] | info.ipv6[1] != 0]);
@@ -33,16 +34,21 @@ pub(super) fn reply<M: Message, T: Tables, const FULL: bool>(
         _ => (plan.body.value as u16, 0, 0, 0, 0),
     };
     let edns = head.edns != NO_EDNS;
-    let opt = if edns { OPT_LENGTH } else { 0 };
+    let opt = if edns { OPT_LENGTH + (options.length as usize & 127) } else { 0 };
     if let Err(reason) = message.begin_reply(head.end, head.end + length + opt) {
         return trace.with(reason, Action::Punt);
     }
-    let aa = if rcode == NOERROR || rcode == NXDOMAIN { AA } else { 0 };
+    // The reply to a question for a cookie alone is no answer from a zone.
+    let aa = match rcode {
+        NOERROR if !FULL || plan.body.kind != EMPTY => AA,
+        NXDOMAIN => AA,
+        _ => 0,
+    };
     let flags = (head.flags() & COPIED) | QR | aa | (rcode & 15);
     let additional = additional + edns as usize;
     let fixed = [
         (head.id_flags, u32::from_be(head.id_flags) & 0xffff_0000 | flags as u32),
-        (head.counts, 1 << 16 | answers as u32),
+        (head.counts, u32::from_be(head.counts) | answers as u32),
         (head.more_counts, (authority as u32) << 16 | additional as u32),
     ];
     let mut done = Some(());
@@ -52,7 +58,7 @@ pub(super) fn reply<M: Message, T: Tables, const FULL: bool>(
     let mut at = head.end;
     done = done.and_then(|()| records::<M, T, FULL>(message, plan, verdict, tables, &mut at));
     if edns {
-        done = done.and_then(|()| edns::write(message, at, head.edns, rcode));
+        done = done.and_then(|()| edns::write(message, at, head.edns, rcode, options, tables));
     }
     match done {
         Some(()) => Action::Reply,
