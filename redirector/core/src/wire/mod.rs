@@ -76,7 +76,7 @@ fn append_some<M: Message>(message: &mut M, at: usize, count: usize, word: u64) 
     let place = at.wrapping_add(count).wrapping_sub(8);
     let before = u64::from_be(message.load(place)?);
     // Each shift twice by half: a number cannot be shifted by all of its bits.
-    let (half, other) = (4 * count & 63, 32usize.wrapping_sub(4 * count) & 63);
+    let (half, other) = ((4 * count) & 63, 32usize.wrapping_sub(4 * count) & 63);
     let kept = before >> half >> half << half << half;
     message.replace(place, kept.to_be(), (kept | word >> other >> other).to_be())
 }

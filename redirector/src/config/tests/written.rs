@@ -140,7 +140,7 @@ fn zone(network: &Network, zone: &Zone) -> String {
 fn tables(network: &Network) -> Vec<String> {
     let key: String = network.key.iter().map(|byte| format!("{byte:02x}")).collect();
     let mut tables = vec![
-        "[box]\nname = \"b\"\nmanagement = \"198.18.0.5\"\nxdp = \"off\"\n".to_owned(),
+        format!("[box]\nname = {:?}\nmanagement = \"198.18.0.5\"\nxdp = \"off\"\n", network.box_name),
         format!("[fleet]\nkey = \"{key}\"\n"),
     ];
     tables.extend(network.vips.iter().map(|one| vip(network, one)));
