@@ -104,7 +104,7 @@ fn with_known_family(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     let opt = [[0, 41], UDP_LIMIT.to_be_bytes()].concat();
     if let Some(at) = bytes.windows(4).rposition(|window| window == opt)
-        && bytes[at + 10..].starts_with(&[0, 8, 0, 4, 0, 0])
+        && bytes.get(at + 10..).is_some_and(|rest| rest.starts_with(&[0, 8, 0, 4, 0, 0, 0, 0]))
     {
         bytes[at + 15] = 1;
     }

@@ -9,6 +9,7 @@ use crate::manage::explain::{Explanation, Protocol, Question, Wanted, explain as
 use crate::manage::view::View;
 use anyhow::{Result, anyhow};
 use clap::Args;
+use ipnet::IpNet;
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,6 +20,9 @@ pub(super) struct QuestionArgs {
     /// Address of the client, or of the resolver that asks for it.
     #[arg(long, value_name = "IP")]
     client: IpAddr,
+    /// Network on whose behalf the resolver asks (EDNS client subnet), as 198.51.100.0/24; with --name.
+    #[arg(long, value_name = "PREFIX", conflicts_with = "url")]
+    ecs: Option<IpNet>,
     /// Domain name, asked for by DNS.
     #[arg(long, required_unless_present = "url")]
     name: Option<String>,
@@ -39,12 +43,12 @@ pub(super) struct QuestionArgs {
 
 impl QuestionArgs {
     fn question(self) -> Question {
-        let Self { client, name, record_type, url, protocol, vip } = self;
+        let Self { client, ecs, name, record_type, url, protocol, vip } = self;
         let wanted = match (name, url) {
             (Some(name), _) => Wanted::Name { name, record_type },
             (None, url) => Wanted::Url { url: url.unwrap_or_default(), protocol },
         };
-        Question { client, wanted, vip }
+        Question { client, ecs, wanted, vip }
     }
 }
 

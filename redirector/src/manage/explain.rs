@@ -5,6 +5,7 @@ use super::packet;
 use super::view::View;
 use crate::dataplane::{Mode, TestRun};
 use crate::front::url::{Url, decide_url};
+use ipnet::IpNet;
 use redirector_core::decide::{Client, FAST_ENDPOINTS};
 use redirector_core::lookup::{self, Labels, MAX_LABELS, Scheme, mapped};
 use redirector_core::table::{
@@ -88,6 +89,9 @@ pub enum Wanted {
 pub struct Question {
     /// Who asks.
     pub client: IpAddr,
+    /// On behalf of which network (EDNS client subnet); with names alone.
+    #[serde(default)]
+    pub ecs: Option<IpNet>,
     /// What.
     #[serde(flatten)]
     pub wanted: Wanted,
@@ -163,8 +167,12 @@ pub enum FastPath {
 /// Everything that `redirector explain` tells.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
-    /// The client.
+    /// The client, or the resolver that asks for it.
     pub client: IpAddr,
+    /// The network that it asks for (EDNS client subnet).
+    pub ecs: Option<IpNet>,
+    /// Length of the widest prefix around that network in which the answer holds.
+    pub scope: Option<u8>,
     /// What it asks for.
     pub asked: String,
     /// How.
@@ -209,6 +217,7 @@ pub struct Explanation {
 struct Answered {
     text: String,
     ttl: Option<u32>,
+    scope: Option<u8>,
     trace: Trace,
     verdict: Verdict,
     v6: bool,
@@ -225,10 +234,13 @@ pub fn explain(
     test_run: impl Fn(&[u8]) -> io::Result<Option<TestRun>>,
 ) -> Result<Explanation, String> {
     let asked = Target::new(view, question)?;
+    if question.ecs.is_some() && asked.protocol() != Protocol::Dns {
+        return Err("a client's network can be told by DNS alone: ask for a name".to_owned());
+    }
     let (vip, entry) = choose_vip(view, question, &asked)?;
     let answered = match &asked {
         Target::Name(name, record_type) => {
-            let query = packet::dns_query(name, *record_type);
+            let query = packet::dns_query(name, *record_type, question.ecs);
             ask(view, question.client, vip, &entry, Protocol::Dns, &query, test_run)
         }
         Target::Url { text, protocol: Protocol::Cdsr, .. } => {
@@ -385,7 +397,8 @@ fn ask(
         (Some(reply), _) => status(reply),
     };
     let v6 = scratch.query.family != 0;
-    Ok(Answered { text, ttl, trace: scratch.trace, verdict: scratch.verdict, v6, fast_path })
+    let scope = scratch.dns.subnet_scope().filter(|_| protocol == Protocol::Dns);
+    Ok(Answered { text, ttl, scope, trace: scratch.trace, verdict: scratch.verdict, v6, fast_path })
 }
 
 /// Why the fast path leaves a frame alone: the program's own code, run here, says so without counting.
@@ -418,7 +431,7 @@ fn redirect(view: &View, client: IpAddr, entry: &VipEntry, url: &Url<'_>) -> Ans
             (text.to_owned(), verdict, decision.v6)
         }
     };
-    Answered { text, ttl: None, trace, verdict, v6, fast_path: FastPath::Never }
+    Answered { text, ttl: None, scope: None, trace, verdict, v6, fast_path: FastPath::Never }
 }
 
 /// RCODE of a DNS answer in words.
@@ -512,15 +525,18 @@ fn report(
     let generation = &view.generation;
     let network = &generation.config.network;
     let part = |name: &str, origin: &Origin| Part { name: name.to_owned(), origin: origin.clone() };
-    let Answered { text, ttl, trace, verdict, v6, fast_path } = answered;
+    let Answered { text, ttl, scope, trace, verdict, v6, fast_path } = answered;
+    let client = served(question);
     let service = network.services.get(trace.service as usize);
     let coverage = service.and_then(|service| network.coverages.get(service.coverage));
-    let region = redirector_core::decide::region(&Client::new(question.client), &generation.tables.read());
+    let region = redirector_core::decide::region(&Client::new(client), &generation.tables.read());
     let region_number = region.unwrap_or(0);
     let region = (region_number as usize).checked_sub(1).and_then(|index| network.regions.get(index));
     let vip_part = network.vips.get(entry.vip as usize);
     Explanation {
         client: question.client,
+        ecs: question.ecs,
+        scope,
         asked: asked.text(),
         protocol: asked.protocol(),
         vip,
@@ -528,7 +544,7 @@ fn report(
         rule: find_rule(view, entry, asked),
         service: service.map(|service| part(&service.name, &service.origin)),
         region: region.map(|region| part(&region.name, &region.origin)),
-        prefix: region.and_then(|region| prefix(region, question.client)),
+        prefix: region.and_then(|region| prefix(region, client)),
         coverage: coverage.map(|coverage| part(&coverage.name, &coverage.origin)),
         candidates: candidate_reports(view, &trace, region_number, v6),
         winners: winners(view, &verdict, v6),
@@ -541,6 +557,12 @@ fn report(
         spread: service.is_some_and(|service| service.choose_by == ChooseBy::Spread),
         fast_path,
     }
+}
+
+/// Whom the answer is for: the first address of the network that is asked for, else who asks.
+fn served(question: &Question) -> IpAddr {
+    let network = question.ecs.filter(|network| network.prefix_len() > 0);
+    network.map_or(question.client, |network| network.network())
 }
 
 /// The longest prefix of a region that covers the client.

@@ -57,6 +57,13 @@ impl fmt::Display for Explanation {
             None => writeln!(f, "{what:<11}none"),
         };
         writeln!(f, "client     {} asks by {} for {}", self.client, self.protocol, self.asked)?;
+        if let Some(network) = self.ecs {
+            write!(f, "ecs        on behalf of {network}")?;
+            self.scope
+                .iter()
+                .try_for_each(|scope| write!(f, "; the answer holds in the /{scope} around it"))?;
+            writeln!(f)?;
+        }
         writeln!(f, "vip        {}  {}", self.vip, self.vip_part)?;
         none(f, "rule", &self.rule)?;
         none(f, "service", &self.service)?;

@@ -1,5 +1,6 @@
 //! Questions as messages and frames, for explanations: what clients would send.
 
+use ipnet::IpNet;
 use redirector_core::wire::Word;
 use redirector_core::wire::cdsr::{
     ENDPOINT, MAGIC, MAX_URL, MIN_URL, PORT, REPLY_HEADER, REQUEST_HEADER, RESOLVE, VERSION,
@@ -52,9 +53,9 @@ pub(super) fn labels(name: &str) -> Result<Vec<&str>, String> {
     Ok(labels)
 }
 
-/// A query with ID 0.
-pub(super) fn dns_query(labels: &[&str], record_type: u16) -> Vec<u8> {
-    let mut query = vec![0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+/// A query with ID 0, if need be on behalf of a client's network (RFC 7871 section 6).
+pub(super) fn dns_query(labels: &[&str], record_type: u16, ecs: Option<IpNet>) -> Vec<u8> {
+    let mut query = vec![0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(ecs.is_some())];
     for label in labels {
         query.push(label.len() as u8);
         query.extend(label.as_bytes());
@@ -62,6 +63,19 @@ pub(super) fn dns_query(labels: &[&str], record_type: u16) -> Vec<u8> {
     query.push(0);
     query.extend(record_type.to_be_bytes());
     query.extend([0, 1]);
+    if let Some(network) = ecs {
+        let (family, octets) = match network.network() {
+            IpAddr::V4(v4) => (1, v4.octets().to_vec()),
+            IpAddr::V6(v6) => (2, v6.octets().to_vec()),
+        };
+        let length = network.prefix_len();
+        let octets = &octets[..usize::from(length).div_ceil(8)];
+        let size = octets.len() as u8;
+        // The OPT record: version 0, payload size 1232, this one option.
+        query.extend([0, 0, 41, 0x04, 0xd0, 0, 0, 0, 0, 0, 8 + size]);
+        query.extend([0, 8, 0, 4 + size, 0, family, length, 0]);
+        query.extend(octets);
+    }
     query
 }
 

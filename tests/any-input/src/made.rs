@@ -2,6 +2,7 @@
 
 use crate::choices::Choices;
 use crate::network::{TEXT, VIEW, VIP};
+use ipnet::IpNet;
 use redirector::manage::explain::{Protocol, Question, Wanted};
 use redirector_plan::model::{LabelRule, Network};
 use redirector_tests::networks::{ACME, rich};
@@ -224,7 +225,9 @@ pub(crate) fn question(choices: &[u8]) -> Question {
     ];
     let client = *choices.pick(&clients);
     let vip = choices.seldom(3).then(|| *choices.pick(&[VIP, IpAddr::from([203, 0, 113, 1]), client]));
-    Question { client, wanted, vip }
+    let length = choices.below(33) as u8;
+    let ecs = choices.seldom(3).then(|| IpNet::new(*choices.pick(&clients), length).expect("a length"));
+    Question { client, ecs, wanted, vip }
 }
 
 /// Values that are seldom right where they stand.

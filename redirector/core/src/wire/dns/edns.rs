@@ -52,6 +52,11 @@ impl Options {
         self.has & SUBNET != 0 && self.subnet.is_given()
     }
 
+    /// Scope of the answer's client subnet.
+    pub(super) fn scope(&self) -> Option<u8> {
+        (self.has & SUBNET != 0).then_some(self.subnet.scope as u8)
+    }
+
     /// There is a cookie option.
     #[inline(always)]
     pub(super) fn asks_for_cookie(&self) -> bool {

@@ -162,6 +162,11 @@ impl Work {
     pub fn has_valid_cookie(&self) -> bool {
         self.options.has & edns::VALID_COOKIE != 0
     }
+
+    /// Scope of the client subnet in the answer (RFC 7871), if it has one.
+    pub fn subnet_scope(&self) -> Option<u8> {
+        self.options.scope()
+    }
 }
 
 /// Turns a query into its answer.
