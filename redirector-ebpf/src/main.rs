@@ -13,8 +13,8 @@ use redirector_core::wire::frame::{Exit, process};
 /// Answers CDSR and DNS in place, and hands everything else to the network stack untouched.
 #[xdp]
 pub fn redirector(ctx: XdpContext) -> u32 {
-    let Some(room) = maps::room() else { return xdp_action::XDP_PASS };
-    let exit = process(&mut packet::XdpFrame::new(&ctx), &maps::Maps, room);
+    let (Some(room), Some(tables)) = (maps::room(), maps::Maps::new()) else { return xdp_action::XDP_PASS };
+    let exit = process(&mut packet::XdpFrame::new(&ctx), &tables, room);
     maps::count(&room.scratch.trace);
     match exit {
         Exit::Pass => xdp_action::XDP_PASS,

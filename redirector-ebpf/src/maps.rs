@@ -69,7 +69,18 @@ pub fn room() -> Option<&'static mut Room> {
 }
 
 /// The tables of this program instance.
-pub struct Maps;
+pub struct Maps {
+    /// Looked up once for each packet.
+    meta: &'static Meta,
+}
+
+impl Maps {
+    /// `None` cannot be: the map is never empty.
+    #[inline(always)]
+    pub fn new() -> Option<Self> {
+        META.get(0).map(|meta| Self { meta })
+    }
+}
 
 impl Tables for Maps {
     #[inline(always)]
@@ -86,7 +97,7 @@ impl Tables for Maps {
     }
     #[inline(always)]
     fn meta(&self) -> Option<&Meta> {
-        META.get(0)
+        Some(self.meta)
     }
     #[inline(always)]
     fn vip_bucket(&self, index: u32) -> Option<&VipBucket> {

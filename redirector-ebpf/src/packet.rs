@@ -37,6 +37,16 @@ impl XdpFrame {
         (data, end)
     }
 
+    /// Pointer to the packet's start, if it has so many bytes. The verifier knows the places of constant offsets by
+    /// itself.
+    #[inline(always)]
+    fn start(&self, bytes: usize) -> Option<*mut u8> {
+        let (mut start, end) = self.bounds();
+        // SAFETY: see `pointer`.
+        unsafe { asm!("{0} = {0}", inout(reg) start, options(pure, nomem, nostack, preserves_flags)) };
+        if start + bytes > end { None } else { Some(start as *mut u8) }
+    }
+
     /// Pointer to a `W` at `at`, if it lies within the packet.
     ///
     /// The verifier learns from `pointer + 2 > end`, but not from `pointer + 1 > end`, which LLVM turns into
@@ -52,7 +62,6 @@ impl XdpFrame {
         // SAFETY: empty assembly; it keeps LLVM from deriving the offset anew after the check, which would leave the
         // verifier with a pointer whose range it has not seen.
         unsafe { asm!("{0} = {0}", inout(reg) place, options(pure, nomem, nostack, preserves_flags)) };
-        place &= LAST_PLACE;
         let (data, end) = self.bounds();
         let mut start = data + place;
         // SAFETY: as above: the very pointer that is checked is the one that is used.
@@ -65,6 +74,30 @@ impl XdpFrame {
 }
 
 impl Frame for XdpFrame {
+    #[inline(always)]
+    fn head<const N: usize>(&self) -> Option<&[u8; N]> {
+        // SAFETY: within the packet by the check; nothing else refers to it while the frame is borrowed.
+        self.start(N).map(|pointer| unsafe { &*pointer.cast_const().cast() })
+    }
+
+    #[inline(always)]
+    fn head_mut<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
+        // SAFETY: as above.
+        self.start(N).map(|pointer| unsafe { &mut *pointer.cast() })
+    }
+
+    #[inline(always)]
+    fn block<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
+        // SAFETY: as above.
+        self.pointer(at).map(|pointer: *mut [u8; N]| unsafe { &*pointer })
+    }
+
+    #[inline(always)]
+    fn block_mut<const N: usize>(&mut self, at: usize) -> Option<&mut [u8; N]> {
+        // SAFETY: as above.
+        self.pointer(at).map(|pointer: *mut [u8; N]| unsafe { &mut *pointer })
+    }
+
     #[inline(always)]
     fn load<W: Word>(&self, at: usize) -> Option<W> {
         // SAFETY: within the packet by the check. Unaligned access is one instruction on the CPUs that run this

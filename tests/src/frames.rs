@@ -47,6 +47,12 @@ impl VecFrame {
 }
 
 impl Frame for VecFrame {
+    fn block<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
+        self.bytes.get(at..)?.first_chunk()
+    }
+    fn block_mut<const N: usize>(&mut self, at: usize) -> Option<&mut [u8; N]> {
+        self.bytes.get_mut(at..)?.first_chunk_mut()
+    }
     fn load<W: Word>(&self, at: usize) -> Option<W> {
         W::read(self.bytes.get(at..)?)
     }

@@ -23,18 +23,18 @@ pub struct Client {
     pub high: u64,
     /// Lower 64 bits, or the IPv4 address.
     pub low: u64,
-    /// IPv6.
-    pub v6: bool,
+    /// 1 for IPv6, 0 for IPv4. A whole word: what fills a shorter one up would be copied byte by byte.
+    pub v6: u64,
 }
 
 impl Client {
     /// From an address; IPv4-mapped IPv6 counts as IPv4.
     pub fn new(address: core::net::IpAddr) -> Self {
         match address.to_canonical() {
-            core::net::IpAddr::V4(v4) => Self { high: 0, low: v4.to_bits() as u64, v6: false },
+            core::net::IpAddr::V4(v4) => Self { high: 0, low: v4.to_bits() as u64, v6: 0 },
             core::net::IpAddr::V6(v6) => {
                 let bits = v6.to_bits();
-                Self { high: (bits >> 64) as u64, low: bits as u64, v6: true }
+                Self { high: (bits >> 64) as u64, low: bits as u64, v6: 1 }
             }
         }
     }
@@ -88,7 +88,7 @@ pub fn region<T: Tables>(client: &Client, tables: &T) -> Option<u32> {
 /// The entry of the region tables that holds for a client: see [`REGION_LINK`].
 #[inline(always)]
 pub fn region_entry<T: Tables>(client: &Client, tables: &T) -> Option<u32> {
-    if client.v6 { region_v6(client, tables) } else { region_v4(client.low as u32, tables) }
+    if client.v6 != 0 { region_v6(client, tables) } else { region_v4(client.low as u32, tables) }
 }
 
 #[inline(always)]
@@ -243,7 +243,7 @@ fn choice_key(query: &Query, service: &Service, keys: &Keys) -> u64 {
     let (high, low) = (query.client.high, query.client.low);
     let by = |kind: u8| equal(service.choose_by as u64, kind as u64);
     let (prefix, content, spread) = (by(CHOOSE_CLIENT_PREFIX), by(CHOOSE_CONTENT), by(CHOOSE_SPREAD));
-    let v6 = (query.client.v6 as u64).wrapping_neg();
+    let v6 = query.client.v6.wrapping_neg();
     // What does not count of the address.
     let (cut_high, cut_low) = (content | (prefix & v6 & 0xffff), content | (prefix & (v6 | 0xff)));
     let high = (high & !cut_high) ^ (query.spread & spread);

@@ -86,18 +86,21 @@ pub fn suffix<T: Tables, const MAX: usize>(
     let Some(meta) = tables.meta() else { return NONE };
     let mut slot = Slot::start(&meta.keys, space, cdn as u32);
     let mut found = NONE;
-    for depth in 1..=MAX {
-        // No suffix is longer than 31 labels: `depths` has no bit for it.
-        if depth > count || depth > 31 || depths >> depth == 0 {
+    // Bit 0 of what is left belongs to the depth at hand.
+    let mut depths = depths >> 1;
+    for index in 0..MAX {
+        // No suffix is longer than 31 labels: there is no bit for it.
+        if index >= count || depths == 0 {
             break;
         }
-        slot = slot.push(&meta.keys, labels.hash(count - depth));
-        if depths >> depth & 1 == 1
-            && let Some(entry) = find(slot, meta.suffix_mask, |index| tables.suffix_bucket(index))
-        {
-            found = entry.value;
+        slot = slot.push(&meta.keys, labels.hash(count - index - 1));
+        if depths & 1 == 1 {
+            if let Some(entry) = find(slot, meta.suffix_mask, |index| tables.suffix_bucket(index)) {
+                found = entry.value;
+            }
+            found = forget(found as usize, slot.find) as u32;
         }
-        found = forget(found as usize, slot.find) as u32;
+        depths >>= 1;
     }
     found
 }

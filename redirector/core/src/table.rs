@@ -83,6 +83,23 @@ pub struct VipEntry {
     pub counter: u16,
 }
 
+impl VipEntry {
+    /// Copies by whole words: of a plain assignment that is followed by reading a part, LLVM makes a call that copies
+    /// byte by byte.
+    #[inline(always)]
+    pub fn copy_to(&self, other: &mut Self) {
+        const WORDS: usize = size_of::<VipEntry>() / size_of::<u64>();
+        let (from, to): (*const [u64; WORDS], *mut [u64; WORDS]) =
+            ((&raw const *self).cast(), (&raw mut *other).cast());
+        // SAFETY: both are as many words long and as aligned, without padding, and any bits are a value.
+        unsafe {
+            for word in 0..WORDS {
+                (*to)[word] = core::ptr::read_volatile(&raw const (*from)[word]);
+            }
+        }
+    }
+}
+
 /// VIP answers DNS.
 pub const SPEAKS_DNS: u16 = 1;
 /// VIP answers CDSR.

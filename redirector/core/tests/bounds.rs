@@ -200,6 +200,22 @@ impl Message for Touched<'_> {
         self.note();
         self.0.begin_reply(keep, len)
     }
+    fn block<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
+        self.note();
+        self.0.block(at)
+    }
+    fn replace_head(&mut self, old: [u32; 3], new: [u32; 3]) -> Option<()> {
+        self.note();
+        self.0.replace_head(old, new)
+    }
+    fn append_words<const BYTES: usize, const WORDS: usize>(
+        &mut self,
+        at: usize,
+        words: [u64; WORDS],
+    ) -> Option<()> {
+        self.note();
+        self.0.append_words::<BYTES, WORDS>(at, words)
+    }
     fn replace<W: Word>(&mut self, at: usize, old: W, new: W) -> Option<()> {
         self.note();
         self.0.replace(at, old, new)

@@ -25,6 +25,7 @@ fn naive_region(network: &Network, address: IpAddr) -> u32 {
 /// Length of the widest prefix with one region around an address, read as `REGION_LINK` documents the tables.
 fn scope(image: &TableImage, address: IpAddr) -> u32 {
     let Client { high, low, v6 } = Client::new(address);
+    let v6 = v6 != 0;
     let bits = |from: u32, count: u32| {
         let all = if v6 { (high as u128) << 64 | low as u128 } else { (low as u128) << 96 };
         (all << from >> (128 - count)) as usize

@@ -49,7 +49,7 @@ impl Gate {
 
 fn prefix(client: IpAddr) -> Prefix {
     let client = Client::new(client);
-    if client.v6 { (true, client.high >> 16) } else { (false, client.low >> 8) }
+    if client.v6 != 0 { (true, client.high >> 16) } else { (false, client.low >> 8) }
 }
 
 /// A connection's place; free again when this is dropped.

@@ -147,7 +147,7 @@ fn choose<T: Tables>(tables: &T, client: SocketAddr, located: &Located, want: u3
     let service = tables.service(located.service)?;
     let address = Client::new(client.ip());
     let (has_v4, has_v6) = (service.flags & SERVICE_HAS_IPV4 != 0, service.flags & SERVICE_HAS_IPV6 != 0);
-    let v6 = if address.v6 { has_v6 } else { !has_v4 };
+    let v6 = if address.v6 != 0 { has_v6 } else { !has_v4 };
     let mut verdict = Verdict::of(Reason::NoDataFamily);
     if has_v4 || has_v6 {
         let query = Query {

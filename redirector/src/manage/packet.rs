@@ -179,6 +179,12 @@ fn checksum(mut sum: u32) -> u16 {
 pub(super) struct PlainFrame(pub(super) Vec<u8>);
 
 impl Frame for PlainFrame {
+    fn block<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
+        self.0.get(at..)?.first_chunk()
+    }
+    fn block_mut<const N: usize>(&mut self, at: usize) -> Option<&mut [u8; N]> {
+        self.0.get_mut(at..)?.first_chunk_mut()
+    }
     fn load<W: Word>(&self, at: usize) -> Option<W> {
         W::read(self.0.get(at..)?)
     }

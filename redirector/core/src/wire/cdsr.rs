@@ -2,7 +2,7 @@
 //!
 //! With `FULL` everything is answered; without, extensions, preferences, long server lists and errors are punted.
 
-use super::{Action, Asked, Message, Scratch, text};
+use super::{Action, Asked, Message, Scratch, text, word_of};
 use crate::decide::{FAST_ENDPOINTS, FAST_EXCLUDED, MAX_EXCLUDED, Query, decide, look_ahead};
 use crate::hash::{Keys, Slot, fold_case};
 use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS, Scheme};
@@ -224,7 +224,7 @@ fn answer<M: Message, T: Tables, const FULL: bool>(
     let number = work.located.service;
     let service = tables.service(number).ok_or(Stop::TABLE)?;
     trace.service = number;
-    let v6 = family(work.families, asked.client.v6, service);
+    let v6 = family(work.families, asked.client.v6 != 0, service);
     let policy_class = service.policy_class as u32;
     work.answer =
         Answer { lifetime: service.hint_lifetime, located: true, policy_class, ..Answer::default() };
@@ -272,7 +272,9 @@ fn read<M: Message, const FULL: bool>(message: &M, work: &mut Work) -> Step<()> 
     if message.len() < REPLY_HEADER {
         return Err(Stop::NOT_A_REQUEST);
     }
-    let word = |at: usize| message.load::<u32>(at).map(u32::from_be).ok_or(Stop::NOT_A_REQUEST);
+    let head = message.block::<REQUEST_HEADER>(0).ok_or(Stop::NOT_A_REQUEST)?;
+    let word =
+        |at: usize| word_of::<u32, REQUEST_HEADER>(head, at).map(u32::from_be).ok_or(Stop::NOT_A_REQUEST);
     let (first, wants, counts, lengths) = (word(0)?, word(12)?, word(16)?, word(20)?);
     if first >> 16 != MAGIC as u32 || first & REPLY as u32 != 0 {
         return Err(Stop::NOT_A_REQUEST);
@@ -363,8 +365,11 @@ fn read_servers<M: Message, const FULL: bool>(
     servers: usize,
     query: &mut Query,
 ) -> Step<()> {
+    (query.excluded[0], query.preferred) = (0, 0);
+    if servers == 0 {
+        return Ok(());
+    }
     query.excluded = [0; MAX_EXCLUDED];
-    query.preferred = 0;
     let mut failed = 0usize;
     for index in 0..if FULL { MAX_EXCLUDED } else { FAST_EXCLUDED as usize } {
         if index >= servers {
@@ -558,15 +563,21 @@ fn write<M: Message, T: Tables>(message: &mut M, tables: &T, scratch: &mut Scrat
         if answer.located { (located.scope, located.prefix, located.suffix) } else { (0, 0, 0) };
     let status = answer.status << 24 | (count as u32) << 16 | trace.reason as u32;
     let hint = scope << 24 | (answer.more as u32 * FLAG_MORE) << 16 | prefix;
-    let mut done = message.append(0, first.to_be()).and(message.append(4, nonce));
-    done = done.and(message.append(12, status.to_be())).and(message.append(16, answer.lifetime.to_be()));
-    done = done.and(message.append(20, hint.to_be())).and(message.append(24, (suffix << 24).to_be()));
+    let nonce = u64::from_be(nonce);
+    let words = [
+        (first as u64) << 32 | nonce >> 32,
+        nonce << 32 | status as u64,
+        (answer.lifetime as u64) << 32 | hint as u64,
+    ];
+    let mut done = message.append_words::<24, 3>(0, words.map(u64::to_be));
+    done = done.and(message.append(24, (suffix << 24).to_be()));
     for index in 0..MAX_ENDPOINTS {
-        if index < count {
-            let (scheme, v6, policy_class) = (place.scheme, query.family != 0, answer.policy_class);
-            let endpoint = Endpoint { index, scheme, v6, policy_class };
-            done = done.and_then(|()| write_endpoint(message, verdict, endpoint, tables));
+        if index >= count {
+            break;
         }
+        let (scheme, v6, policy_class) = (place.scheme, query.family != 0, answer.policy_class);
+        let endpoint = Endpoint { index, scheme, v6, policy_class };
+        done = done.and_then(|()| write_endpoint(message, verdict, endpoint, tables));
     }
     match done {
         Some(()) => Action::Reply,
@@ -600,12 +611,10 @@ fn write_endpoint<M: Message, T: Tables>(
         1 => target.ports[1],
         _ => target.ports[2],
     };
-    message.append(at, address[0])?;
-    message.append(at + 8, address[1])?;
     let tail = (port as u64) << 48
         | (index.min(1) as u64) << 40
         | (verdict.shares[index] as u64) << 32
         | (target.network as u64) << 16
         | (policy_class as u64) << 8;
-    message.append(at + 16, tail.to_be())
+    message.append_words::<24, 3>(at, [address[0], address[1], tail.to_be()])
 }

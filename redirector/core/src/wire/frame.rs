@@ -1,6 +1,6 @@
 //! Ethernet, IPv4, IPv6 and UDP around the messages: what the XDP program runs on a frame.
 
-use super::{Action, Asked, Message, Scratch, Trace, Word, cdsr, dns, text};
+use super::{Action, Asked, Message, Scratch, Trace, Word, cdsr, dns, set_word, text, word_of};
 use crate::decide::Client;
 use crate::lookup;
 use crate::table::{LAYOUT_VERSION, SPEAKS_CDSR, SPEAKS_DNS, Tables, VipEntry};
@@ -33,6 +33,20 @@ const TTL: u8 = 64;
 
 /// A frame as the driver hands it over.
 pub trait Frame {
+    /// The `N` bytes from a place on; `None` if there are fewer. One check for all words that lie in them.
+    fn block<const N: usize>(&self, at: usize) -> Option<&[u8; N]>;
+    /// The same, to be changed.
+    fn block_mut<const N: usize>(&mut self, at: usize) -> Option<&mut [u8; N]>;
+    /// The first `N` bytes.
+    #[inline(always)]
+    fn head<const N: usize>(&self) -> Option<&[u8; N]> {
+        self.block(0)
+    }
+    /// The same, to be changed.
+    #[inline(always)]
+    fn head_mut<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
+        self.block_mut(0)
+    }
     /// Word at a place (for a byte: not the first place); `None` beyond the end.
     fn load<W: Word>(&self, at: usize) -> Option<W>;
     /// Changes a word; `None` beyond the end.
@@ -60,18 +74,26 @@ pub enum Exit {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Room {
+    /// Who asks which VIP.
+    origin: Origin,
     /// What the headers say.
     packet: Packet,
     /// The message's work, with the trace of what was decided.
     pub scratch: Scratch,
 }
 
+/// Who asks which VIP.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct Origin {
+    vip: VipEntry,
+    client: Client,
+}
+
 /// What the headers say, and the checksum at work.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 struct Packet {
-    vip: VipEntry,
-    client: Client,
     /// 1 for IPv6.
     v6: u32,
     /// First two bytes of IPv4 (version, header length, type of service) or four of IPv6 (version, traffic class, flow
@@ -99,13 +121,14 @@ struct Packet {
 /// Answers a frame in place, or leaves it untouched.
 #[inline(always)]
 pub fn process<F: Frame, T: Tables>(frame: &mut F, tables: &T, room: &mut Room) -> Exit {
-    let Room { packet, scratch } = room;
+    let Room { origin, packet, scratch } = room;
     let trace = &mut scratch.trace;
     *trace = Trace::default();
-    let read = match frame.load::<u16>(ETH_TYPE).map(u16::from_be) {
-        Some(EtherType::IPV4) => ipv4::<_, _, ETH>(frame, tables, packet, trace),
-        Some(EtherType::IPV6) => ipv6::<_, _, ETH>(frame, tables, packet, trace),
-        Some(EtherType::TAG | EtherType::SERVICE_TAG) => tagged(frame, tables, packet, trace),
+    let kind: Option<u16> = frame.head::<ETH>().and_then(|head| word_of(head, ETH_TYPE));
+    let read = match kind.map(u16::from_be) {
+        Some(EtherType::IPV4) => ipv4::<_, _, ETH, { ETH + IPV4 }>(frame, tables, origin, packet, trace),
+        Some(EtherType::IPV6) => ipv6::<_, _, ETH, { ETH + IPV6 }>(frame, tables, origin, packet, trace),
+        Some(EtherType::TAG | EtherType::SERVICE_TAG) => tagged(frame, tables, origin, packet, trace),
         _ => Err(exit(trace, Reason::PassEtherType, Exit::Pass)),
     };
     if let Err(end) = read {
@@ -122,7 +145,7 @@ pub fn process<F: Frame, T: Tables>(frame: &mut F, tables: &T, room: &mut Room) 
         return end;
     }
     phase();
-    answer(frame, tables, packet, scratch)
+    answer(frame, tables, origin, packet, scratch)
 }
 
 /// What a frame carries (IEEE 802 numbers).
@@ -143,18 +166,27 @@ impl EtherType {
 fn tagged<F: Frame, T: Tables>(
     frame: &F,
     tables: &T,
+    origin: &mut Origin,
     packet: &mut Packet,
     trace: &mut Trace,
 ) -> Result<(), Exit> {
     match frame.load::<u16>(ETH_TYPE + TAG).map(u16::from_be) {
-        Some(EtherType::IPV4) => return ipv4::<_, _, ONE_TAG>(frame, tables, packet, trace),
-        Some(EtherType::IPV6) => return ipv6::<_, _, ONE_TAG>(frame, tables, packet, trace),
+        Some(EtherType::IPV4) => {
+            return ipv4::<_, _, ONE_TAG, { ONE_TAG + IPV4 }>(frame, tables, origin, packet, trace);
+        }
+        Some(EtherType::IPV6) => {
+            return ipv6::<_, _, ONE_TAG, { ONE_TAG + IPV6 }>(frame, tables, origin, packet, trace);
+        }
         Some(EtherType::TAG | EtherType::SERVICE_TAG) => {}
         _ => return Err(exit(trace, Reason::PassEtherType, Exit::Pass)),
     }
     match frame.load::<u16>(ETH_TYPE + 2 * TAG).map(u16::from_be) {
-        Some(EtherType::IPV4) => ipv4::<_, _, TWO_TAGS>(frame, tables, packet, trace),
-        Some(EtherType::IPV6) => ipv6::<_, _, TWO_TAGS>(frame, tables, packet, trace),
+        Some(EtherType::IPV4) => {
+            ipv4::<_, _, TWO_TAGS, { TWO_TAGS + IPV4 }>(frame, tables, origin, packet, trace)
+        }
+        Some(EtherType::IPV6) => {
+            ipv6::<_, _, TWO_TAGS, { TWO_TAGS + IPV6 }>(frame, tables, origin, packet, trace)
+        }
         _ => Err(exit(trace, Reason::PassEtherType, Exit::Pass)),
     }
 }
@@ -176,8 +208,8 @@ fn find_vip<T: Tables>(
     match tables.meta() {
         Some(meta) if meta.layout == LAYOUT_VERSION => match lookup::vip(tables, &meta.keys, address) {
             Some(found) => {
-                *vip = *found;
-                trace.vip = found.counter as u32;
+                found.copy_to(vip);
+                trace.vip = vip.counter as u32;
                 if tables.are_stale() {
                     return Err(exit(trace, Reason::PuntStale, Exit::Punt));
                 }
@@ -190,21 +222,23 @@ fn find_vip<T: Tables>(
 }
 
 #[inline(always)]
-fn ipv4<F: Frame, T: Tables, const IP: usize>(
+fn ipv4<F: Frame, T: Tables, const IP: usize, const END: usize>(
     frame: &F,
     tables: &T,
+    origin: &mut Origin,
     packet: &mut Packet,
     trace: &mut Trace,
 ) -> Result<(), Exit> {
+    let Some(head) = frame.head::<END>() else { return Err(exit(trace, Reason::PuntShort, Exit::Pass)) };
     let (Some(first), Some(second), Some(source), Some(destination)) = (
-        frame.load::<u64>(IP),
-        frame.load::<u16>(IP + 8),
-        frame.load::<u32>(IP + 12),
-        frame.load::<u32>(IP + 16),
+        word_of::<u64, END>(head, IP),
+        word_of::<u16, END>(head, IP + 8),
+        word_of::<u32, END>(head, IP + 12),
+        word_of::<u32, END>(head, IP + 16),
     ) else {
         return Err(exit(trace, Reason::PuntShort, Exit::Pass));
     };
-    find_vip(tables, lookup::mapped(destination), &mut packet.vip, trace)?;
+    find_vip(tables, lookup::mapped(destination), &mut origin.vip, trace)?;
     let first = u64::from_be(first);
     let total = (first >> 32) as usize & 0xffff;
     let client = u32::from_be(source);
@@ -225,7 +259,7 @@ fn ipv4<F: Frame, T: Tables, const IP: usize>(
     if client >> 24 == 0 || client >> 24 == 127 || client >> 29 == 7 {
         return Err(exit(trace, Reason::PuntSource, Exit::Punt));
     }
-    packet.client = Client { high: 0, low: client as u64, v6: false };
+    origin.client = Client { high: 0, low: client as u64, v6: 0 };
     (packet.v6, packet.head) = (0, 0x4500 | (first >> 48) as u32 & 0xff);
     (packet.options, packet.next) = (options, UDP_PROTOCOL as u32);
     (packet.ip, packet.base) = (IP, IP + IPV4 + options);
@@ -234,22 +268,21 @@ fn ipv4<F: Frame, T: Tables, const IP: usize>(
 }
 
 #[inline(always)]
-fn ipv6<F: Frame, T: Tables, const IP: usize>(
+fn ipv6<F: Frame, T: Tables, const IP: usize, const END: usize>(
     frame: &F,
     tables: &T,
+    origin: &mut Origin,
     packet: &mut Packet,
     trace: &mut Trace,
 ) -> Result<(), Exit> {
-    let (Some(first), Some(high), Some(low), Some(to_high), Some(to_low)) = (
-        frame.load::<u64>(IP),
-        frame.load::<u64>(IP + 8),
-        frame.load::<u64>(IP + 16),
-        frame.load::<u64>(IP + 24),
-        frame.load::<u64>(IP + 32),
-    ) else {
+    let Some(head) = frame.head::<END>() else { return Err(exit(trace, Reason::PuntShort, Exit::Pass)) };
+    let word = |place: usize| word_of::<u64, END>(head, IP + place);
+    let (Some(first), Some(high), Some(low), Some(to_high), Some(to_low)) =
+        (word(0), word(8), word(16), word(24), word(32))
+    else {
         return Err(exit(trace, Reason::PuntShort, Exit::Pass));
     };
-    find_vip(tables, [to_high, to_low], &mut packet.vip, trace)?;
+    find_vip(tables, [to_high, to_low], &mut origin.vip, trace)?;
     let first = u64::from_be(first);
     if first >> 60 != 6 {
         return Err(exit(trace, Reason::PuntLength, Exit::Punt));
@@ -258,12 +291,12 @@ fn ipv6<F: Frame, T: Tables, const IP: usize>(
     if next != UDP_PROTOCOL && next != HOP_BY_HOP && next != DESTINATION_OPTIONS {
         return Err(exit(trace, Reason::PuntNotUdp, Exit::Punt));
     }
-    let client = Client { high: u64::from_be(high), low: u64::from_be(low), v6: true };
+    let client = Client { high: u64::from_be(high), low: u64::from_be(low), v6: 1 };
     // Unspecified, loopback, IPv4-mapped and multicast addresses have no client behind them.
     if client.high >> 56 == 0xff || (client.high == 0 && client.low >> 48 == 0) || is_mapped(&client) {
         return Err(exit(trace, Reason::PuntSource, Exit::Punt));
     }
-    packet.client = client;
+    origin.client = client;
     (packet.v6, packet.head) = (1, (first >> 32) as u32);
     (packet.options, packet.next) = (0, next as u32);
     (packet.ip, packet.base, packet.payload) = (IP, IP + IPV6, (first >> 16) as usize & 0xffff);
@@ -330,8 +363,9 @@ fn pass_over_extensions<F: Frame>(frame: &F, packet: &mut Packet, trace: &mut Tr
 fn udp<F: Frame>(frame: &F, packet: &mut Packet, trace: &mut Trace) -> Result<(), Exit> {
     let base = packet.base;
     // The checksum stays as its bytes lie in memory: all that ones' complement sums need (RFC 1071 section 2.B).
+    let Some(head) = frame.block::<UDP>(base) else { return Err(exit(trace, Reason::PuntShort, Exit::Punt)) };
     let (Some(ports), Some(length), Some(checksum)) =
-        (frame.load::<u32>(base), frame.load::<u16>(base + 4), frame.load::<u16>(base + 6))
+        (word_of::<u32, UDP>(head, 0), word_of::<u16, UDP>(head, 4), word_of::<u16, UDP>(head, 6))
     else {
         return Err(exit(trace, Reason::PuntShort, Exit::Punt));
     };
@@ -357,12 +391,13 @@ fn udp<F: Frame>(frame: &F, packet: &mut Packet, trace: &mut Trace) -> Result<()
 fn answer<F: Frame, T: Tables>(
     frame: &mut F,
     tables: &T,
+    origin: &Origin,
     packet: &mut Packet,
     scratch: &mut Scratch,
 ) -> Exit {
     let ports = u32::from_be(packet.ports);
-    let (vip, client) = (packet.vip, packet.client);
-    let asked = Asked { vip: &vip, client, port: (ports >> 16) as u16 };
+    let Origin { vip, client } = origin;
+    let asked = Asked { vip, client: *client, port: (ports >> 16) as u16 };
     let mut message = Datagram { frame, packet };
     let action = if ports as u16 == DNS_PORT && vip.speaks & SPEAKS_DNS != 0 {
         dns::respond::<_, T, false>(&mut message, &asked, tables, scratch)
@@ -403,15 +438,17 @@ fn turn_round<F: Frame>(frame: &mut F, packet: &mut Packet) -> Option<()> {
     }
     let Packet { ports, len, sums, .. } = *packet;
     let checksum = packet.checksum as u16;
+    let macs = frame.head_mut::<12>()?;
+    let (first, last): (u64, u32) = (word_of(macs, 0)?, word_of(macs, 8)?);
     // Both MAC addresses, six bytes each.
-    let (first, last) = (u64::from_be(frame.load(0)?), u32::from_be(frame.load(8)?));
-    frame.store(0, (first << 48 | (last as u64) << 16 | first >> 48).to_be())?;
-    frame.store(8, ((first >> 16) as u32).to_be())?;
+    let (first, last) = (u64::from_be(first), u32::from_be(last));
+    set_word(macs, 0, (first << 48 | (last as u64) << 16 | first >> 48).to_be())?;
+    set_word(macs, 8, ((first >> 16) as u32).to_be())?;
     let udp_length = (len + UDP) as u16;
     let pseudo = match packet.ip {
-        ETH => write_ip::<_, ETH>(frame, packet, udp_length)?,
-        ONE_TAG => write_ip::<_, ONE_TAG>(frame, packet, udp_length)?,
-        _ => write_ip::<_, TWO_TAGS>(frame, packet, udp_length)?,
+        ETH => write_ip::<_, ETH, { ETH + IPV4 }, { ETH + IPV6 }>(frame, packet, udp_length)?,
+        ONE_TAG => write_ip::<_, ONE_TAG, { ONE_TAG + IPV4 }, { ONE_TAG + IPV6 }>(frame, packet, udp_length)?,
+        _ => write_ip::<_, TWO_TAGS, { TWO_TAGS + IPV4 }, { TWO_TAGS + IPV6 }>(frame, packet, udp_length)?,
     };
     let length_sum = udp_length.to_be() as u64;
     // Kept parts come by the old checksum; new messages are summed from the start.
@@ -439,19 +476,29 @@ fn pair(first: u32, second: u32) -> u64 {
 
 /// Swaps IP addresses and makes the rest of the IP header anew. Gives the sum of the addresses.
 #[inline(always)]
-fn write_ip<F: Frame, const IP: usize>(frame: &mut F, packet: &Packet, udp_length: u16) -> Option<u64> {
+fn write_ip<F: Frame, const IP: usize, const END_IPV4: usize, const END_IPV6: usize>(
+    frame: &mut F,
+    packet: &Packet,
+    udp_length: u16,
+) -> Option<u64> {
     if packet.v6 != 0 {
-        let sources: [u64; 4] =
-            [frame.load(IP + 8)?, frame.load(IP + 16)?, frame.load(IP + 24)?, frame.load(IP + 32)?];
+        let head = frame.head_mut::<END_IPV6>()?;
+        let sources: [u64; 4] = [
+            word_of(head, IP + 8)?,
+            word_of(head, IP + 16)?,
+            word_of(head, IP + 24)?,
+            word_of(head, IP + 32)?,
+        ];
         for (place, word) in [sources[2], sources[3], sources[0], sources[1]].into_iter().enumerate() {
-            frame.store(IP + 8 + place * 8, word)?;
+            set_word(head, IP + 8 + place * 8, word)?;
         }
-        let head = (packet.head & !ECN_IPV6) as u64;
+        let class = (packet.head & !ECN_IPV6) as u64;
         let rest = (udp_length as u64) << 16 | (UDP_PROTOCOL as u64) << 8 | TTL as u64;
-        frame.store(IP, (head << 32 | rest).to_be())?;
+        set_word(head, IP, (class << 32 | rest).to_be())?;
         Some(sources.into_iter().map(Word::sum).sum())
     } else {
-        let addresses: u64 = frame.load(IP + 12)?;
+        let head = frame.head_mut::<END_IPV4>()?;
+        let addresses: u64 = word_of(head, IP + 12)?;
         let first = ((packet.head & !ECN_IPV4) << 16 | (udp_length as u32 + IPV4 as u32)).to_be();
         // Identification 0 and don't-fragment: an atomic datagram (RFC 6864 section 4).
         let second = 0x4000u32.to_be();
@@ -459,19 +506,17 @@ fn write_ip<F: Frame, const IP: usize>(frame: &mut F, packet: &Packet, udp_lengt
         let sum = first.sum() + second.sum() + third.sum() + addresses.sum();
         let [high, low] = (!fold(sum) as u16).to_ne_bytes();
         let third = third | u32::from_ne_bytes([0, 0, high, low]);
-        frame.store(IP, pair(first, second))?;
-        frame.store(IP + 8, third)?;
-        frame.store(IP + 12, addresses.rotate_left(32))?;
+        set_word(head, IP, pair(first, second))?;
+        set_word(head, IP + 8, third)?;
+        set_word(head, IP + 12, addresses.rotate_left(32))?;
         Some(addresses.sum())
     }
 }
 
-/// Folds a sum of 32-bit or 16-bit words to 16 bits with end-around carry.
+/// Folds a sum of 32-bit or 16-bit words, below 2^48, to 16 bits with end-around carry.
 #[inline(always)]
 fn fold(sum: u64) -> u64 {
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
     let sum = (sum & 0xffff) + (sum >> 16);
     (sum & 0xffff) + (sum >> 16)
 }
@@ -547,6 +592,35 @@ impl<F: Frame> Message for Datagram<'_, F> {
         self.frame.resize(self.place(len)).ok_or(Reason::PuntResize)?;
         self.packet.len = len;
         Ok(())
+    }
+    #[inline(always)]
+    fn block<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
+        self.frame.block(self.place(at))
+    }
+    #[inline(always)]
+    fn replace_head(&mut self, old: [u32; 3], new: [u32; 3]) -> Option<()> {
+        let sum = |words: [u32; 3]| words[0].sum() + words[1].sum() + words[2].sum();
+        self.packet.sums.total += sum(old.map(Word::complement)) + sum(new);
+        let head = self.frame.block_mut::<12>(self.place(0))?;
+        set_word(head, 0, new[0])?;
+        set_word(head, 4, new[1])?;
+        set_word(head, 8, new[2])
+    }
+    #[inline(always)]
+    fn append_words<const BYTES: usize, const WORDS: usize>(
+        &mut self,
+        at: usize,
+        words: [u64; WORDS],
+    ) -> Option<()> {
+        const { assert!(BYTES == WORDS * size_of::<u64>()) };
+        let room = self.frame.block_mut::<BYTES>(self.place(at))?;
+        let mut sum = 0;
+        for (index, word) in words.into_iter().enumerate() {
+            sum += word.sum();
+            set_word(room, index * 8, word)?;
+        }
+        self.packet.sums.add(at, sum);
+        Some(())
     }
     #[inline(always)]
     fn replace<W: Word>(&mut self, at: usize, old: W, new: W) -> Option<()> {

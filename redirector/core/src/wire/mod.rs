@@ -35,11 +35,28 @@ macro_rules! word {
             fn complement(self) -> Self {
                 !self
             }
+            #[inline(always)]
             fn read(bytes: &[u8]) -> Option<Self> {
-                Some(Self::from_ne_bytes(*bytes.first_chunk()?))
+                let bytes: &[u8; size_of::<Self>()] = bytes.first_chunk()?;
+                // SAFETY: the bytes are there. The target's loads need no alignment, and from one that is told of none
+                // LLVM makes a load for each byte.
+                #[cfg(target_arch = "bpf")]
+                return Some(unsafe { *bytes.as_ptr().cast() });
+                #[cfg(not(target_arch = "bpf"))]
+                Some(Self::from_ne_bytes(*bytes))
             }
+            #[inline(always)]
             fn write(self, bytes: &mut [u8]) -> Option<()> {
-                *bytes.first_chunk_mut()? = self.to_ne_bytes();
+                let bytes: &mut [u8; size_of::<Self>()] = bytes.first_chunk_mut()?;
+                // SAFETY: as for `read`.
+                #[cfg(target_arch = "bpf")]
+                unsafe {
+                    *bytes.as_mut_ptr().cast() = self;
+                }
+                #[cfg(not(target_arch = "bpf"))]
+                {
+                    *bytes = self.to_ne_bytes();
+                }
                 Some(())
             }
         }
@@ -63,10 +80,32 @@ pub trait Message {
     /// Makes the message `len` bytes long. The first `keep` bytes stay; the caller writes all others with `append`.
     /// On an error nothing has changed.
     fn begin_reply(&mut self, keep: usize, len: usize) -> Result<(), Reason>;
+    /// The `N` bytes from a place on; `None` if the message has fewer.
+    fn block<const N: usize>(&self, at: usize) -> Option<&[u8; N]>;
+    /// Changes the first three words of what is kept.
+    fn replace_head(&mut self, old: [u32; 3], new: [u32; 3]) -> Option<()>;
+    /// Writes words behind the kept part; `BYTES` is how long they are together.
+    fn append_words<const BYTES: usize, const WORDS: usize>(
+        &mut self,
+        at: usize,
+        words: [u64; WORDS],
+    ) -> Option<()>;
     /// Changes a kept word from `old` to `new`.
     fn replace<W: Word>(&mut self, at: usize, old: W, new: W) -> Option<()>;
     /// Writes a word behind the kept part.
     fn append<W: Word>(&mut self, at: usize, value: W) -> Option<()>;
+}
+
+/// Word at a fixed place of a block.
+#[inline(always)]
+pub(crate) fn word_of<W: Word, const N: usize>(block: &[u8; N], place: usize) -> Option<W> {
+    W::read(block.get(place..)?)
+}
+
+/// Changes the word at a fixed place of a block.
+#[inline(always)]
+pub(crate) fn set_word<W: Word, const N: usize>(block: &mut [u8; N], place: usize, value: W) -> Option<()> {
+    value.write(block.get_mut(place..)?)
 }
 
 /// Writes the first `count` bytes, at most eight, of `word` (first byte highest) at `at`, by one store of the eight bytes
@@ -102,6 +141,19 @@ impl Message for Buffer<'_> {
     }
     fn load<W: Word>(&self, at: usize) -> Option<W> {
         W::read(self.bytes.get(at..self.len)?)
+    }
+    fn block<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
+        self.bytes.get(at..self.len)?.first_chunk()
+    }
+    fn replace_head(&mut self, _old: [u32; 3], new: [u32; 3]) -> Option<()> {
+        new.into_iter().enumerate().try_for_each(|(index, word)| self.append(index * 4, word))
+    }
+    fn append_words<const BYTES: usize, const WORDS: usize>(
+        &mut self,
+        at: usize,
+        words: [u64; WORDS],
+    ) -> Option<()> {
+        words.into_iter().enumerate().try_for_each(|(index, word)| self.append(at + index * 8, word))
     }
     fn begin_reply(&mut self, _keep: usize, len: usize) -> Result<(), Reason> {
         if len > self.bytes.len() {

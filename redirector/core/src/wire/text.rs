@@ -38,7 +38,7 @@ pub struct Cut {
 
 /// Cuts host text into labels, calling `piece(index, start, hash)` for each. Labels are hashed as DNS labels are.
 ///
-/// `ROUNDS` bounds the loop: at most that many words of up to eight bytes, then `bad`.
+/// `ROUNDS` bounds the loop: at most that many words of up to eight bytes, then `more`.
 #[inline(always)]
 pub fn host<M: Message, const ROUNDS: usize>(
     message: &M,
@@ -46,39 +46,43 @@ pub fn host<M: Message, const ROUNDS: usize>(
     cut: Cut,
     mut piece: impl FnMut(usize, usize, u64),
 ) -> Option<Scan> {
-    let mut scan = Scan { count: 0, bad: false, more: false };
-    let (mut at, mut start, mut hash, mut wrong) = (cut.start, cut.start, keys.seed, 0u64);
+    if cut.start >= cut.end {
+        return Some(Scan { count: 0, bad: false, more: false });
+    }
+    let mut scan = Scan { count: 0, bad: false, more: true };
+    let (mut at, mut start) = (cut.start, cut.start);
+    let (mut hash, mut wrong) = (keys.seed, 0u64);
     for _ in 0..ROUNDS {
         (at, start) = (forget(at, hash), forget(start, hash));
         scan.count = forget(scan.count, hash);
-        if at >= cut.end {
+        let left = cut.end.wrapping_sub(at);
+        let word = word_from(message, at, left)?;
+        let stop = first_stop(matches(word, b'.'), left);
+        let text = word & before(stop);
+        // `/` is `?` without 0x10.
+        wrong |= matches(text | (0x10 * ONES), b'?') | matches(text, b'@');
+        if stop == 0 {
+            hash = keys.step(hash, fold_case(text));
+            at += 8;
+            continue;
+        }
+        at += bytes_before(stop);
+        let length = at.wrapping_sub(start);
+        // Labels have 1 to 63 bytes.
+        wrong |= length.wrapping_sub(1) as u64 >> 6 | (length as u64 >> 6);
+        if scan.count >= cut.limit {
             break;
         }
-        let (word, taken) = word_at(message, at, cut.end.wrapping_sub(at))?;
-        // `/` is `?` without 0x10.
-        wrong |= matches(word | (0x10 * ONES), b'?') | matches(word, b'@');
-        let part = until(word, taken, matches(word, b'.'));
-        at += part.length;
-        let length = at.wrapping_sub(start);
-        let ends = part.delimiter || at >= cut.end;
-        hash = absorb(keys, hash, fold_case(part.word), &part, length, ends);
-        if ends {
-            // Labels have 1 to 63 bytes.
-            wrong |= length.wrapping_sub(1) as u64 >> 6 | (length as u64 >> 6);
-            if scan.count >= cut.limit {
-                scan.more = true;
-                break;
-            }
-            piece(scan.count, start, hash);
-            scan.count += 1;
-            at += 1;
-            start = at;
-            hash = keys.seed;
+        piece(scan.count, start, keys.last(hash, fold_case(text), length));
+        scan.count += 1;
+        at += 1;
+        if at >= cut.end {
+            scan.more = false;
+            break;
         }
+        (start, hash) = (at, keys.seed);
     }
     scan.bad = wrong != 0;
-    // Not at the end although nothing stopped it: the rounds ran out.
-    scan.more |= at < cut.end;
     Some(scan)
 }
 
@@ -91,29 +95,34 @@ pub fn path<M: Message, const ROUNDS: usize>(
     cut: Cut,
     mut piece: impl FnMut(usize, usize, u64),
 ) -> Option<Scan> {
-    let mut scan = Scan { count: 0, bad: false, more: false };
-    let (mut at, mut start, mut hash) = (cut.start, cut.start, keys.seed);
+    let mut scan = Scan { count: 0, bad: false, more: true };
+    let (mut at, mut start) = (cut.start, cut.start);
+    let mut hash = keys.seed;
     for _ in 0..ROUNDS {
         (at, start) = (forget(at, hash), forget(start, hash));
         scan.count = forget(scan.count, hash);
-        if at >= cut.end || scan.count >= cut.limit {
+        if (at >= cut.end && at == start) || scan.count >= cut.limit {
+            scan.more = false;
             break;
         }
-        let (word, taken) = word_at(message, at, cut.end.wrapping_sub(at))?;
-        let part = until(word, taken, matches(word, b'/') | matches(word, b'?') | matches(word, b'#'));
-        at += part.length;
-        let ends = part.delimiter || at >= cut.end;
-        hash = absorb(keys, hash, part.word, &part, at.wrapping_sub(start), ends);
-        if ends {
-            let slash = part.next == b'/' as u64;
-            piece(scan.count, if slash { at + 1 } else { 0 }, hash);
-            scan.count += 1;
-            at = if slash { at + 1 } else { cut.end };
-            start = at;
-            hash = keys.seed;
+        let left = cut.end.wrapping_sub(at);
+        let word = word_from(message, at, left)?;
+        // `/` is `?` without 0x10.
+        let stop = first_stop(matches(word | (0x10 * ONES), b'?') | matches(word, b'#'), left);
+        let text = word & before(stop);
+        if stop == 0 {
+            hash = keys.step(hash, text);
+            at += 8;
+            continue;
         }
+        let length = bytes_before(stop);
+        at += length;
+        let slash = at < cut.end && word >> (8 * (length as u64 & 7)) & 0xff == b'/' as u64;
+        piece(scan.count, if slash { at + 1 } else { 0 }, keys.last(hash, text, at.wrapping_sub(start)));
+        scan.count += 1;
+        at = if slash { at + 1 } else { cut.end };
+        (start, hash) = (at, keys.seed);
     }
-    scan.more = at < cut.end && scan.count < cut.limit;
     Some(scan)
 }
 
@@ -133,8 +142,13 @@ pub fn all<M: Message, const ROUNDS: usize>(
         }
         let (word, taken) = word_at(message, at, end.wrapping_sub(at))?;
         at += taken;
-        let part = Part { word, length: taken, delimiter: false, next: 0 };
-        hash = absorb(keys, hash, word, &part, at.wrapping_sub(start), at >= end);
+        if taken == 8 {
+            hash = keys.step(hash, word);
+        }
+        if at >= end {
+            let rest = if taken < 8 { word } else { 0 };
+            hash = keys.last(hash, rest, at.wrapping_sub(start));
+        }
     }
     if start >= end {
         return Some(keys.last(hash, 0, 0));
@@ -155,35 +169,33 @@ pub(super) fn word_at<M: Message>(message: &M, at: usize, left: usize) -> Option
     Some((word >> (8 * missing), 8 - missing))
 }
 
-/// Takes the next part of a piece into its hash; `length` is that of the piece so far, and `ends` says that this is
-/// all of it.
+/// Eight bytes from `at` on, first byte lowest, of which `left` belong to the text: what the others are does not matter.
 #[inline(always)]
-fn absorb(keys: &Keys, hash: u64, word: u64, part: &Part, length: usize, ends: bool) -> u64 {
-    if part.length < 8 {
-        return keys.last(hash, word, length);
+fn word_from<M: Message>(message: &M, at: usize, left: usize) -> Option<u64> {
+    match message.load(at) {
+        Some(word) => Some(u64::from_le(word)),
+        None if left == 0 => Some(0),
+        None => word_at(message, at, left).map(|(word, _)| word),
     }
-    let hash = keys.step(hash, word);
-    if ends { keys.last(hash, 0, length) } else { hash }
 }
 
-/// The bytes before a delimiter.
-struct Part {
-    word: u64,
-    length: usize,
-    delimiter: bool,
-    /// The delimiter; meaningless without one.
-    next: u64,
-}
-
-/// The bytes of `word` before the first delimiter, or its first `taken` if there is none. `found` is what [`matches`]
-/// found of each delimiter.
+/// Bit 7 of the byte that ends a part: the first delimiter of `found` ([`matches`]), or the byte behind the `left` ones of
+/// the text. 0 if all eight bytes belong to the part.
 #[inline(always)]
-fn until(word: u64, taken: usize, found: u64) -> Part {
-    let lowest = found & found.wrapping_neg();
-    // All ones without a delimiter.
-    let before = (lowest >> 7).wrapping_sub(1);
-    let bytes = ((before & ONES).wrapping_mul(ONES) >> 56) as usize;
-    let none = ((lowest as i64 | lowest.wrapping_neg() as i64) >> 63) as usize;
-    let next = word >> (8 * (bytes as u64 & 7)) & 0xff;
-    Part { word: word & before, length: bytes - ((8 - taken) & !none), delimiter: lowest != 0, next }
+fn first_stop(found: u64, left: usize) -> u64 {
+    let end = if left < 8 { 0x80 << (8 * left) } else { 0 };
+    let stops = found | end;
+    stops & stops.wrapping_neg()
+}
+
+/// All bits of the bytes before a stop; all ones without one.
+#[inline(always)]
+fn before(stop: u64) -> u64 {
+    (stop >> 7).wrapping_sub(1)
+}
+
+/// Number of bytes before a stop.
+#[inline(always)]
+fn bytes_before(stop: u64) -> usize {
+    ((before(stop) & ONES).wrapping_mul(ONES) >> 56) as usize
 }

@@ -33,7 +33,7 @@ pub fn secret(fleet_key: [u8; 16]) -> [u64; 2] {
 #[inline(always)]
 fn hash(secret: [u64; 2], client_cookie: u64, stamp: u64, sender: &Client) -> u64 {
     let mut state = SipHash::new(secret).word(u64::from_le(client_cookie)).word(stamp.swap_bytes());
-    let hash = if sender.v6 {
+    let hash = if sender.v6 != 0 {
         state = state.word(sender.high.swap_bytes()).word(sender.low.swap_bytes());
         state.finish(0, 32)
     } else {

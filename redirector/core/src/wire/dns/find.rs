@@ -1,7 +1,7 @@
 //! What the name means: a service's targets, the VIP, the zone's own records, or nothing.
 
 use super::{
-    Body, CLASS_IN, DISCOVERED, NEGATIVE, NOERROR, NS, NXDOMAIN, Plan, REFUSED, SERVFAIL, SOA, TARGETS,
+    Body, CLASS_IN, DISCOVERED, NEGATIVE, NOERROR, NS, NXDOMAIN, REFUSED, SERVFAIL, SOA, TARGETS,
     TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_NS, TYPE_SOA, TYPE_TXT, VIP, Work,
 };
 use crate::decide::{decide, region_entry};
@@ -25,7 +25,7 @@ pub(super) fn rule<T: Tables, const FULL: bool>(
 ) -> Option<()> {
     let Scratch { labels, trace, dns: Work { head, plan, zone: number, codepoint, service, .. }, .. } =
         scratch;
-    *plan = Plan { vip: asked.vip.vip as u32, ..Plan::default() };
+    (plan.vip, plan.body) = (asked.vip.vip as u32, Body::default());
     if head.qclass != CLASS_IN {
         trace.reason = if FULL { Reason::DnsRefused } else { Reason::PuntType };
         plan.body = Body::empty(REFUSED);

@@ -5,7 +5,7 @@ use crate::hash::{Keys, fold_case};
 use crate::lookup::{FAST_LABELS, Labels, MAX_LABELS};
 use crate::verdict::Reason;
 use crate::verifier::forget;
-use crate::wire::{Message, text};
+use crate::wire::{Message, text, word_of};
 
 #[inline(always)]
 pub(super) fn head<M: Message, const FULL: bool>(
@@ -17,9 +17,12 @@ pub(super) fn head<M: Message, const FULL: bool>(
 ) -> Result<(), Refusal> {
     let silent =
         Refusal { reason: Reason::NotARequest, punt: Reason::PuntDnsForm, rcode: NOERROR, question: false };
-    let (Some(id_flags), Some(counts), Some(more_counts)) =
-        (message.load::<u32>(0), message.load::<u32>(4), message.load::<u32>(8))
-    else {
+    let Some(first) = message.block::<HEADER>(0) else { return Err(silent) };
+    let (Some(id_flags), Some(counts), Some(more_counts)) = (
+        word_of::<u32, HEADER>(first, 0),
+        word_of::<u32, HEADER>(first, 4),
+        word_of::<u32, HEADER>(first, 8),
+    ) else {
         return Err(silent);
     };
     *head =
@@ -70,21 +73,23 @@ fn read_name<M: Message, const FULL: bool>(
     if length == 0 {
         return Ok((0, HEADER + 1));
     }
-    let (mut at, mut left, mut count) = (HEADER + 1, length, 0usize);
+    // Of what is unknown before the first round the verifier takes every later one for a part.
+    let (mut at, mut left, mut count) = (forget(HEADER + 1, keys.seed), length, forget(0, keys.seed));
     let mut hash = keys.seed;
     labels.offsets[0] = HEADER as u16;
     for _ in 0..rounds {
-        (at, left) = (forget(at, hash), forget(left, hash));
-        (length, count) = (forget(length, hash), forget(count, hash));
         if length > 63 || at + left > HEADER + 254 {
             return Err(Reason::PuntDnsForm);
         }
-        // Zeros stand behind the message's end: what seems to be a root label there has no question behind it.
-        let (word, _) =
-            text::word_at(message, at, message.len().wrapping_sub(at)).ok_or(Reason::PuntDnsForm)?;
+        // What stands behind the message's end does not matter: if it seems to be a root label, there is no question
+        // behind that.
+        let word = match message.load(at) {
+            Some(word) => u64::from_le(word),
+            None => text::word_at(message, at, message.len().wrapping_sub(at)).ok_or(Reason::PuntDnsForm)?.0,
+        };
         if left >= 8 {
             hash = keys.step(hash, fold_case(word));
-            (at, left) = (at + 8, left - 8);
+            (at, left) = (at + 8, forget(left - 8, hash));
             continue;
         }
         let bits = 8 * left as u64;

@@ -82,9 +82,9 @@ impl Subnet {
     pub(super) fn client(&self) -> Client {
         let [high, low] = self.address;
         if self.family == FAMILY_IPV6 {
-            Client { high, low, v6: true }
+            Client { high, low, v6: 1 }
         } else {
-            Client { high: 0, low: high >> 32, v6: false }
+            Client { high: 0, low: high >> 32, v6: 0 }
         }
     }
 

@@ -18,8 +18,6 @@ pub(super) fn reply<M: Message, T: Tables, const FULL: bool>(
 ) -> Action {
     let Scratch { verdict, trace, dns: Work { head, options, plan, .. }, .. } = scratch;
     let chosen = verdict.count as usize & 7;
-    let info = tables.vip_info(plan.vip);
-    let both = info.map_or([false; 2], |info| [info.ipv4 != 0, info.ipv6[0] | info.ipv6[1] != 0]);
     let record = if plan.body.value == 0 { 16 } else { 28 };
     let (rcode, answers, authority, additional, length) = match plan.body.kind {
         TARGETS => (NOERROR, chosen, 0, 0, chosen * record),
@@ -27,6 +25,8 @@ pub(super) fn reply<M: Message, T: Tables, const FULL: bool>(
         NEGATIVE => (plan.body.value as u16, 0, 1, 0, SOA_LENGTH),
         SOA => (NOERROR, 1, 0, 0, SOA_LENGTH),
         NS if FULL => {
+            let info = tables.vip_info(plan.vip);
+            let both = info.map_or([false; 2], |info| [info.ipv4 != 0, info.ipv6[0] | info.ipv6[1] != 0]);
             let glue = both[0] as usize * 16 + both[1] as usize * 28;
             (NOERROR, 1, 0, both[0] as usize + both[1] as usize, 18 + glue)
         }
@@ -51,10 +51,7 @@ pub(super) fn reply<M: Message, T: Tables, const FULL: bool>(
         (head.counts, u32::from_be(head.counts) | answers as u32),
         (head.more_counts, (authority as u32) << 16 | additional as u32),
     ];
-    let mut done = Some(());
-    for (index, (old, new)) in fixed.into_iter().enumerate() {
-        done = done.and(message.replace(index * 4, old, new.to_be()));
-    }
+    let mut done = message.replace_head(fixed.map(|(old, _)| old), fixed.map(|(_, new)| new.to_be()));
     let mut at = head.end;
     done = done.and_then(|()| records::<M, T, FULL>(message, plan, verdict, tables, &mut at));
     if edns {
@@ -79,11 +76,12 @@ fn records<M: Message, T: Tables, const FULL: bool>(
     match plan.body.kind {
         TARGETS => {
             for index in 0..crate::decide::FAST_ENDPOINTS as usize {
-                if index < verdict.count as usize {
-                    let target = tables.target(verdict.targets[index])?;
-                    let address = if v6 { Address::V6(target.ipv6) } else { Address::V4(target.ipv4) };
-                    write_address(message, at, 0xc00c, address, verdict.ttl)?;
+                if index >= verdict.count as usize {
+                    break;
                 }
+                let target = tables.target(verdict.targets[index])?;
+                let address = if v6 { Address::V6(target.ipv6) } else { Address::V4(target.ipv4) };
+                write_address(message, at, 0xc00c, address, verdict.ttl)?;
             }
         }
         VIP => {
@@ -126,15 +124,14 @@ fn write_address<M: Message>(
     let (low, place) = ((ttl & 0xffff) as u64, *at);
     match address {
         Address::V4(bytes) => {
-            message.append(place, head(TYPE_A).to_be())?;
-            message.append(place + 8, (low << 48 | 4 << 32 | u32::from_be(bytes) as u64).to_be())?;
+            let tail = low << 48 | 4 << 32 | u32::from_be(bytes) as u64;
+            message.append_words::<16, 2>(place, [head(TYPE_A).to_be(), tail.to_be()])?;
             *at = place + 16;
         }
         Address::V6(bytes) => {
             message.append(place, head(TYPE_AAAA).to_be())?;
             message.append(place + 8, ((low as u32) << 16 | 16).to_be())?;
-            message.append(place + 12, bytes[0])?;
-            message.append(place + 20, bytes[1])?;
+            message.append_words::<16, 2>(place + 12, bytes)?;
             *at = place + 28;
         }
     }
