@@ -9,7 +9,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
 use redirector_core::table::{
     GroupPointer, Meta, NONE, NameBucket, Node64, Page256, Service, ShareRecord, Tables, Target, VIP_BUCKETS,
-    VIP_SLOTS, VipBucket, VipInfo, Words16, Zone,
+    VIP_SLOTS, VipBucket, VipInfo, WireName, Words16, Zone,
 };
 use redirector_core::verdict::REASON_SLOTS;
 use redirector_core::wire::Trace;
@@ -37,6 +37,7 @@ tables! {
     GROUPS: GroupPointer;
     RECORDS: ShareRecord;
     TARGETS: Target;
+    WIRE_NAMES: WireName;
 }
 #[map]
 static VIPS: Array<VipBucket> = Array::with_max_entries(VIP_BUCKETS, BPF_F_MMAPABLE);
@@ -159,6 +160,10 @@ impl Tables for Maps {
     #[inline(always)]
     fn target(&self, index: u32) -> Option<&Target> {
         TARGETS.get(index)
+    }
+    #[inline(always)]
+    fn wire_name(&self, index: u32) -> Option<&WireName> {
+        WIRE_NAMES.get(index)
     }
 }
 

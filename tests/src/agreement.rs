@@ -4,7 +4,7 @@
 use crate::frames::{Datagram, VecFrame};
 use crate::generate::{Case, Kind};
 use crate::slow;
-use redirector_core::table::Tables;
+use redirector_core::table::{OUTCOME_ADDRESS, OUTCOME_DELEGATION, Tables, Target};
 use redirector_core::verdict::Reason;
 use redirector_core::wire::frame::{Exit, Room, process};
 use std::collections::BTreeMap;
@@ -137,7 +137,7 @@ pub struct Class {
 }
 
 /// Classes that the fast path must answer.
-pub const SUPPORTED: [&str; 26] = [
+pub const SUPPORTED: [&str; 29] = [
     "dns-a",
     "dns-aaaa",
     "dns-vip",
@@ -153,6 +153,9 @@ pub const SUPPORTED: [&str; 26] = [
     "dns-options",
     "dns-badvers",
     "dns-mixed-case",
+    "dns-cname",
+    "dns-referral",
+    "cdsr-legacy",
     "cdsr-v4",
     "cdsr-v6",
     "cdsr-path",
@@ -171,12 +174,29 @@ impl Class {
     pub fn of<T: Tables>(case: &Case, tables: &T) -> Self {
         let trace = slow::answer(tables, &case.flow, &case.payload).map(|outcome| outcome.trace);
         let reason = trace.map_or(Reason::PuntPort, |trace| trace.reason);
+        let target = trace.filter(|trace| trace.decided).and_then(|trace| tables.target(trace.target));
         let name = if trace.is_some_and(|trace| has_inner_branch(tables, trace.group)) {
             "(over 64 targets)"
+        } else if let Some(name) = target.and_then(|target| Self::other_outcome(case.kind, target)) {
+            name
         } else {
             Self::name(case.kind, reason)
         };
         Self { name, supported: SUPPORTED.contains(&name) }
+    }
+
+    /// A name or a delegation instead of servers.
+    fn other_outcome(kind: Kind, target: &Target) -> Option<&'static str> {
+        Some(match (target.outcome, kind) {
+            (OUTCOME_ADDRESS, _) | (_, Kind::Damaged | Kind::SlowDns | Kind::SlowCdsr) => return None,
+            (OUTCOME_DELEGATION, _) if target.servers > 2 => "(over 2 name servers)",
+            (_, Kind::Tagged { .. } | Kind::Options { .. } | Kind::Stray) => "(outcomes in odd frames)",
+            (_, Kind::CdsrHost { .. } | Kind::CdsrPath | Kind::CdsrShort | Kind::CdsrExcluded) => {
+                "cdsr-legacy"
+            }
+            (OUTCOME_DELEGATION, _) => "dns-referral",
+            (..) => "dns-cname",
+        })
     }
 
     fn name(kind: Kind, reason: Reason) -> &'static str {

@@ -4,8 +4,8 @@ use redirector_plan::compile;
 use redirector_plan::counters::CounterSlots;
 use redirector_plan::image::TableImage;
 use redirector_plan::model::{
-    ChooseBy, Coverage, DnsAnswer, Grammar, LabelRule, Network, Origin, Pool, Region, Schemes, Service,
-    Speaks, Target, TargetState, Tier, UrlRule, Vip, Zone,
+    ChooseBy, Coverage, DnsAnswer, Grammar, LabelRule, NameServer, Network, Origin, Outcome, Pool, Region,
+    Schemes, Service, Speaks, Target, TargetState, Tier, UrlRule, Vip, Zone,
 };
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -31,7 +31,7 @@ const DOWN: [usize; 12] = [3, 21, 22, 23, 40, 41, 42, 43, 44, 45, 50, 51];
 const LOADED: [(usize, u16); 3] = [(1, 128), (9, 10), (12, 0)];
 
 /// Names of pools and their targets. `wide` has more than one record holds, `vast` more than 64.
-const POOLS: [(&str, std::ops::Range<usize>); 11] = [
+const POOLS: [(&str, std::ops::Range<usize>); 15] = [
     ("pair", 0..2),
     ("single", 2..3),
     ("eight", 2..10),
@@ -43,12 +43,57 @@ const POOLS: [(&str, std::ops::Range<usize>); 11] = [
     ("last", 52..54),
     ("vast", 54..134),
     ("one", 0..1),
+    ("alias", 134..135),
+    ("long-alias", 135..136),
+    ("referral", 136..137),
+    ("long-referral", 137..138),
 ];
+
+/// Another name that clients are sent to.
+pub const ALIAS: &str = "edge.partner.example";
+/// Name servers that clients are referred to: the first two by one target, all by another. The first lies in a zone of
+/// the network, the fourth has a long name.
+pub const NAME_SERVERS: [(&str, &str, &str); 4] = [
+    ("ns1.partner.cdn.acme.net", "192.0.2.201", "2001:db8:2::1"),
+    ("ns2.partner.example", "192.0.2.202", "2001:db8:2::2"),
+    ("ns3.partner.example", "", "2001:db8:2::3"),
+    (
+        "ns4.xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx.yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy.partner.example",
+        "192.0.2.204",
+        "",
+    ),
+];
+
+/// The longest name there can be: 255 bytes on the wire.
+#[must_use]
+pub fn long_alias() -> String {
+    let label = "x".repeat(63);
+    [&label[..], &label, &label, &label[..61]].join(".")
+}
+
+/// What targets behind the servers are.
+fn outcome(number: usize) -> Outcome {
+    let servers = |count: usize| {
+        let server = |(name, ipv4, ipv6): &(&str, &str, &str)| NameServer {
+            name: (*name).into(),
+            ipv4: ipv4.parse().ok(),
+            ipv6: ipv6.parse().ok(),
+        };
+        Outcome::Delegation(NAME_SERVERS[..count].iter().map(server).collect())
+    };
+    match number {
+        134 => Outcome::Name(ALIAS.into()),
+        135 => Outcome::Name(long_alias()),
+        136 => servers(2),
+        137 => servers(4),
+        _ => Outcome::Server,
+    }
+}
 
 /// The network, and its targets' states: some are down, some have part of their share.
 #[must_use]
 pub fn rich() -> (Network, Vec<TargetState>) {
-    let targets: Vec<Target> = (0..134).map(target).collect();
+    let targets: Vec<Target> = (0..138).map(target).collect();
     let mut states = vec![TargetState::default(); targets.len()];
     DOWN.iter().for_each(|number| states[*number].up = false);
     LOADED.iter().for_each(|(number, factor)| states[*number].factor = *factor);
@@ -118,15 +163,18 @@ fn regions() -> Vec<Region> {
 }
 
 fn target(number: usize) -> Target {
-    let v4 = (!IPV6_TARGETS.contains(&number)).then(|| Ipv4Addr::new(192, 0, 2, number as u8));
-    let v6 =
-        (!IPV4_TARGETS.contains(&number)).then(|| Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, number as u16));
+    let outcome = outcome(number);
+    let server = outcome == Outcome::Server;
+    let v4 = (server && !IPV6_TARGETS.contains(&number)).then(|| Ipv4Addr::new(192, 0, 2, number as u8));
+    let v6 = (server && !IPV4_TARGETS.contains(&number))
+        .then(|| Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, number as u16));
     Target {
         name: format!("t{number:03}"),
         site: "lab".into(),
         ipv4: v4,
         ipv6: v6,
         host: None,
+        outcome,
         http_port: 8080,
         https_port: 8443,
         rtsp_port: 8554,
@@ -153,7 +201,23 @@ fn tier(region: &str, pools: &[(&str, u32)], ttl: Option<u32>) -> Tier {
     }
 }
 
-const COVERAGES: [&str; 9] = ["eu", "wide", "vast", "dead-first", "dead", "four", "six", "france", "one"];
+const COVERAGES: [&str; 15] = [
+    "eu",
+    "wide",
+    "vast",
+    "dead-first",
+    "dead",
+    "four",
+    "six",
+    "france",
+    "one",
+    "alias",
+    "long-alias",
+    "referral",
+    "long-referral",
+    "mixed",
+    "dead-alias",
+];
 
 fn coverages() -> Vec<Coverage> {
     let tiers = |name: &str| match name {
@@ -174,6 +238,14 @@ fn coverages() -> Vec<Coverage> {
         "six" => vec![tier("*", &[("six", 1)], None)],
         "france" => vec![tier("fr", &[("pair", 1), ("six", 1)], None)],
         "one" => vec![tier("de", &[("one", 1)], None), tier("*", &[("single", 1)], None)],
+        "alias" | "long-alias" | "referral" | "long-referral" => vec![tier("*", &[(name, 1)], None)],
+        "mixed" => vec![
+            tier("fr", &[("alias", 1), ("pair", 1), ("four", 2)], Some(33)),
+            tier("*", &[("alias", 2), ("referral", 1), ("eight", 1), ("six", 1)], None),
+        ],
+        "dead-alias" => {
+            vec![tier("*", &[("dead", 3), ("alias", 1)], Some(7)), tier("*", &[("last", 1)], None)]
+        }
         other => panic!("{other}"),
     };
     COVERAGES
@@ -183,7 +255,7 @@ fn coverages() -> Vec<Coverage> {
 }
 
 /// Name, coverage, choice, TTL, answers.
-const SERVICES: [(&str, &str, ChooseBy, u32, u8); 14] = [
+const SERVICES: [(&str, &str, ChooseBy, u32, u8); 22] = [
     ("web", "eu", ChooseBy::ClientPrefix, 0, 1),
     ("tv", "wide", ChooseBy::Client, 20, 3),
     ("object", "wide", ChooseBy::Content, 300, 4),
@@ -198,6 +270,14 @@ const SERVICES: [(&str, &str, ChooseBy, u32, u8); 14] = [
     ("france", "france", ChooseBy::Client, 10, 4),
     ("one", "one", ChooseBy::Client, 600, 1),
     ("beta", "eu", ChooseBy::Content, 10, 1),
+    ("alias", "alias", ChooseBy::ClientPrefix, 90, 1),
+    ("long-alias", "long-alias", ChooseBy::Client, 20, 1),
+    ("referral", "referral", ChooseBy::Client, 600, 1),
+    ("long-referral", "long-referral", ChooseBy::Client, 70_000, 1),
+    ("mixed", "mixed", ChooseBy::Client, 30, 2),
+    ("mixed-spread", "mixed", ChooseBy::Spread, 30, 1),
+    ("dead-alias", "dead-alias", ChooseBy::Content, 30, 1),
+    ("last-alias", "dead", ChooseBy::Client, 30, 1),
 ];
 
 fn services() -> Vec<Service> {
@@ -211,7 +291,11 @@ fn services() -> Vec<Service> {
         dns: if *name == "vip" { DnsAnswer::Vip } else { DnsAnswer::Server },
         answers: *answers,
         policy_class: name.len() as u8,
-        fallback: if *name == "fallback" { vec![5, 6] } else { vec![] },
+        fallback: match *name {
+            "fallback" => vec![5, 6],
+            "last-alias" => vec![134],
+            _ => vec![],
+        },
         location: None,
         origin: origin(600),
     };
@@ -265,14 +349,29 @@ fn zones() -> Vec<Zone> {
                 ("{object}.web.{customer}", "spread"),
                 ("{channel}.{customer}.tv", "tv"),
                 ("{x}.vip", "vip"),
+                ("{x}.{y}.vip", "vip"),
+                ("{x}.{y}.{z}.vip", "vip"),
                 ("{x}.vast", "vast"),
                 ("{x}.later", "later"),
                 ("{x}.fallback", "fallback"),
                 ("{x}.nothing", "nothing"),
+                ("{x}.{y}.nothing", "nothing"),
                 ("{x}.four", "four"),
+                ("{x}.{y}.four", "four"),
                 ("{x}.six", "six"),
+                ("{x}.{y}.six", "six"),
+                ("{x}.{y}.{z}.six", "six"),
                 ("{x}.france", "france"),
                 ("{x}.one", "one"),
+                ("{x}.alias", "alias"),
+                ("{x}.long-alias", "long-alias"),
+                ("{x}.referral", "referral"),
+                ("{x}.long-referral", "long-referral"),
+                ("{x}.{y}.{z}.long-referral", "long-referral"),
+                ("{x}.mixed", "mixed"),
+                ("{x}.mixed-spread", "mixed-spread"),
+                ("{x}.dead-alias", "dead-alias"),
+                ("{x}.last-alias", "last-alias"),
             ],
         ),
         zone(
@@ -313,6 +412,9 @@ fn urls() -> Vec<UrlRule> {
         url("h", "", "six.acme.net", "", "six"),
         url("h", "", "france.acme.net", "", "france"),
         url("hr", "", "one.acme.net", "", "one"),
+        url("hr", "", "alias.acme.net", "", "alias"),
+        url("h", "", "referral.acme.net", "", "referral"),
+        url("h", "", "mixed.acme.net", "", "mixed"),
         url("h", "", "paths.acme.net", "only/this", "spread"),
         url("hr", "", ACME[0], "", "web"),
         url("h", "", "[2001:db8:a::1]", "", "web"),

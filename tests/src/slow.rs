@@ -5,7 +5,7 @@ use redirector_core::decide::Client;
 use redirector_core::lookup;
 use redirector_core::table::{
     GroupPointer, Meta, NameBucket, Node64, Page256, SPEAKS_CDSR, SPEAKS_DNS, Service, ShareRecord, Tables,
-    Target, VipBucket, VipEntry, VipInfo, Words16, Zone,
+    Target, VipBucket, VipEntry, VipInfo, WireName, Words16, Zone,
 };
 use redirector_core::wire::{Action, Asked, Buffer, Message as _, Scratch, Trace, cdsr, dns};
 use std::net::IpAddr;
@@ -65,6 +65,7 @@ at_time! {
     group(index) -> GroupPointer;
     record(index) -> &ShareRecord;
     target(index) -> &Target;
+    wire_name(index) -> &WireName;
 }
 
 /// The VIP entry of an address, if it is one.
@@ -76,11 +77,21 @@ pub fn vip<T: Tables>(tables: &T, address: IpAddr) -> Option<VipEntry> {
     lookup::vip(tables, &tables.meta()?.keys, words).copied()
 }
 
-/// What `FULL` (the slow path) or the fast path's functions make of a message at its port; `None` if nobody listens
-/// there.
+/// What `FULL` (the slow path) or the fast path's functions make of a message at its port over UDP; `None` if nobody
+/// listens there.
 pub fn respond<T: Tables, const FULL: bool>(tables: &T, flow: &Flow, payload: &[u8]) -> Option<Outcome> {
+    respond_within::<T, FULL>(tables, flow, payload, dns::UDP_LIMIT.into())
+}
+
+/// The same over something that carries replies of `room` bytes.
+pub fn respond_within<T: Tables, const FULL: bool>(
+    tables: &T,
+    flow: &Flow,
+    payload: &[u8],
+    room: usize,
+) -> Option<Outcome> {
     let vip = vip(tables, flow.vip.ip())?;
-    let asked = Asked { vip: &vip, client: Client::new(flow.client.ip()), port: flow.client.port() };
+    let asked = Asked { vip: &vip, client: Client::new(flow.client.ip()), port: flow.client.port(), room };
     let mut bytes = payload.to_vec();
     bytes.resize(payload.len() + dns::MAX_REPLY, 0xa5);
     let mut message = Buffer::new(&mut bytes, payload.len());

@@ -13,6 +13,7 @@ extern crate std;
 pub mod decide;
 pub mod hash;
 pub mod lookup;
+pub mod outcome;
 pub mod siphash;
 pub mod table;
 pub mod verdict;

@@ -6,7 +6,7 @@
 use crate::hash::Keys;
 
 /// Changes with every change to a type in this file; a program refuses tables of another version.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// Most VIP addresses of one box: 64 VIPs, both families.
 pub const VIP_BUCKETS: u32 = 256;
@@ -219,7 +219,11 @@ pub struct Service {
     /// Number of the policy in CDSR endpoints; 0 is not told.
     pub policy_class: u8,
     /// Filler.
-    pub reserved: [u8; 25],
+    pub filler: u8,
+    /// With [`SERVICE_OUTCOMES`]: the service that chooses among targets of every kind (ADR 13).
+    pub outcomes: u32,
+    /// Filler.
+    pub reserved: [u32; 5],
 }
 
 /// Equal answers within a client's /24 or /48.
@@ -237,6 +241,8 @@ pub const SERVICE_HAS_IPV4: u16 = 1;
 pub const SERVICE_HAS_IPV6: u16 = 2;
 /// DNS answers are the VIP's addresses.
 pub const SERVICE_DNS_VIP: u16 = 4;
+/// Some target is a name or a delegation: what kind of answer a client gets is chosen before the type asked for counts.
+pub const SERVICE_OUTCOMES: u16 = 8;
 
 /// Sixteen words: BPF arrays round values up to 8 bytes, so words are packed a cache line a value.
 #[repr(C)]
@@ -352,8 +358,55 @@ pub struct Target {
     pub network: u16,
     /// Counter slot, stable across generations.
     pub counter: u32,
+    /// First of its names; meaningful if it is no server ([`OUTCOME_ADDRESS`]).
+    pub names: u32,
+    /// Bytes that its records take behind the question: CNAME, or NS of all its name servers.
+    pub length: u16,
+    /// Bytes of the name servers' addresses as records: of all, and of those that resolvers cannot do without.
+    pub glue_length: [u16; 2],
+    /// Number of these records.
+    pub glue: [u8; 2],
+    /// Number of name servers; their names stand one behind the other.
+    pub servers: u8,
+    /// [`OUTCOME_ADDRESS`] and others.
+    pub outcome: u8,
     /// Filler.
-    pub reserved: [u32; 4],
+    pub reserved: u16,
+}
+
+/// The target is a server.
+pub const OUTCOME_ADDRESS: u8 = 0;
+/// The target is another name (CNAME).
+pub const OUTCOME_NAME: u8 = 1;
+/// The target is name servers that know the answer (NS).
+pub const OUTCOME_DELEGATION: u8 = 2;
+/// Most name servers of one delegation.
+pub const MAX_NAME_SERVERS: usize = 4;
+
+/// Words of the longest name (RFC 1035 section 3.1: 255 octets).
+pub const NAME_WORDS: usize = 32;
+
+/// A name as messages have it, and the addresses of the name server that has this name, if it is one's.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WireName {
+    /// Labels with their lengths, lower-case, up to the root. The name ends where one of the words ends, and zeros stand
+    /// before it: so it is written word by word, before what stands in front of it.
+    pub words: [u64; NAME_WORDS],
+    /// Network order; zero if it has none.
+    pub ipv6: [u64; 2],
+    /// Network order; zero if it has none.
+    pub ipv4: u32,
+    /// Bytes of the name.
+    pub length: u16,
+    /// 1: resolvers cannot find its addresses elsewhere (RFC 9471).
+    pub needs_glue: u16,
+}
+
+impl Default for WireName {
+    fn default() -> Self {
+        Self { words: [0; NAME_WORDS], ipv6: [0; 2], ipv4: 0, length: 0, needs_glue: 0 }
+    }
 }
 
 const _: () = {
@@ -369,6 +422,7 @@ const _: () = {
     assert!(size_of::<GroupPointer>() == 8);
     assert!(size_of::<ShareRecord>() == 64);
     assert!(size_of::<Target>() == 64);
+    assert!(size_of::<WireName>() == 280);
 };
 
 macro_rules! pod {
@@ -389,7 +443,8 @@ pod!(
     Page256,
     GroupPointer,
     ShareRecord,
-    Target
+    Target,
+    WireName
 );
 
 /// The tables of one generation. Every method answers `None` beyond a table's end.
@@ -433,4 +488,6 @@ pub trait Tables {
     fn record(&self, index: u32) -> Option<&ShareRecord>;
     /// Target.
     fn target(&self, index: u32) -> Option<&Target>;
+    /// Name of a target.
+    fn wire_name(&self, index: u32) -> Option<&WireName>;
 }

@@ -7,15 +7,16 @@ use crate::counters::CounterIds;
 use crate::image::TableImage;
 use crate::model::{ChooseBy, DnsAnswer, Network, Service, Target, TargetState};
 use crate::names::{self, CDSR_LABEL, NS_LABEL, ZoneSource};
+use crate::outcomes;
 use crate::refusal::Refusal;
 use crate::regions::{self, pack_words};
-use crate::shares::{self, GroupSpec, Shares, records, relocate};
+use crate::shares::{self, GroupSpec, Kind, Shares, records, relocate};
 use crate::vips::{self, ipv4_word, ipv6_words};
 use redirector_core::hash::Keys;
 use redirector_core::lookup::mapped;
 use redirector_core::table::{
     BOX_NAME_WORDS, CHOOSE_CLIENT, CHOOSE_CLIENT_PREFIX, CHOOSE_CONTENT, CHOOSE_SPREAD, GroupPointer,
-    LAYOUT_VERSION, Meta, NONE, SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6,
+    LAYOUT_VERSION, Meta, NONE, SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, SERVICE_OUTCOMES,
     Service as ServiceRecord, ShareRecord, Target as TargetRecord,
 };
 use redirector_core::wire::dns::cookie::secret;
@@ -36,6 +37,8 @@ pub struct Compiled {
     pub records_used: u32,
     /// By zone number: the rules it was made from.
     pub(crate) sources: Vec<ZoneSource>,
+    /// By coverage: the number under which its targets of every kind stand in the cells.
+    pub(crate) outcomes: Vec<Option<u32>>,
 }
 
 /// Records of an image whose groups need `needed` records at most at one time: room for every group's block to be
@@ -56,6 +59,7 @@ pub fn compile(
     ids: &mut impl CounterIds,
 ) -> Result<Compiled, Vec<Refusal>> {
     let mut refusals = check(network, states);
+    outcomes::check(network, &mut refusals);
     if !refusals.is_empty() {
         return Err(refusals);
     }
@@ -73,6 +77,8 @@ pub fn compile(
     let slots = CounterNumbers::take(network, ids).map_err(|refusal| vec![refusal])?;
     vips::count(&mut vips, &slots.vips);
     let (box_name, box_name_length) = name_words(&network.box_name);
+    let mut names_of_targets = outcomes::Names::new(network);
+    let targets = target_records(network, &keys, &slots.targets, &mut names_of_targets);
     let image = TableImage {
         meta: Meta {
             layout: LAYOUT_VERSION,
@@ -102,7 +108,8 @@ pub fn compile(
         cells: pack_words(&shares.cells, NONE),
         groups: arena.pointers,
         records: arena.records,
-        targets: target_records(network, &keys, &slots.targets),
+        targets,
+        wire_names: or_one(names_of_targets.names),
     };
     let target_groups = target_groups(network.targets.len(), &shares.groups);
     Ok(Compiled {
@@ -111,6 +118,7 @@ pub fn compile(
         target_groups,
         records_used: arena.used,
         sources: names.sources,
+        outcomes: shares.outcomes,
     })
 }
 
@@ -212,9 +220,12 @@ impl CounterNumbers {
 }
 
 fn service_records(network: &Network, keys: &Keys, shares: &Shares, counters: &[u32]) -> Vec<ServiceRecord> {
+    let mut outcomes = network.services.len() as u32..;
     let record = |(index, service): (usize, &Service)| {
-        let fallback = shares.fallbacks[index];
+        let [v4, v6, _] = shares.fallbacks[index];
+        let fallback = [v4, v6];
         let has = |family: usize| shares.families[service.coverage][family] || fallback[family] != NONE;
+        let chooses = shares.chooses_outcome(network, service);
         let flag = |set: bool, bit: u16| if set { bit } else { 0 };
         ServiceRecord {
             salt: keys.text(service.name.as_bytes(), false),
@@ -223,25 +234,66 @@ fn service_records(network: &Network, keys: &Keys, shares: &Shares, counters: &[
             hint_lifetime: service.hint_lifetime,
             counter: counters[index],
             fallback,
-            choose_by: match service.choose_by {
-                ChooseBy::ClientPrefix => CHOOSE_CLIENT_PREFIX,
-                ChooseBy::Client => CHOOSE_CLIENT,
-                ChooseBy::Content => CHOOSE_CONTENT,
-                ChooseBy::Spread => CHOOSE_SPREAD,
-            },
+            choose_by: choose_by(service.choose_by),
             answers: service.answers,
             flags: flag(has(0), SERVICE_HAS_IPV4)
                 | flag(has(1), SERVICE_HAS_IPV6)
-                | flag(service.dns == DnsAnswer::Vip, SERVICE_DNS_VIP),
+                | flag(service.dns == DnsAnswer::Vip, SERVICE_DNS_VIP)
+                | flag(chooses.is_some(), SERVICE_OUTCOMES),
             network: service.cdn as u16,
             policy_class: service.policy_class,
+            filler: 0,
+            outcomes: chooses.and_then(|_| outcomes.next()).unwrap_or(NONE),
             reserved: Default::default(),
         }
     };
-    or_one(network.services.iter().enumerate().map(record).collect())
+    let mut records: Vec<ServiceRecord> = network.services.iter().enumerate().map(record).collect();
+    for (index, service) in network.services.iter().enumerate() {
+        if let Some(coverage) = shares.chooses_outcome(network, service) {
+            let record = outcome_record(service, keys, coverage, shares.fallbacks[index][Kind::Any as usize]);
+            records.push(ServiceRecord { counter: counters[index], ..record });
+        }
+    }
+    or_one(records)
 }
 
-fn target_records(network: &Network, keys: &Keys, counters: &[u32]) -> Vec<TargetRecord> {
+/// The service that chooses for another one what kind of answer a client gets (ADR 13). Its salt is its own, so that the
+/// choice among servers that may follow does not depend on this one; and the types of a name have questions of their
+/// own, which must not spread.
+fn outcome_record(service: &Service, keys: &Keys, coverage: u32, fallback: u32) -> ServiceRecord {
+    ServiceRecord {
+        salt: keys.text(format!("{} outcome", service.name).as_bytes(), false),
+        coverage,
+        ttl: service.ttl,
+        hint_lifetime: service.hint_lifetime,
+        fallback: [fallback; 2],
+        choose_by: match service.choose_by {
+            ChooseBy::Spread => CHOOSE_CLIENT,
+            other => choose_by(other),
+        },
+        answers: 1,
+        network: service.cdn as u16,
+        policy_class: service.policy_class,
+        outcomes: NONE,
+        ..ServiceRecord::default()
+    }
+}
+
+fn choose_by(written: ChooseBy) -> u8 {
+    match written {
+        ChooseBy::ClientPrefix => CHOOSE_CLIENT_PREFIX,
+        ChooseBy::Client => CHOOSE_CLIENT,
+        ChooseBy::Content => CHOOSE_CONTENT,
+        ChooseBy::Spread => CHOOSE_SPREAD,
+    }
+}
+
+fn target_records(
+    network: &Network,
+    keys: &Keys,
+    counters: &[u32],
+    names: &mut outcomes::Names<'_>,
+) -> Vec<TargetRecord> {
     let record = |(target, counter): (&Target, &u32)| {
         let v4 = target.ipv4.map(ipv4_word);
         let v6 = target.ipv6.map(ipv6_words);
@@ -252,7 +304,7 @@ fn target_records(network: &Network, keys: &Keys, counters: &[u32]) -> Vec<Targe
             ports: [target.http_port, target.https_port, target.rtsp_port],
             network: target.network,
             counter: *counter,
-            reserved: Default::default(),
+            ..names.record(target)
         }
     };
     or_one(network.targets.iter().zip(counters).map(record).collect())

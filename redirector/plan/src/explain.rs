@@ -4,9 +4,9 @@
 //! the tables, and rules are found by the zone and order number of the entry that a look-up returned.
 
 use crate::compile::Compiled;
-use crate::model::{Grammar, LabelRule, Network, Origin, TargetState, Tier, UrlRule};
+use crate::model::{Grammar, LabelRule, Network, Origin, Outcome, TargetState, Tier, UrlRule};
 use crate::names::{ZoneSource, values};
-use crate::shares::{GroupSpec, TierSpec, records};
+use crate::shares::{GroupSpec, Kind, TierSpec, records};
 use redirector_core::table::{NONE, TIER_FALLBACK};
 use serde::Serialize;
 use std::fmt;
@@ -40,6 +40,8 @@ pub struct Candidate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "why")]
 pub enum Removal {
+    /// It is no server, and the client was found to get one.
+    NotServer,
     /// It has no IPv4 address.
     NoIpv4Address,
     /// It has no IPv6 address.
@@ -67,6 +69,7 @@ pub enum Removal {
 impl fmt::Display for Removal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NotServer => f.write_str("no server, and by its shares this client gets one"),
             Self::NoIpv4Address => f.write_str("no IPv4 address"),
             Self::NoIpv6Address => f.write_str("no IPv6 address"),
             Self::Down => f.write_str("down"),
@@ -95,10 +98,10 @@ pub fn candidates(
     network: &Network,
     coverage: usize,
     region: u32,
-    v6: bool,
+    kind: Kind,
     states: &[TargetState],
 ) -> Vec<Candidate> {
-    let spec = compiled.cell_group(coverage, region, v6);
+    let spec = compiled.kind_group(coverage, region, kind);
     let used = spec.and_then(|spec| tier_in_use(spec, states));
     let index = (region as usize).checked_sub(1);
     let tiers = network.coverages.get(coverage).map_or(&[][..], |coverage| &coverage.tiers);
@@ -106,7 +109,8 @@ pub fn candidates(
     let mut found = Vec::new();
     for (place, tier) in applying.enumerate() {
         let spec = spec.and_then(|spec| spec.tiers.iter().find(|spec| spec.number as usize == place));
-        let context = Context { network, number: place as u8, origin: &tier.origin, spec, used, v6, states };
+        let context =
+            Context { network, number: place as u8, origin: &tier.origin, spec, used, kind, states };
         found.extend(
             tier_targets(network, tier).into_iter().map(|(target, pools)| context.candidate(target, pools)),
         );
@@ -120,15 +124,17 @@ pub fn fallback_candidates(
     network: &Network,
     service: usize,
     region: u32,
-    v6: bool,
+    kind: Kind,
     states: &[TargetState],
 ) -> Vec<Candidate> {
-    let (Some(service), Some(record)) = (network.services.get(service), compiled.image.services.get(service))
-    else {
+    let services = &compiled.image.services;
+    let (Some(service), Some(record)) = (network.services.get(service), services.get(service)) else {
         return Vec::new();
     };
-    let tiers = compiled.cell_group(service.coverage, region, v6);
-    let spec = compiled.groups.get(record.fallback[v6 as usize] as usize);
+    let chooser = if kind == Kind::Any { services.get(record.outcomes as usize) } else { Some(record) };
+    let group = chooser.map_or(NONE, |chooser| chooser.fallback[(kind == Kind::Ipv6) as usize]);
+    let tiers = compiled.kind_group(service.coverage, region, kind);
+    let spec = compiled.groups.get(group as usize);
     let used = tiers.and_then(|tiers| tier_in_use(tiers, states)).or_else(|| tier_in_use(spec?, states));
     let context = Context {
         network,
@@ -136,7 +142,7 @@ pub fn fallback_candidates(
         origin: &service.origin,
         spec: spec.and_then(|spec| spec.tiers.first()),
         used,
-        v6,
+        kind,
         states,
     };
     service.fallback.iter().map(|target| context.candidate(*target, Vec::new())).collect()
@@ -170,7 +176,7 @@ struct Context<'c> {
     spec: Option<&'c TierSpec>,
     /// The tier whose targets get the clients.
     used: Option<u8>,
-    v6: bool,
+    kind: Kind,
     states: &'c [TargetState],
 }
 
@@ -184,7 +190,8 @@ impl Context<'_> {
             Some(100.0 * member.weight as f64 / total as f64)
         });
         let removed = match (share, self.used) {
-            (None, _) if self.v6 => Some(Removal::NoIpv6Address),
+            (None, _) if self.network.targets[target].outcome != Outcome::Server => Some(Removal::NotServer),
+            (None, _) if self.kind == Kind::Ipv6 => Some(Removal::NoIpv6Address),
             (None, _) => Some(Removal::NoIpv4Address),
             _ if !up => Some(Removal::Down),
             _ if factor == 0 => Some(Removal::Overloaded),
@@ -209,6 +216,15 @@ impl Context<'_> {
 }
 
 impl Compiled {
+    /// Share group of a coverage and region number for one kind of targets; `None` if no tier applies.
+    fn kind_group(&self, coverage: usize, region: u32, kind: Kind) -> Option<&GroupSpec> {
+        let coverage = match kind {
+            Kind::Any => (*self.outcomes.get(coverage)?)? as usize,
+            Kind::Ipv4 | Kind::Ipv6 => coverage,
+        };
+        self.cell_group(coverage, region, kind == Kind::Ipv6)
+    }
+
     /// Share group of a coverage, region number and family; `None` if no tier applies.
     pub fn cell_group(&self, coverage: usize, region: u32, v6: bool) -> Option<&GroupSpec> {
         let regions = self.image.meta.regions as usize;

@@ -2,7 +2,7 @@
 
 use redirector_core::table::{
     GroupPointer, Meta, NameBucket, Node64, Page256, Pod, Service, ShareRecord, Tables, Target, VipBucket,
-    VipInfo, Words16, Zone,
+    VipInfo, WireName, Words16, Zone,
 };
 
 /// One generation's tables. Every list has at least one element, because a BPF array cannot be empty.
@@ -40,6 +40,8 @@ pub struct TableImage {
     pub records: Vec<ShareRecord>,
     /// Targets in the order of the network's.
     pub targets: Vec<Target>,
+    /// Names of targets that are no servers, and of their name servers.
+    pub wire_names: Vec<WireName>,
 }
 
 macro_rules! table_kinds {
@@ -110,6 +112,8 @@ table_kinds! {
     Records: "RECORDS", ShareRecord, |image| &image.records;
     /// [`TableImage::targets`]
     Targets: "TARGETS", Target, |image| &image.targets;
+    /// [`TableImage::wire_names`]
+    WireNames: "WIRE_NAMES", WireName, |image| &image.wire_names;
 }
 
 impl TableImage {
@@ -177,6 +181,9 @@ impl Tables for TableImage {
     }
     fn target(&self, index: u32) -> Option<&Target> {
         self.targets.get(index as usize)
+    }
+    fn wire_name(&self, index: u32) -> Option<&WireName> {
+        self.wire_names.get(index as usize)
     }
 }
 

@@ -1,7 +1,7 @@
 //! State to snapshot to table image: pure, no IO.
 //!
 //! [`model`] is the input. [`compile`] turns it and the targets' states into the flat tables of `redirector-core` (an
-//! [`image`]), or refuses; `regions`, `names`, `urls`, `vips` and `shares` each write one kind of table. [`shares`] is
+//! [`image`]), or refuses; `regions`, `names`, `urls`, `vips`, `shares` and [`outcomes`] each write one kind of table. [`shares`] is
 //! also what follows health and load between generations, and [`explain`] leads back from tables to configuration.
 
 mod buckets;
@@ -13,6 +13,7 @@ pub mod explain;
 pub mod image;
 pub mod model;
 mod names;
+pub mod outcomes;
 pub mod reference;
 pub mod refusal;
 mod regions;

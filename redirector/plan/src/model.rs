@@ -5,6 +5,7 @@
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Where a statement stands, for errors and for `explain`.
@@ -90,7 +91,7 @@ pub struct Region {
     pub origin: Origin,
 }
 
-/// A server, at most one address of each family.
+/// A server, at most one address of each family; or another outcome, which has no address.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Target {
     /// Operator's name.
@@ -103,6 +104,9 @@ pub struct Target {
     pub ipv6: Option<Ipv6Addr>,
     /// Host name for redirects; without one the address is used.
     pub host: Option<String>,
+    /// What clients get that are sent here.
+    #[serde(default)]
+    pub outcome: Outcome,
     /// Port for http URLs; 80 unless written.
     pub http_port: u16,
     /// Port for https URLs; 443 unless written.
@@ -116,10 +120,55 @@ pub struct Target {
 }
 
 impl Target {
-    /// Its address of the family of `like`.
+    /// Host that redirects name, if not the address.
+    pub fn redirect_host(&self) -> Option<&str> {
+        match &self.outcome {
+            Outcome::Name(name) => Some(name),
+            Outcome::Server | Outcome::Delegation(_) => self.host.as_deref(),
+        }
+    }
+
+    /// Its address of one family.
     pub fn address(&self, v6: bool) -> Option<IpAddr> {
         if v6 { self.ipv6.map(IpAddr::V6) } else { self.ipv4.map(IpAddr::V4) }
     }
+}
+
+/// What clients get that are sent to a target (ADR 13).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The server's addresses.
+    #[default]
+    Server,
+    /// This name, lower-case and without a final dot: CNAME, or the host of a redirect.
+    Name(String),
+    /// A referral to these name servers, one to four.
+    Delegation(Vec<NameServer>),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server => f.write_str("server"),
+            Self::Name(name) => write!(f, "CNAME {name}"),
+            Self::Delegation(servers) => {
+                let names: Vec<&str> = servers.iter().map(|server| server.name.as_str()).collect();
+                write!(f, "NS {}", names.join(", "))
+            }
+        }
+    }
+}
+
+/// A name server of a delegation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameServer {
+    /// Its name, lower-case and without a final dot.
+    pub name: String,
+    /// IPv4 address for the referral's glue.
+    pub ipv4: Option<Ipv4Addr>,
+    /// IPv6 address for the referral's glue.
+    pub ipv6: Option<Ipv6Addr>,
 }
 
 /// Targets that serve the same things.

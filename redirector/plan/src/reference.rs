@@ -4,8 +4,8 @@
 //! `{object}.web.cNNNNNN.cdnK.example.net` and, for every ninth service, `{channel}.cNNNNNN.tv.cdnK.example.net`.
 
 use crate::model::{
-    ChooseBy, Coverage, DnsAnswer, Grammar, LabelRule, Network, Origin, Pool, Region, Schemes, Service,
-    Speaks, Target, Tier, UrlRule, Vip, Zone,
+    ChooseBy, Coverage, DnsAnswer, Grammar, LabelRule, Network, Origin, Outcome, Pool, Region, Schemes,
+    Service, Speaks, Target, Tier, UrlRule, Vip, Zone,
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::BTreeSet;
@@ -197,6 +197,7 @@ fn target(number: usize) -> Target {
         ipv6: (!number.is_multiple_of(16))
             .then(|| Ipv6Addr::from_bits(0x2001_0db8_0001_0000_0000_0000_0000_0001 + u128::from(low))),
         host: number.is_multiple_of(4).then(|| format!("{name}.example.com")),
+        outcome: Outcome::default(),
         http_port: 80,
         https_port: 443,
         rtsp_port: 554,

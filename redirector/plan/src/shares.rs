@@ -4,7 +4,8 @@
 //! targets' present states into records. Whoever compiles a generation and whoever follows health later call the same
 //! function, so a box that saw a server die and one that started afterwards hold equal records (invariant 8).
 
-use crate::model::{Network, Pool, TargetState, Tier};
+use crate::model::{Network, Outcome, Pool, Service, Target, TargetState, Tier};
+use crate::outcomes::{coverages_with_outcomes, has_outcomes};
 use crate::refusal::Refusal;
 use redirector_core::table::{NONE, SHARE_ENTRIES, ShareRecord, TIER_FALLBACK};
 use std::collections::HashMap;
@@ -201,39 +202,94 @@ fn record(shares: &[Share], blank: ShareRecord) -> ShareRecord {
     record
 }
 
+/// What a group's targets must be able to answer. The first two are numbered as in cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// With an IPv4 address.
+    Ipv4,
+    /// With an IPv6 address.
+    Ipv6,
+    /// With anything: what kind of answer it is comes first (ADR 13).
+    Any,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Ipv4, Self::Ipv6, Self::Any];
+
+    /// The family of addresses.
+    pub fn family(v6: bool) -> Self {
+        if v6 { Self::Ipv6 } else { Self::Ipv4 }
+    }
+
+    fn fits(self, target: &Target) -> bool {
+        match self {
+            Self::Ipv4 => target.ipv4.is_some(),
+            Self::Ipv6 => target.ipv6.is_some(),
+            Self::Any => true,
+        }
+    }
+}
+
 /// Cells and groups of a network.
 #[derive(Default)]
 pub(crate) struct Shares {
-    /// Group by (coverage × 2 + family) × regions + region; [`NONE`] where no tier applies.
+    /// Group by (coverage × 2 + family) × regions + region; [`NONE`] where no tier applies. Behind the network's
+    /// coverages come those of `outcomes`, whose families are alike.
     pub(crate) cells: Vec<u32>,
     pub(crate) groups: Vec<GroupSpec>,
-    /// Each service's fallback for IPv4 and IPv6.
-    pub(crate) fallbacks: Vec<[u32; 2]>,
+    /// Each service's fallback, by [`Kind`].
+    pub(crate) fallbacks: Vec<[u32; 3]>,
+    /// By coverage: the number under which its targets of every kind stand, if a service chooses among them.
+    pub(crate) outcomes: Vec<Option<u32>>,
+    /// By coverage: whether one of its targets is no server.
+    with_outcomes: Vec<bool>,
     /// Whether each coverage has a target of IPv4 and IPv6 anywhere.
     pub(crate) families: Vec<[bool; 2]>,
+}
+
+impl Shares {
+    /// For a service whose answers are not all servers: the number of its coverage with targets of every kind.
+    pub(crate) fn chooses_outcome(&self, network: &Network, service: &Service) -> Option<u32> {
+        let number = self.outcomes[service.coverage]?;
+        has_outcomes(service, &network.targets, &self.with_outcomes).then_some(number)
+    }
 }
 
 /// Builds cells and groups; groups are numbered by first use in the order of the cells, then of the services.
 pub(crate) fn build(network: &Network, refusals: &mut Vec<Refusal>) -> Shares {
     let regions = network.regions.len() + 1;
-    let cells = network.coverages.len().saturating_mul(2 * regions);
-    if cells > MAX_CELLS {
+    let with_outcomes = coverages_with_outcomes(&network.targets, &network.pools, &network.coverages);
+    let outcomes = outcome_coverages(network, &with_outcomes);
+    let count = network.coverages.len() + outcomes.iter().flatten().count();
+    if count.saturating_mul(2 * regions) > MAX_CELLS {
         refusals.push(Refusal::of_network(
             "coverages",
-            format!(
-                "{} coverages × {regions} regions × 2 are more than {MAX_CELLS} cells",
-                network.coverages.len()
-            ),
+            format!("{count} coverages × {regions} regions × 2 are more than {MAX_CELLS} cells"),
             "share coverages among services, or merge regions",
         ));
         return Shares::default();
     }
     let mut builder = Builder::new(network);
     for coverage in 0..network.coverages.len() {
-        builder.coverage(coverage, refusals);
+        builder.coverage(coverage, [Kind::Ipv4, Kind::Ipv6], refusals);
+    }
+    for coverage in (0..network.coverages.len()).filter(|coverage| outcomes[*coverage].is_some()) {
+        builder.coverage(coverage, [Kind::Any; 2], refusals);
     }
     builder.services(refusals);
-    builder.shares
+    Shares { outcomes, with_outcomes, ..builder.shares }
+}
+
+/// Numbers for the coverages that services choose from whose answers are not all servers.
+fn outcome_coverages(network: &Network, with_outcomes: &[bool]) -> Vec<Option<u32>> {
+    let mut numbers = vec![None; with_outcomes.len()];
+    for service in network.services.iter().filter(|one| has_outcomes(one, &network.targets, with_outcomes)) {
+        numbers[service.coverage] = Some(0);
+    }
+    for (number, held) in (with_outcomes.len() as u32..).zip(numbers.iter_mut().flatten()) {
+        *held = number;
+    }
+    numbers
 }
 
 /// What makes groups equal: number, TTL, distance and members of each tier.
@@ -243,9 +299,9 @@ type Interned = Option<(u32, Arc<[Member]>)>;
 
 struct Builder<'n> {
     network: &'n Network,
-    /// Per family and pool: members with an address of the family and their part of the pool.
-    pools: [Vec<Vec<Member>>; 2],
-    by_pools: [HashMap<&'n [(usize, u32)], Interned>; 2],
+    /// Per kind and pool: members that fit and their part of the pool.
+    pools: [Vec<Vec<Member>>; 3],
+    by_pools: [HashMap<&'n [(usize, u32)], Interned>; 3],
     by_members: HashMap<Arc<[Member]>, u32>,
     by_key: HashMap<GroupKey, u32>,
     shares: Shares,
@@ -253,8 +309,8 @@ struct Builder<'n> {
 
 impl<'n> Builder<'n> {
     fn new(network: &'n Network) -> Self {
-        let pools = [false, true]
-            .map(|v6| network.pools.iter().map(|pool| pool_members(network, pool, v6)).collect());
+        let pools = Kind::ALL
+            .map(|kind| network.pools.iter().map(|pool| pool_members(network, pool, kind)).collect());
         Self {
             network,
             pools,
@@ -265,7 +321,8 @@ impl<'n> Builder<'n> {
         }
     }
 
-    fn coverage(&mut self, index: usize, refusals: &mut Vec<Refusal>) {
+    /// Adds a coverage's cells, one row for each of `kinds`.
+    fn coverage(&mut self, index: usize, kinds: [Kind; 2], refusals: &mut Vec<Refusal>) {
         let network = self.network;
         let coverage = &network.coverages[index];
         let mut tiers_of: HashMap<usize, Vec<usize>> = HashMap::new();
@@ -292,9 +349,9 @@ impl<'n> Builder<'n> {
             return;
         }
         let mut families = [false; 2];
-        for (family, has) in families.iter_mut().enumerate() {
+        for (kind, has) in kinds.into_iter().zip(&mut families) {
             let lists: Vec<Interned> =
-                coverage.tiers.iter().map(|tier| self.tier_members(tier, family, refusals)).collect();
+                coverage.tiers.iter().map(|tier| self.tier_members(tier, kind, refusals)).collect();
             *has = lists.iter().any(Option::is_some);
             let elsewhere = self.group(&coverage.tiers, &everywhere, &lists);
             self.shares.cells.push(elsewhere);
@@ -335,7 +392,8 @@ impl<'n> Builder<'n> {
         })
     }
 
-    fn tier_members(&mut self, tier: &'n Tier, family: usize, refusals: &mut Vec<Refusal>) -> Interned {
+    fn tier_members(&mut self, tier: &'n Tier, kind: Kind, refusals: &mut Vec<Refusal>) -> Interned {
+        let family = kind as usize;
         if let Some(known) = self.by_pools[family].get(&tier.pools[..]) {
             return known.clone();
         }
@@ -380,8 +438,8 @@ impl<'n> Builder<'n> {
 
     fn services(&mut self, refusals: &mut Vec<Refusal>) {
         for service in &self.network.services {
-            let groups = [false, true].map(|v6| {
-                let has = |target: &&usize| self.network.targets[**target].address(v6).is_some();
+            let groups = Kind::ALL.map(|kind| {
+                let has = |target: &&usize| kind.fits(&self.network.targets[**target]);
                 let member = |target: &usize| Member { target: *target as u16, weight: 1 };
                 let members: Vec<Member> = service.fallback.iter().filter(has).map(member).collect();
                 let Some((list, members)) = self.intern(members) else { return NONE };
@@ -401,11 +459,16 @@ impl<'n> Builder<'n> {
     }
 }
 
-/// Members with an address of the family; weights are parts of the pool in 2^-36, so a pool's share is divided among
-/// those of its members that can serve the family.
-fn pool_members(network: &Network, pool: &Pool, v6: bool) -> Vec<Member> {
-    let able = || pool.members.iter().filter(|(target, _)| network.targets[*target].address(v6).is_some());
-    let total: u64 = able().map(|(_, weight)| *weight as u64).sum();
+/// Members that fit; weights are parts of the pool in 2^-36, so a pool's share is divided among those of its members
+/// that can serve the family. What is no server keeps its part, which its clients have left with before.
+fn pool_members(network: &Network, pool: &Pool, kind: Kind) -> Vec<Member> {
+    let target = |member: &(usize, u32)| &network.targets[member.0];
+    let able = || pool.members.iter().filter(|member| kind.fits(target(member)));
+    let counted = pool
+        .members
+        .iter()
+        .filter(|member| kind.fits(target(member)) || target(member).outcome != Outcome::Server);
+    let total: u64 = counted.map(|(_, weight)| *weight as u64).sum();
     let part = |weight: u32| (((weight as u64) << WEIGHT_SCALE) + total / 2) / total;
     able().map(|(target, weight)| Member { target: *target as u16, weight: part(*weight) }).collect()
 }

@@ -5,6 +5,7 @@ mod common;
 use common::*;
 use redirector_plan::explain::{Removal, candidates, fallback_candidates};
 use redirector_plan::model::TargetState;
+use redirector_plan::shares::Kind;
 
 const DEAD: TargetState = TargetState { up: false, factor: 256, round_trip: None };
 
@@ -23,7 +24,7 @@ fn every_candidate_is_listed_with_what_removed_it() {
     states[2].factor = 0;
     let compiled = compiled_with(&network, &states);
 
-    let france = candidates(&compiled, &network, 0, 2, false, &states);
+    let france = candidates(&compiled, &network, 0, 2, Kind::Ipv4, &states);
     let later = "tier 1 not reached: tier 0 has usable targets";
     assert_eq!(
         lines(&france),
@@ -38,13 +39,13 @@ fn every_candidate_is_listed_with_what_removed_it() {
     );
     assert_eq!((france[0].tier_origin.line, &france[0].pools[..]), (41, &["par".to_owned()][..]));
 
-    let france_v6 = candidates(&compiled, &network, 0, 2, true, &states);
+    let france_v6 = candidates(&compiled, &network, 0, 2, Kind::Ipv6, &states);
     assert_eq!(lines(&france_v6)[1], (0, "t003", 0, "no IPv6 address".into()));
     assert_eq!(france_v6[2].removed, None, "tier 0 has nothing usable for IPv6");
 
-    let nowhere = candidates(&compiled, &network, 0, 0, false, &states);
+    let nowhere = candidates(&compiled, &network, 0, 0, Kind::Ipv4, &states);
     assert_eq!(nowhere.len(), 4, "only the tier for everybody");
-    assert!(candidates(&compiled, &network, 9, 9, false, &states).is_empty());
+    assert!(candidates(&compiled, &network, 9, 9, Kind::Ipv4, &states).is_empty());
 }
 
 #[test]
@@ -56,7 +57,7 @@ fn targets_out_of_reach_are_named_with_the_distances() {
         states[target].round_trip = Some(millis * 1000 + 400);
     }
     let compiled = compiled_with(&network, &states);
-    let everybody = candidates(&compiled, &network, 0, 0, false, &states);
+    let everybody = candidates(&compiled, &network, 0, 0, Kind::Ipv4, &states);
     assert_eq!(
         everybody.iter().map(|c| c.removed.map(|removal| removal.to_string())).collect::<Vec<_>>(),
         [
@@ -75,10 +76,10 @@ fn fallback_is_reached_when_no_tier_has_anything_usable() {
     network.pools[1].members.truncate(1);
     let mut states = all_up(&network);
     let compiled = compiled_with(&network, &states);
-    let idle = fallback_candidates(&compiled, &network, 0, 1, false, &states);
+    let idle = fallback_candidates(&compiled, &network, 0, 1, Kind::Ipv4, &states);
     assert_eq!(lines(&idle), [(255, "t003", 100, "fallback not reached: tier 0 has usable targets".into())]);
     states[..3].fill(DEAD);
-    let used = fallback_candidates(&compiled, &network, 0, 1, false, &states);
+    let used = fallback_candidates(&compiled, &network, 0, 1, Kind::Ipv4, &states);
     assert_eq!(used[0].removed, None);
     let json = serde_json::to_value(&idle[0]).expect("serialises");
     assert_eq!(json["removed"]["why"], "not-reached");

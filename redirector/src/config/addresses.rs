@@ -1,14 +1,12 @@
-//! The box, VIPs and targets: everything that has an address.
+//! The box and its VIPs.
 
-use super::checks::{self, Check};
-use super::index::{Index, read_named, written_name};
-use super::names;
+use super::index::{read_named, written_name};
 use super::read::{Place, Section, Text, Value};
 use super::suggest;
 use super::units;
-use redirector_plan::model::{Speaks, Target, Vip};
+use redirector_plan::model::{Speaks, Vip};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 /// An address that packets can be sent to.
@@ -41,7 +39,7 @@ fn address(text: &Text<'_>) -> Option<IpAddr> {
 }
 
 /// The elements of an `addresses` list.
-fn addresses<'a>(section: &Section<'a>, example: &str) -> Option<Vec<(IpAddr, Text<'a>)>> {
+pub(super) fn addresses<'a>(section: &Section<'a>, example: &str) -> Option<Vec<(IpAddr, Text<'a>)>> {
     let list = section.require("addresses", example)?.nonempty_list(example)?;
     let read: Vec<_> = list
         .iter()
@@ -252,94 +250,4 @@ fn speaks(value: &Value<'_>) -> Option<Speaks> {
         }
     }
     all_known.then_some(speaks)
-}
-
-/// What [`read_targets`] found.
-pub(super) struct Targets<'a> {
-    pub(super) list: Vec<Target>,
-    pub(super) index: Index,
-    /// The health check of each target, by index; `None` is not checked and taken to be up.
-    pub(super) checks: Vec<Option<Check>>,
-    /// Host names of targets, as written.
-    pub(super) hosts: Vec<Text<'a>>,
-}
-
-/// Reads the `[[target]]` tables; `holders` are the box's own anycast addresses, which no answer may name (P-4).
-pub(super) fn read_targets<'a>(root: &Section<'a>, holders: &Holders<'_>) -> Targets<'a> {
-    let sections = root.tables("target", &["name", "site", "addresses", "host", "ports", "network", "check"]);
-    let mut hosts = Vec::new();
-    let (read, index) = read_named("target", sections, written_name, |section, name| {
-        let ports = read_ports(section);
-        let site =
-            section.get("site").map(|value| value.text("\"par\"")).map_or(Some(""), |site| Some(site?.text));
-        let host = match section.get("host") {
-            None => Some(None),
-            Some(value) => value.word("\"web-1.example.net\"").and_then(|text| {
-                let host = names::host_name(&text)?;
-                hosts.push(text);
-                Some(Some(host))
-            }),
-        };
-        let check = match section.get("check") {
-            None => Some(None),
-            Some(value) => checks::read_check(&value, ports.map_or(80, |[http, ..]| http)).map(Some),
-        };
-        let network = section.get("network").map_or(Some(0), |value| value.integer(0..=u64::from(u16::MAX)));
-        let (ipv4, ipv6) = target_addresses(section, holders)?;
-        let [http_port, https_port, rtsp_port] = ports?;
-        let target = Target {
-            name: name.to_owned(),
-            site: site?.to_owned(),
-            ipv4,
-            ipv6,
-            host: host?,
-            http_port,
-            https_port,
-            rtsp_port,
-            network: network.and_then(|number| u16::try_from(number).ok())?,
-            origin: section.place.origin(),
-        };
-        Some((target, check?))
-    });
-    let (list, checks) = read.into_iter().unzip();
-    Targets { list, index, checks, hosts }
-}
-
-/// Ports for http, https and rtsp URLs.
-fn read_ports(section: &Section<'_>) -> Option<[u16; 3]> {
-    let mut ports = [80, 443, 554];
-    let Some(value) = section.get("ports") else { return Some(ports) };
-    const KEYS: [&str; 3] = ["http", "https", "rtsp"];
-    let written = value.section(&KEYS, "{ http = 8080 }")?;
-    for (port, key) in ports.iter_mut().zip(KEYS) {
-        if let Some(value) = written.get(key) {
-            *port = value.port()?;
-        }
-    }
-    Some(ports)
-}
-
-fn target_addresses(
-    section: &Section<'_>,
-    holders: &Holders<'_>,
-) -> Option<(Option<Ipv4Addr>, Option<Ipv6Addr>)> {
-    let (mut ipv4, mut ipv6) = (None, None);
-    for (address, text) in addresses(section, "[\"192.0.2.10\", \"2001:db8:1::10\"]")? {
-        if let Some((vip, place)) = holders.get(&address) {
-            let message = format!(
-                "{address} is an address of VIP `{vip}` on line {}: clients sent there come back here",
-                place.line()
-            );
-            text.place.error(message, "give the server's own unicast address");
-        }
-        let taken = match address {
-            IpAddr::V4(v4) => ipv4.replace(v4).is_some(),
-            IpAddr::V6(v6) => ipv6.replace(v6).is_some(),
-        };
-        if taken {
-            let message = "a target has at most one address of each family";
-            text.place.error(message, "make it a target of its own, in the same pool");
-        }
-    }
-    Some((ipv4, ipv6))
 }

@@ -8,6 +8,7 @@
 //! in the file (invariant 8). `docs/configuration.md` describes every key.
 
 mod addresses;
+mod aliases;
 mod checks;
 mod error;
 mod index;
@@ -19,6 +20,7 @@ mod patterns;
 mod prefixes;
 mod read;
 mod suggest;
+mod targets;
 mod units;
 mod urls;
 mod zones;
@@ -35,6 +37,7 @@ use error::Source;
 use names::Labels;
 use read::{Document, Section};
 use redirector_plan::model::Network;
+use redirector_plan::outcomes::{coverages_with_outcomes, has_outcomes};
 use std::path::Path;
 use std::sync::Arc;
 use toml::de::DeTable;
@@ -166,7 +169,7 @@ fn read_all(doc: &Document, root: &Section<'_>, directory: &Path, last: Option<&
     let labels = Labels::read(root);
     let vips = addresses::read_vips(root, box_.as_ref().map(|settings| settings.management));
     let regions = prefixes::read_regions(doc, directory, root);
-    let targets = addresses::read_targets(root, &vips.holders);
+    let targets = targets::read_targets(root, &vips.holders);
     let (pools, pool_index) = network::read_pools(root, &targets.index);
     let servers = network::Servers {
         regions: &regions.index,
@@ -182,16 +185,25 @@ fn read_all(doc: &Document, root: &Section<'_>, directory: &Path, last: Option<&
         labels: &labels,
     };
     let services = network::read_services(doc, root, &references, last);
+    let by_coverage = coverages_with_outcomes(&targets.list, &pools, &coverages);
+    let outcomes: Vec<bool> =
+        services.list.iter().map(|service| has_outcomes(service, &targets.list, &by_coverage)).collect();
     let references = zones::References {
         cdns: &vips.cdns,
         services: &services.list,
         index: &services.index,
+        outcomes: &outcomes,
         labels: &labels,
     };
     let zones = zones::read_zones(root, &references);
-    for host in &targets.hosts {
-        zones::check_target_host(&zones, &services.list, host);
-    }
+    let known = aliases::Known {
+        zones: &zones,
+        services: &services.list,
+        coverages: &coverages,
+        pools: &pools,
+        targets: &targets.list,
+    };
+    known.check(&targets.hosts, &targets.aliases, &targets.unaddressed);
     let urls = urls::rules(&services.list, services.urls, &zones);
     let box_ = box_?;
     let network = Network {

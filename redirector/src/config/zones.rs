@@ -7,7 +7,7 @@ use super::patterns::{self, Ordered};
 use super::read::{Place, Section, Text, Value};
 use super::units;
 use redirector_core::table::MAX_CODEPOINT_LABELS;
-use redirector_plan::model::{DnsAnswer, Grammar, LabelRule, Service, Zone};
+use redirector_plan::model::{Grammar, LabelRule, Service, Zone};
 use redirector_plan::{CDSR_LABEL, NS_LABEL};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,6 +28,8 @@ pub(super) struct References<'r> {
     pub(super) cdns: &'r [String],
     pub(super) services: &'r [Service],
     pub(super) index: &'r Index,
+    /// By service: whether it can answer with something else than servers.
+    pub(super) outcomes: &'r [bool],
     pub(super) labels: &'r Labels,
 }
 
@@ -101,6 +103,14 @@ fn read_grammar<'a>(
     let labels = text.as_ref().and_then(|text| read_labels(text, suffix, references.labels));
     let service = section.require("service", "\"web\"")?.word("\"web\"")?;
     let index = references.index.resolve(&service)?;
+    if references.outcomes[index] && text.as_ref().is_some_and(|text| text.text == "@") {
+        let message = format!(
+            "service `{}` can answer with a `cname` or `ns` target, and a zone's apex cannot",
+            service.text
+        );
+        service.place.error(message, "give `@` a service whose targets are servers alone");
+        return None;
+    }
     let owner = references.services[index].cdn;
     if cdn.is_some_and(|cdn| cdn != owner) {
         let message = format!("service `{}` belongs to `{}`", service.text, references.cdns[owner]);
@@ -180,42 +190,5 @@ fn check_nesting(outer: &Zone, places: &[Place<'_>], inner: &Zone) {
             );
             place.error(message, "the longest suffix wins: move the pattern there");
         }
-    }
-}
-
-/// The service of a host name, if the name is in one of the zones: `Some(None)` is a name there that does not exist.
-fn service_of(zones: &[Zone], host: &str) -> Option<Option<usize>> {
-    let labels: Vec<&str> = host.trim_end_matches('.').split('.').collect();
-    let ends = |zone: &&Zone| {
-        let start = labels.len().checked_sub(zone.suffix.len());
-        start.is_some_and(|start| labels[start..].iter().eq(zone.suffix.iter()))
-    };
-    let zone = zones.iter().filter(ends).max_by_key(|zone| zone.suffix.len())?;
-    let codepoint = &labels[..labels.len() - zone.suffix.len()];
-    let admits = |(rule, label): (&LabelRule, &&str)| match rule {
-        LabelRule::Fixed(fixed) => fixed == label,
-        LabelRule::Free(_) => true,
-        LabelRule::OneOf(_, values) => values.iter().any(|value| value == label),
-    };
-    let matching = |grammar: &&Grammar| {
-        grammar.labels.len() == codepoint.len() && grammar.labels.iter().zip(codepoint).all(admits)
-    };
-    Some(zone.grammars.iter().find(matching).map(|grammar| grammar.service))
-}
-
-/// Reports a target's host name that leads back to a VIP, or nowhere (P-4).
-pub(super) fn check_target_host(zones: &[Zone], services: &[Service], host: &Text<'_>) {
-    let help = "give the server a name outside the zones answered here, or leave `host` out";
-    match service_of(zones, &host.text.to_ascii_lowercase()) {
-        Some(Some(service)) if services[service].dns == DnsAnswer::Vip => {
-            let name = &services[service].name;
-            let message =
-                format!("service `{name}` answers this name with the VIP: clients would come back here");
-            host.place.error(message, help);
-        }
-        Some(None) => {
-            host.place.error("this name is in a zone answered here, and no pattern matches it", help)
-        }
-        _ => {}
     }
 }

@@ -4,7 +4,7 @@ use super::readers::{Phase, Readers};
 use arc_swap::Guard;
 use redirector_core::table::{
     GroupPointer, Meta, NameBucket, Node64, Page256, Pod, Service, ShareRecord, Tables, Target, VipBucket,
-    VipInfo, Words16, Zone,
+    VipInfo, WireName, Words16, Zone,
 };
 use redirector_plan::image::{TableImage, TableKind};
 use std::io;
@@ -212,5 +212,8 @@ impl Tables for Reading<'_> {
     }
     fn target(&self, index: u32) -> Option<&Target> {
         self.value(TableKind::Targets, index)
+    }
+    fn wire_name(&self, index: u32) -> Option<&WireName> {
+        self.value(TableKind::WireNames, index)
     }
 }

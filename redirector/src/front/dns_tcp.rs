@@ -29,7 +29,9 @@ pub(super) async fn serve(mut connection: Connection, stream: impl AsyncRead + A
         let Ok(Ok(len)) = timeout(patience, read(&mut stream, first, &mut bytes)).await else { return };
         let ends = (connection.vip, connection.client);
         let message = &mut bytes[PREFIX..];
-        let Some(len) = answer(&connection.shared, Datagram::Dns, ends, &mut scratch, message, len) else {
+        let Some(len) =
+            answer(&connection.shared, Datagram::Dns, dns::MAX_REPLY, ends, &mut scratch, message, len)
+        else {
             return;
         };
         bytes[..PREFIX].copy_from_slice(&(len as u16).to_be_bytes());

@@ -31,8 +31,8 @@ pub(super) fn location(template: Option<&str>, url: &Url<'_>, target: &Target, v
         Scheme::Rtsp => target.rtsp_port,
     };
     let address = target.address(v6);
-    let host = match (&target.host, address) {
-        (Some(host), _) => host.clone(),
+    let host = match (target.redirect_host(), address) {
+        (Some(host), _) => host.to_owned(),
         (None, Some(IpAddr::V6(address))) => format!("[{address}]"),
         (None, Some(IpAddr::V4(address))) => address.to_string(),
         (None, None) => String::new(),
@@ -78,7 +78,7 @@ fn scheme(template: &str, request: Scheme) -> Scheme {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use redirector_plan::model::Origin;
+    use redirector_plan::model::{Origin, Outcome};
 
     fn target(host: Option<&str>) -> Target {
         Target {
@@ -87,6 +87,7 @@ mod tests {
             ipv4: Some([192, 0, 2, 10].into()),
             ipv6: Some("2001:db8::10".parse().expect("address")),
             host: host.map(str::to_owned),
+            outcome: Outcome::Server,
             http_port: 8080,
             https_port: 443,
             rtsp_port: 554,

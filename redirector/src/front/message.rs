@@ -8,10 +8,11 @@ use redirector_core::wire::{Action, Asked, Buffer, Message, Scratch, Trace, cdsr
 use std::net::{IpAddr, SocketAddr};
 
 /// Answers the message in the first `len` of `bytes`, in place, and gives the answer's length; `None` if there is none.
-/// Answers may use all of `bytes`, and need [`dns::MAX_REPLY`] at least.
+/// Answers may use all of `bytes`, and need [`dns::MAX_REPLY`] at least; `room` is what the way to the client carries.
 pub(super) fn answer(
     shared: &Shared,
     kind: Datagram,
+    room: usize,
     (vip, client): (IpAddr, SocketAddr),
     scratch: &mut Scratch,
     bytes: &mut [u8],
@@ -28,7 +29,7 @@ pub(super) fn answer(
         return None;
     }
     scratch.trace = Trace { vip: vip.counter as u32, ..Trace::default() };
-    let asked = Asked { vip, client: Client::new(client.ip()), port: client.port() };
+    let asked = Asked { vip, client: Client::new(client.ip()), port: client.port(), room };
     let mut message = Buffer::new(bytes, len);
     let action = match kind {
         Datagram::Dns => dns::respond::<_, _, true>(&mut message, &asked, tables, scratch),

@@ -3,7 +3,7 @@
 use super::Shared;
 use super::listen::Datagram;
 use super::message::answer;
-use redirector_core::wire::Scratch;
+use redirector_core::wire::{Scratch, dns};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,8 @@ pub(super) async fn serve(socket: UdpSocket, kind: Datagram, vip: IpAddr, shared
                 continue;
             }
         };
-        let answered = answer(&shared, kind, (vip, client), &mut scratch, &mut bytes, len);
+        let answered =
+            answer(&shared, kind, dns::UDP_LIMIT.into(), (vip, client), &mut scratch, &mut bytes, len);
         if let Some(len) = answered
             && let Err(error) = socket.send_to(&bytes[..len], client).await
         {

@@ -2,7 +2,10 @@
 
 use redirector_core::decide::{Client, Query, decide};
 use redirector_core::lookup::{Labels, Scheme};
-use redirector_core::table::{SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, Tables, VipEntry};
+use redirector_core::outcome;
+use redirector_core::table::{
+    OUTCOME_NAME, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, SERVICE_OUTCOMES, Tables, VipEntry,
+};
 use redirector_core::verdict::{Reason, Verdict};
 use redirector_core::wire::Buffer;
 use redirector_core::wire::cdsr::{Located, MAX_URL, UrlPlace, locate};
@@ -149,16 +152,25 @@ fn choose<T: Tables>(tables: &T, client: SocketAddr, located: &Located, want: u3
     let (has_v4, has_v6) = (service.flags & SERVICE_HAS_IPV4 != 0, service.flags & SERVICE_HAS_IPV6 != 0);
     let v6 = if address.v6 != 0 { has_v6 } else { !has_v4 };
     let mut verdict = Verdict::of(Reason::NoDataFamily);
+    let mut query = Query {
+        client: address,
+        service: located.service,
+        content: located.content,
+        spread: client.port() as u64,
+        ..Query::default()
+    };
+    if service.flags & SERVICE_OUTCOMES != 0 {
+        outcome::decide::<_, true>(&mut query, service, tables, &mut verdict)?;
+        // A delegation is an answer to a question about a name. Whoever has come here already gets a server.
+        let is_name =
+            |target: &u32| tables.target(*target).is_some_and(|target| target.outcome == OUTCOME_NAME);
+        if verdict.count > 0 && is_name(&verdict.targets[0]) {
+            return Some(UrlDecision { service: located.service, v6, verdict });
+        }
+        verdict = Verdict::of(Reason::NoDataFamily);
+    }
     if has_v4 || has_v6 {
-        let query = Query {
-            client: address,
-            service: located.service,
-            content: located.content,
-            spread: client.port() as u64,
-            family: v6 as u32,
-            want,
-            ..Query::default()
-        };
+        (query.family, query.want) = (v6 as u32, want);
         decide::<_, true>(&query, service, tables, &mut verdict);
     }
     (verdict.reason != Reason::PuntTable).then_some(UrlDecision { service: located.service, v6, verdict })

@@ -3,6 +3,7 @@
 use super::view::View;
 use crate::dataplane::Reading;
 use redirector_core::table::{MAX_SHAPES, NONE, SHARE_ENTRIES, ShareRecord, TIER_FALLBACK, Tables};
+use redirector_plan::model::Outcome;
 use std::fmt::{self, Write};
 
 /// Lines of one kind that are shown unless all are asked for.
@@ -167,6 +168,9 @@ impl Dump<'_> {
         write!(self.text, "  {index} {}:", target.name)?;
         target.ipv4.iter().try_for_each(|address| write!(self.text, " {address}"))?;
         target.ipv6.iter().try_for_each(|address| write!(self.text, " {address}"))?;
+        if target.outcome != Outcome::Server {
+            write!(self.text, " {}", target.outcome)?;
+        }
         let Some(fact) = self.view.facts.get(index) else { return writeln!(self.text) };
         let state = if fact.up { "up" } else { "down" };
         writeln!(self.text, "; {state}, load factor {}/256", fact.factor)

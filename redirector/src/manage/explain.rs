@@ -9,13 +9,14 @@ use ipnet::IpNet;
 use redirector_core::decide::{Client, FAST_ENDPOINTS};
 use redirector_core::lookup::{self, Labels, MAX_LABELS, Scheme, mapped};
 use redirector_core::table::{
-    MAX_PATH_SEGMENTS, NONE, SERVICE_DNS_VIP, SPACE_DNS, SPEAKS_CDSR, SPEAKS_DNS, SPEAKS_HTTP, SPEAKS_RTSP,
-    Tables, VipEntry,
+    MAX_PATH_SEGMENTS, NONE, OUTCOME_ADDRESS, SERVICE_DNS_VIP, SPACE_DNS, SPEAKS_CDSR, SPEAKS_DNS,
+    SPEAKS_HTTP, SPEAKS_RTSP, Tables, VipEntry,
 };
 use redirector_core::verdict::{Reason, Verdict};
 use redirector_core::wire::{Action, Asked, Buffer, Message, Scratch, Trace, cdsr, dns, frame};
 use redirector_plan::explain::{candidates, fallback_candidates};
-use redirector_plan::model::{ChooseBy, Origin, Region};
+use redirector_plan::model::{ChooseBy, Origin, Outcome, Region};
+use redirector_plan::shares::Kind;
 use redirector_plan::{ipv4_word, ipv6_words};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -140,6 +141,9 @@ pub struct Winner {
     pub site: String,
     /// The address that the client gets.
     pub address: Option<IpAddr>,
+    /// What it gets instead of a server: another name, or a delegation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
 }
 
 /// What the fast path makes of the question.
@@ -371,7 +375,8 @@ fn ask(
     bytes.resize(message.len().max(dns::MAX_REPLY), 0);
     let mut scratch = Box::<Scratch>::default();
     scratch.trace.vip = entry.counter as u32;
-    let asked = Asked { vip: entry, client: Client::new(client), port: CLIENT_PORT };
+    let asked =
+        Asked { vip: entry, client: Client::new(client), port: CLIENT_PORT, room: dns::UDP_LIMIT.into() };
     let mut buffer = Buffer::new(&mut bytes, message.len());
     let action = match protocol {
         Protocol::Dns => dns::respond::<_, _, true>(&mut buffer, &asked, &tables, &mut scratch),
@@ -527,6 +532,10 @@ fn report(
     let part = |name: &str, origin: &Origin| Part { name: name.to_owned(), origin: origin.clone() };
     let Answered { text, ttl, scope, trace, verdict, v6, fast_path } = answered;
     let client = served(question);
+    let is_server = |target: &redirector_core::table::Target| target.outcome == OUTCOME_ADDRESS;
+    let first = verdict.targets[..verdict.count as usize].first();
+    let server = first.and_then(|target| generation.tables.read().target(*target).map(is_server));
+    let kind = if server == Some(false) { Kind::Any } else { Kind::family(v6) };
     let service = network.services.get(trace.service as usize);
     let coverage = service.and_then(|service| network.coverages.get(service.coverage));
     let region = redirector_core::decide::region(&Client::new(client), &generation.tables.read());
@@ -546,7 +555,7 @@ fn report(
         region: region.map(|region| part(&region.name, &region.origin)),
         prefix: region.and_then(|region| prefix(region, client)),
         coverage: coverage.map(|coverage| part(&coverage.name, &coverage.origin)),
-        candidates: candidate_reports(view, &trace, region_number, v6),
+        candidates: candidate_reports(view, &trace, region_number, kind),
         winners: winners(view, &verdict, v6),
         answer: text,
         reason: trace.reason.name().to_owned(),
@@ -571,7 +580,7 @@ fn prefix(region: &Region, client: IpAddr) -> Option<String> {
     covering.max_by_key(|prefix| prefix.prefix_len()).map(ToString::to_string)
 }
 
-fn candidate_reports(view: &View, trace: &Trace, region: u32, v6: bool) -> Vec<CandidateReport> {
+fn candidate_reports(view: &View, trace: &Trace, region: u32, kind: Kind) -> Vec<CandidateReport> {
     let generation = &view.generation;
     let (network, compiled) = (&generation.config.network, &generation.compiled);
     let (number, Some(service)) = (trace.service as usize, network.services.get(trace.service as usize))
@@ -584,8 +593,8 @@ fn candidate_reports(view: &View, trace: &Trace, region: u32, v6: bool) -> Vec<C
         return Vec::new();
     }
     let states = view.states();
-    let tiers = candidates(compiled, network, service.coverage, region, v6, &states);
-    let fallback = fallback_candidates(compiled, network, number, region, v6, &states);
+    let tiers = candidates(compiled, network, service.coverage, region, kind, &states);
+    let fallback = fallback_candidates(compiled, network, number, region, kind, &states);
     let report = |candidate: redirector_plan::explain::Candidate, tier: Option<u8>| CandidateReport {
         tier,
         origin: candidate.tier_origin,
@@ -618,7 +627,8 @@ fn winners(view: &View, verdict: &Verdict, v6: bool) -> Vec<Winner> {
             octets[8..].copy_from_slice(&low);
             let address = if v6 { IpAddr::V6(Ipv6Addr::from(octets)) } else { v4 };
             let address = Some(address).filter(|address| !address.is_unspecified());
-            Winner { target: target.name.clone(), site: target.site.clone(), address }
+            let outcome = (target.outcome != Outcome::Server).then(|| target.outcome.to_string());
+            Winner { target: target.name.clone(), site: target.site.clone(), address, outcome }
         })
         .collect()
 }

@@ -34,6 +34,7 @@ impl fmt::Display for Winner {
         if let Some(address) = self.address {
             write!(f, "  {address}")?;
         }
+        self.outcome.iter().try_for_each(|outcome| write!(f, "  {outcome}"))?;
         if self.site.is_empty() { Ok(()) } else { write!(f, "  site {}", self.site) }
     }
 }

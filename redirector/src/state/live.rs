@@ -158,6 +158,7 @@ mod tests {
             ipv4: Some(Ipv4Addr::new(192, 0, 2, n as u8 + 1)),
             ipv6: None,
             host: None,
+            outcome: redirector_plan::model::Outcome::default(),
             http_port: 80,
             https_port: 443,
             rtsp_port: 554,

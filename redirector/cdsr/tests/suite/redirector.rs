@@ -12,8 +12,8 @@ use redirector_plan::compile;
 use redirector_plan::counters::CounterSlots;
 use redirector_plan::image::TableImage;
 use redirector_plan::model::{
-    ChooseBy, Coverage, DnsAnswer, LabelRule, Network, Origin, Pool, Schemes, Service, Speaks, Target,
-    TargetState, Tier, UrlRule, Vip,
+    ChooseBy, Coverage, DnsAnswer, LabelRule, Network, Origin, Outcome, Pool, Schemes, Service, Speaks,
+    Target, TargetState, Tier, UrlRule, Vip,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
@@ -34,6 +34,7 @@ static IMAGE: LazyLock<TableImage> = LazyLock::new(|| {
         ipv4: Some(Ipv4Addr::new(192, 0, 2, n)),
         ipv6: Some(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, n.into())),
         host: None,
+        outcome: Outcome::default(),
         http_port: 8080,
         https_port: 8443,
         rtsp_port: 8554,
@@ -98,7 +99,7 @@ fn answer(datagram: &[u8], client: IpAddr) -> Option<Vec<u8>> {
         IpAddr::V6(_) => redirector_plan::ipv6_words("2001:db8:a::1".parse().expect("an address")),
     };
     let vip = lookup::vip(&*IMAGE, &IMAGE.meta.keys, address).expect("the VIP");
-    let asked = Asked { vip, client: Client::new(client), port: 40_000 };
+    let asked = Asked { vip, client: Client::new(client), port: 40_000, room: 0 };
     let mut bytes = [0; 2048];
     bytes[..datagram.len()].copy_from_slice(datagram);
     let mut message = Buffer::new(&mut bytes, datagram.len());

@@ -6,9 +6,10 @@ use super::{Action, Asked, Message, Scratch, text, word_of};
 use crate::decide::{FAST_ENDPOINTS, FAST_EXCLUDED, MAX_EXCLUDED, Query, decide, look_ahead};
 use crate::hash::{Keys, Slot, fold_case};
 use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS, Scheme};
+use crate::outcome;
 use crate::table::{
-    CHOOSE_CONTENT, MAX_PATH_SEGMENTS, NONE, NameEntry, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, SPACE_URL,
-    Service, Tables,
+    CHOOSE_CONTENT, MAX_PATH_SEGMENTS, NONE, NameEntry, OUTCOME_ADDRESS, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6,
+    SERVICE_OUTCOMES, SPACE_URL, Service, Tables,
 };
 use crate::verdict::{MAX_ENDPOINTS, Reason, Verdict};
 use crate::verifier::phase;
@@ -228,14 +229,29 @@ fn answer<M: Message, T: Tables, const FULL: bool>(
     let policy_class = service.policy_class as u32;
     work.answer =
         Answer { lifetime: service.hint_lifetime, located: true, policy_class, ..Answer::default() };
-    if service.flags & if v6 { SERVICE_HAS_IPV6 } else { SERVICE_HAS_IPV4 } == 0 {
-        trace.reason = Reason::NoDataFamily;
-        return Ok(());
-    }
     query.client = asked.client;
     query.service = number;
     query.content = work.located.content;
     query.spread = asked.port as u64;
+    if service.flags & SERVICE_OUTCOMES != 0 {
+        outcome::decide::<T, FULL>(query, service, tables, verdict).ok_or(Stop::TABLE)?;
+        phase();
+        trace.verdict(number, verdict);
+        if verdict.reason.is_punt() {
+            return Err(Stop { reason: verdict.reason, punt: verdict.reason, status: None });
+        }
+        let found = verdict.count > 0;
+        if found && tables.target(verdict.targets[0]).ok_or(Stop::TABLE)?.outcome != OUTCOME_ADDRESS {
+            // Another name or a delegation is no endpoint: the legacy protocol leads there.
+            work.answer.status = Status::UseLegacy as u32;
+            work.located.suffix = 0;
+            return Ok(());
+        }
+    }
+    if service.flags & if v6 { SERVICE_HAS_IPV6 } else { SERVICE_HAS_IPV4 } == 0 {
+        trace.reason = Reason::NoDataFamily;
+        return Ok(());
+    }
     query.family = v6 as u32;
     query.want = work.asked_for.min(work.fits);
     phase();

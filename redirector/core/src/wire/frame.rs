@@ -397,7 +397,7 @@ fn answer<F: Frame, T: Tables>(
 ) -> Exit {
     let ports = u32::from_be(packet.ports);
     let Origin { vip, client } = origin;
-    let asked = Asked { vip, client: *client, port: (ports >> 16) as u16 };
+    let asked = Asked { vip, client: *client, port: (ports >> 16) as u16, room: dns::UDP_LIMIT as usize };
     let mut message = Datagram { frame, packet };
     let action = if ports as u16 == DNS_PORT && vip.speaks & SPEAKS_DNS != 0 {
         dns::respond::<_, T, false>(&mut message, &asked, tables, scratch)

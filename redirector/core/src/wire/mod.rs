@@ -208,6 +208,8 @@ pub struct Asked<'t> {
     pub client: crate::decide::Client,
     /// Client's port.
     pub port: u16,
+    /// Longest reply that the way to the client carries: [`dns::UDP_LIMIT`], or [`dns::MAX_REPLY`] over TCP.
+    pub room: usize,
 }
 
 /// What was decided on the way, for counters and logs.

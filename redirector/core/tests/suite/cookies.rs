@@ -100,7 +100,7 @@ fn is_valid(flow: &Flow, image: &TableImage, now: u32, cookie: &[u8]) -> bool {
     let tables = AtTime(image, now);
     let vip = slow::vip(image, flow.vip.ip()).expect("a VIP");
     let client = redirector_core::decide::Client::new(flow.client.ip());
-    let asked = Asked { vip: &vip, client, port: 1 };
+    let asked = Asked { vip: &vip, client, port: 1, room: 512 };
     let message = query(cookie);
     let mut bytes = [&message[..], &[0; dns::MAX_REPLY]].concat();
     let mut buffer = Buffer::new(&mut bytes, message.len());

@@ -10,4 +10,5 @@ mod frames;
 mod malformed;
 mod names;
 mod nsid;
+mod records;
 mod subnet;

@@ -14,7 +14,7 @@ use redirector_tests::slow;
 fn scratch<const FULL: bool>(message: &[u8]) -> (Action, Scratch) {
     let flow = flow(false, slow::DNS_PORT);
     let vip = slow::vip(&*IMAGE, flow.vip.ip()).expect("a VIP");
-    let asked = Asked { vip: &vip, client: Client::new(flow.client.ip()), port: 1 };
+    let asked = Asked { vip: &vip, client: Client::new(flow.client.ip()), port: 1, room: 512 };
     let mut bytes = [message, &[0; 512]].concat();
     let mut scratch = Scratch::default();
     let mut buffer = Buffer::new(&mut bytes, message.len());

@@ -31,6 +31,7 @@ pub(crate) fn target(n: usize) -> Target {
         ipv4: Some(Ipv4Addr::new(192, 0, (n >> 8) as u8, n as u8)),
         ipv6: Some(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, n as u16)),
         host: None,
+        outcome: Outcome::default(),
         http_port: 80,
         https_port: 443,
         rtsp_port: 554,

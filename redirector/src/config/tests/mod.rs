@@ -2,6 +2,7 @@ mod files;
 mod kept;
 mod naming;
 mod network;
+mod outcomes;
 mod structure;
 mod written;
 

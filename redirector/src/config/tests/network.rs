@@ -97,7 +97,7 @@ fn a_target_has_an_address() {
     assert_eq!(
         found,
         [
-            r#"test.toml:23:1: this `target` has no `addresses` (add addresses = ["192.0.2.10", "2001:db8:1::10"])"#
+            r#"test.toml:23:1: this `target` has no `addresses` (add addresses = ["192.0.2.10", "2001:db8:1::10"], or `cname`, or `ns`)"#
         ]
     );
 }

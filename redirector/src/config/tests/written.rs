@@ -3,11 +3,12 @@
 use super::*;
 use proptest::prelude::*;
 use redirector_plan::model::{
-    ChooseBy, Coverage, DnsAnswer, Grammar, Origin, Pool, Region, Schemes, Service, Target, Tier, UrlRule,
-    Vip, Zone,
+    ChooseBy, Coverage, DnsAnswer, Grammar, NameServer, Origin, Outcome, Pool, Region, Schemes, Service,
+    Target, Tier, UrlRule, Vip, Zone,
 };
 use redirector_plan::reference::{Scale, reference};
 use std::fmt::Write;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 fn list<T: std::fmt::Display>(values: impl IntoIterator<Item = T>) -> String {
     let values: Vec<String> = values.into_iter().map(|value| format!("{:?}", value.to_string())).collect();
@@ -49,14 +50,26 @@ fn region(network: &Network, number: usize, region: &Region) -> String {
 }
 
 fn target(target: &Target) -> String {
-    let Target { name, site, ipv4, ipv6, host, http_port, https_port, rtsp_port, network, .. } = target;
-    let addresses = ipv4.iter().map(ToString::to_string).chain(ipv6.iter().map(ToString::to_string));
+    let Target { name, site, ipv4, ipv6, host, outcome, http_port, https_port, rtsp_port, network, .. } =
+        target;
+    let addresses = |ipv4: &Option<Ipv4Addr>, ipv6: &Option<Ipv6Addr>| {
+        let both = ipv4.iter().map(ToString::to_string).chain(ipv6.iter().map(ToString::to_string));
+        format!("addresses = {}", list(both))
+    };
+    let ports = format!("ports = {{ http = {http_port}, https = {https_port}, rtsp = {rtsp_port} }}");
+    let (outcome, ports) = match outcome {
+        Outcome::Server => (addresses(ipv4, ipv6), ports),
+        Outcome::Name(name) => (format!("cname = {name:?}"), ports),
+        Outcome::Delegation(servers) => {
+            let server = |server: &NameServer| match (server.ipv4, server.ipv6) {
+                (None, None) => format!("{{ name = {:?} }}", server.name),
+                (v4, v6) => format!("{{ name = {:?}, {} }}", server.name, addresses(&v4, &v6)),
+            };
+            (format!("ns = [{}]", servers.iter().map(server).collect::<Vec<_>>().join(", ")), String::new())
+        }
+    };
     let host = host.iter().map(|host| format!("host = {host:?}\n")).collect::<String>();
-    format!(
-        "[[target]]\nname = {name:?}\nsite = {site:?}\naddresses = {}\n{host}\
-         ports = {{ http = {http_port}, https = {https_port}, rtsp = {rtsp_port} }}\nnetwork = {network}\n",
-        list(addresses)
-    )
+    format!("[[target]]\nname = {name:?}\nsite = {site:?}\n{outcome}\n{host}{ports}\nnetwork = {network}\n")
 }
 
 fn pool(network: &Network, pool: &Pool) -> String {

@@ -92,7 +92,7 @@ pub(super) fn read<M: Message, const FULL: bool>(
             return Err(Refusal::FORM);
         }
         let start = skip_owner::<M, FULL>(message, at).ok_or(Refusal::FORM)?;
-        let (kind, ttl, length) = record_head(message, start).ok_or(Refusal::FORM)?;
+        let (kind, class, ttl, length) = record_head(message, start).ok_or(Refusal::FORM)?;
         // What stands behind the message in its frame is none of it.
         if start + 10 + length > message.len() {
             return Err(Refusal::FORM);
@@ -101,7 +101,7 @@ pub(super) fn read<M: Message, const FULL: bool>(
             if start != at + 1 || head.edns != NO_EDNS {
                 return Err(Refusal::FORM);
             }
-            head.edns = (ttl >> 15) as u16 & 1;
+            (head.edns, head.payload) = ((ttl >> 15) as u16 & 1, class);
             if ttl >> 16 & 0xff != 0 {
                 return Err(Refusal {
                     reason: Reason::DnsBadVers,
@@ -144,12 +144,12 @@ fn skip_owner<M: Message, const FULL: bool>(message: &M, at: usize) -> Option<us
     None
 }
 
-/// Type, TTL and RDLENGTH of the record whose type field stands at `at`.
+/// Type, class, TTL and RDLENGTH of the record whose type field stands at `at`.
 #[inline(always)]
-fn record_head<M: Message>(message: &M, at: usize) -> Option<(u16, u32, usize)> {
+fn record_head<M: Message>(message: &M, at: usize) -> Option<(u16, u16, u32, usize)> {
     let first = u64::from_be(message.load(at)?);
     let length = u16::from_be(message.load(at + 8)?);
-    Some(((first >> 48) as u16, first as u32, length as usize))
+    Some(((first >> 48) as u16, (first >> 32) as u16, first as u32, length as usize))
 }
 
 /// Notes where options are. They must fill their record exactly (RFC 6891 section 6.1.2). Of several with one code the

@@ -1,15 +1,15 @@
 //! What the name means: a service's targets, the VIP, the zone's own records, or nothing.
 
 use super::{
-    Body, CLASS_IN, DISCOVERED, NEGATIVE, NOERROR, NS, NXDOMAIN, REFUSED, SERVFAIL, SOA, TARGETS,
-    TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_NS, TYPE_SOA, TYPE_TXT, VIP, Work,
+    Body, CLASS_IN, DISCOVERED, Head, NEGATIVE, NOERROR, NS, NXDOMAIN, REFUSED, SERVFAIL, SOA, TARGETS,
+    TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_NS, TYPE_SOA, TYPE_TXT, VIP, Work, edns, outcome,
 };
-use crate::decide::{decide, region_entry};
+use crate::decide::{Query, decide, region_entry};
 use crate::hash::Slot;
 use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS};
 use crate::table::{
-    CHOOSE_CONTENT, NONE, SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, SPACE_DNS, Service, Tables,
-    Zone,
+    CHOOSE_CONTENT, NONE, SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, SERVICE_OUTCOMES, SPACE_DNS,
+    Service, Tables, Zone,
 };
 use crate::verdict::Reason;
 use crate::verifier::phase;
@@ -84,7 +84,7 @@ pub(super) fn rule<T: Tables, const FULL: bool>(
 }
 
 #[inline(always)]
-fn negative(trace: &mut Trace, reason: Reason, rcode: u16) -> Body {
+pub(super) fn negative(trace: &mut Trace, reason: Reason, rcode: u16) -> Body {
     trace.reason = reason;
     Body::new(NEGATIVE, rcode as u32)
 }
@@ -120,6 +120,18 @@ pub(super) fn targets<T: Tables, const FULL: bool>(
     tables: &T,
     scratch: &mut Scratch,
 ) -> Option<()> {
+    let service = tables.service(scratch.dns.service)?;
+    scratch.trace.service = scratch.dns.service;
+    if service.flags & (SERVICE_DNS_VIP | SERVICE_OUTCOMES) != 0 {
+        let Scratch { trace, dns: Work { head, plan, .. }, .. } = scratch;
+        if service.flags & SERVICE_DNS_VIP != 0 {
+            plan.body = vip_body(head.qtype, asked, tables, trace, Reason::VipAddress)?;
+            return Some(());
+        }
+        if outcome::choose::<T, FULL>(asked, service, tables, scratch)? {
+            return Some(());
+        }
+    }
     let Scratch {
         labels,
         query,
@@ -128,12 +140,6 @@ pub(super) fn targets<T: Tables, const FULL: bool>(
         dns: Work { head, options, plan, codepoint, service: number, .. },
         ..
     } = scratch;
-    let service = tables.service(*number)?;
-    trace.service = *number;
-    if service.flags & SERVICE_DNS_VIP != 0 {
-        plan.body = vip_body(head.qtype, asked, tables, trace, Reason::VipAddress)?;
-        return Some(());
-    }
     let has_v4 = service.flags & SERVICE_HAS_IPV4 != 0;
     let v6 = match head.qtype {
         TYPE_A => false,
@@ -141,28 +147,21 @@ pub(super) fn targets<T: Tables, const FULL: bool>(
         // One RRset is enough (RFC 8482 section 4.1).
         TYPE_ANY => !has_v4,
         _ => {
+            options.subnet.scope = 0;
             plan.body = negative(trace, Reason::NoDataType, NOERROR);
             return Some(());
         }
     };
     if !if v6 { service.flags & SERVICE_HAS_IPV6 != 0 } else { has_v4 } {
+        options.subnet.scope = 0;
         plan.body = negative(trace, Reason::NoDataFamily, NOERROR);
         return Some(());
     }
     plan.body = Body::new(TARGETS, v6 as u32);
-    let id = u32::from_be(head.id_flags) >> 16;
-    (query.client, query.service) = (asked.client, *number);
+    query.service = *number;
     query.content = content(tables, labels, *codepoint, service);
-    query.spread = (id as u64) << 16 | asked.port as u64;
     (query.family, query.want) = (v6 as u32, service.answers as u32);
-    // DNS has no way to name servers; the list ends at its first empty place.
-    (query.excluded[0], query.preferred) = (0, 0);
-    if options.is_for_subnet() {
-        query.client = options.subnet.client();
-        let entry = region_entry(&query.client, tables)?;
-        query.region = entry & 0xffff;
-        options.subnet.note_scope(entry >> 16 & 0xff, service.choose_by);
-    }
+    for_whom(query, head, options, asked, tables, service.choose_by)?;
     phase();
     decide::<T, FULL>(query, service, tables, verdict);
     trace.verdict(*number, verdict);
@@ -175,9 +174,33 @@ pub(super) fn targets<T: Tables, const FULL: bool>(
     Some(())
 }
 
+/// Notes whom a choice by `choose_by` is for: the network that an option names, else the sender. DNS has no way to name
+/// servers; the list of failed ones ends at its first empty place. `None`: the tables contradict themselves.
+#[inline(always)]
+pub(super) fn for_whom<T: Tables>(
+    query: &mut Query,
+    head: &Head,
+    options: &mut edns::Options,
+    asked: &Asked<'_>,
+    tables: &T,
+    choose_by: u8,
+) -> Option<()> {
+    let id = u32::from_be(head.id_flags) >> 16;
+    query.client = asked.client;
+    query.spread = (id as u64) << 16 | asked.port as u64;
+    (query.excluded[0], query.preferred) = (0, 0);
+    if options.is_for_subnet() {
+        query.client = options.subnet.client();
+        let entry = region_entry(&query.client, tables)?;
+        query.region = entry & 0xffff;
+        options.subnet.note_scope(entry >> 16 & 0xff, choose_by);
+    }
+    Some(())
+}
+
 /// Hash of the codepoint, for services that choose by content.
 #[inline(always)]
-fn content<T: Tables>(tables: &T, labels: &Labels, codepoint: usize, service: &Service) -> u64 {
+pub(super) fn content<T: Tables>(tables: &T, labels: &Labels, codepoint: usize, service: &Service) -> u64 {
     let Some(meta) = tables.meta() else { return 0 };
     if service.choose_by != CHOOSE_CONTENT {
         return 0;

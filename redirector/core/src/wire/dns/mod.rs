@@ -6,6 +6,8 @@
 pub mod cookie;
 mod edns;
 mod find;
+mod names;
+mod outcome;
 mod read;
 mod subnet;
 mod write;
@@ -20,15 +22,21 @@ use crate::verifier::phase;
 pub const HEADER: usize = 12;
 /// UDP payload size we offer, and the largest answer over UDP (A-5, DNS flag day 2020).
 pub const UDP_LIMIT: u16 = 1232;
-/// Room a reply buffer needs: the longest question and the largest answer, all below 512 bytes.
-pub const MAX_REPLY: usize = 512;
+/// What every client can take over UDP (RFC 1035 section 2.3.4).
+const UDP_LEAST: u16 = 512;
+/// Room a reply buffer needs, and the largest answer over TCP: a referral to four name servers with the longest names.
+pub const MAX_REPLY: usize = 2048;
+/// Name servers of a delegation that the fast path writes; more are punted.
+const FAST_NAME_SERVERS: u8 = 2;
 
 const TYPE_A: u16 = 1;
 const TYPE_NS: u16 = 2;
+const TYPE_CNAME: u16 = 5;
 const TYPE_SOA: u16 = 6;
 const TYPE_TXT: u16 = 16;
 const TYPE_AAAA: u16 = 28;
 const TYPE_OPT: u16 = 41;
+const TYPE_DS: u16 = 43;
 const TYPE_TSIG: u16 = 250;
 const TYPE_ANY: u16 = 255;
 const CLASS_IN: u16 = 1;
@@ -46,6 +54,7 @@ const BADCOOKIE: u16 = 23;
 const QR: u16 = 0x8000;
 const OPCODE: u16 = 0x7800;
 const AA: u16 = 0x0400;
+const TC: u16 = 0x0200;
 /// Copied from the query: recursion desired, checking disabled.
 const COPIED: u16 = 0x0110;
 
@@ -76,6 +85,8 @@ struct Head {
     qclass: u16,
     /// EDNS: [`NO_EDNS`], or whether the DO bit is set.
     edns: u16,
+    /// UDP payload size that EDNS offers.
+    payload: u16,
 }
 
 const NO_EDNS: u16 = 2;
@@ -83,6 +94,24 @@ const NO_EDNS: u16 = 2;
 impl Head {
     fn flags(&self) -> u16 {
         u32::from_be(self.id_flags) as u16
+    }
+
+    /// Longest reply that the client takes: over UDP, what it offers, within our own bounds.
+    #[inline(always)]
+    fn room(&self, asked: &Asked<'_>) -> usize {
+        if asked.room > UDP_LIMIT as usize {
+            asked.room
+        } else if self.edns == NO_EDNS {
+            UDP_LEAST as usize
+        } else {
+            self.payload.clamp(UDP_LEAST, UDP_LIMIT) as usize
+        }
+    }
+
+    /// Bytes of the reply's OPT record.
+    #[inline(always)]
+    fn opt_length(&self, options: &edns::Options) -> usize {
+        if self.edns == NO_EDNS { 0 } else { OPT_LENGTH + (options.length as usize & 127) }
     }
 }
 
@@ -113,6 +142,12 @@ const SOA: u32 = 5;
 const NS: u32 = 6;
 /// Discovery TXT.
 const DISCOVERED: u32 = 7;
+/// CNAME to the name that the verdict's target is.
+const NAME: u32 = 8;
+/// NS of the verdict's target in the authority section; value 0 with all their addresses, 1 with those that are needed.
+const DELEGATION: u32 = 9;
+/// Too long for UDP: the question alone (RFC 2181 section 9).
+const TRUNCATED: u32 = 10;
 
 impl Body {
     #[inline(always)]
@@ -140,6 +175,12 @@ struct Plan {
     negative_ttl: u32,
     /// The zone's TTL for its own records.
     ns_ttl: u32,
+    /// Records of bodies from [`NAME`] on: in the answer, authority and additional sections.
+    sections: [u32; 3],
+    /// Bytes of these records.
+    length: usize,
+    /// AA and TC bits with them.
+    bits: u16,
 }
 
 /// A query's way from phase to phase.

@@ -25,8 +25,7 @@ pub(super) fn head<M: Message, const FULL: bool>(
     ) else {
         return Err(silent);
     };
-    *head =
-        Head { id_flags, counts, more_counts, labels: 0, end: HEADER, qtype: 0, qclass: 0, edns: NO_EDNS };
+    *head = Head { id_flags, counts, more_counts, end: HEADER, edns: NO_EDNS, ..Head::default() };
     if head.flags() & QR != 0 {
         return Err(silent);
     }

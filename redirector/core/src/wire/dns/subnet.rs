@@ -90,7 +90,7 @@ impl Subnet {
 
     /// Notes for whom else the answer holds: the widest prefix in which all addresses share region (`region` is the
     /// length of the widest one with one region) and choice key. A service that chooses by the client's whole address
-    /// has seen no more of it than the prefix.
+    /// has seen no more of it than the prefix. Of several choices the narrowest counts.
     #[inline(always)]
     pub(super) fn note_scope(&mut self, region: u32, choose_by: u8) {
         let key = match choose_by {
@@ -99,7 +99,8 @@ impl Subnet {
             CHOOSE_CLIENT => self.source,
             _ => 0,
         };
-        self.scope = if region > key { region } else { key };
+        let scope = if region > key { region } else { key };
+        self.scope = if scope > self.scope { scope } else { self.scope };
     }
 
     /// Writes the option and gives the place behind it: the query's with the scope (RFC 7871 section 7.2.1).

@@ -1,9 +1,9 @@
 //! The reply, written into the query's place.
 
 use super::{
-    AA, COPIED, DISCOVERED, DISCOVERY, EMPTY, NEGATIVE, NO_EDNS, NOERROR, NS, NXDOMAIN, OPT_LENGTH, Plan, QR,
-    SOA, SOA_EXPIRE, SOA_LENGTH, SOA_REFRESH, SOA_RETRY, TARGETS, TYPE_A, TYPE_AAAA, TYPE_SOA, VIP, Work,
-    edns,
+    AA, COPIED, DELEGATION, DISCOVERED, DISCOVERY, NAME, NEGATIVE, NO_EDNS, NOERROR, NS, Plan, QR, SOA,
+    SOA_EXPIRE, SOA_LENGTH, SOA_REFRESH, SOA_RETRY, TARGETS, TRUNCATED, TYPE_A, TYPE_AAAA, TYPE_SOA, VIP,
+    Work, edns, names,
 };
 use crate::table::Tables;
 use crate::verdict::{Reason, Verdict};
@@ -19,32 +19,29 @@ pub(super) fn reply<M: Message, T: Tables, const FULL: bool>(
     let Scratch { verdict, trace, dns: Work { head, options, plan, .. }, .. } = scratch;
     let chosen = verdict.count as usize & 7;
     let record = if plan.body.value == 0 { 16 } else { 28 };
-    let (rcode, answers, authority, additional, length) = match plan.body.kind {
-        TARGETS => (NOERROR, chosen, 0, 0, chosen * record),
-        VIP => (NOERROR, 1, 0, 0, record),
-        NEGATIVE => (plan.body.value as u16, 0, 1, 0, SOA_LENGTH),
-        SOA => (NOERROR, 1, 0, 0, SOA_LENGTH),
+    let (rcode, bits, answers, authority, additional, length) = match plan.body.kind {
+        TARGETS => (NOERROR, AA, chosen, 0, 0, chosen * record),
+        VIP => (NOERROR, AA, 1, 0, 0, record),
+        NEGATIVE => (plan.body.value as u16, AA, 0, 1, 0, SOA_LENGTH),
+        SOA => (NOERROR, AA, 1, 0, 0, SOA_LENGTH),
         NS if FULL => {
             let info = tables.vip_info(plan.vip);
             let both = info.map_or([false; 2], |info| [info.ipv4 != 0, info.ipv6[0] | info.ipv6[1] != 0]);
             let glue = both[0] as usize * 16 + both[1] as usize * 28;
-            (NOERROR, 1, 0, both[0] as usize + both[1] as usize, 18 + glue)
+            (NOERROR, AA, 1, 0, both[0] as usize + both[1] as usize, 18 + glue)
         }
-        DISCOVERED if FULL => (NOERROR, 1, 0, 0, 12 + DISCOVERY.len()),
-        _ => (plan.body.value as u16, 0, 0, 0, 0),
+        DISCOVERED if FULL => (NOERROR, AA, 1, 0, 0, 12 + DISCOVERY.len()),
+        NAME | DELEGATION | TRUNCATED => {
+            let [answers, authority, additional] = plan.sections.map(|count| count as usize & 7);
+            (NOERROR, plan.bits, answers, authority, additional, plan.length)
+        }
+        _ => (plan.body.value as u16, 0, 0, 0, 0, 0),
     };
     let edns = head.edns != NO_EDNS;
-    let opt = if edns { OPT_LENGTH + (options.length as usize & 127) } else { 0 };
-    if let Err(reason) = message.begin_reply(head.end, head.end + length + opt) {
+    if let Err(reason) = message.begin_reply(head.end, head.end + length + head.opt_length(options)) {
         return trace.with(reason, Action::Punt);
     }
-    // The reply to a question for a cookie alone is no answer from a zone.
-    let aa = match rcode {
-        NOERROR if !FULL || plan.body.kind != EMPTY => AA,
-        NXDOMAIN => AA,
-        _ => 0,
-    };
-    let flags = (head.flags() & COPIED) | QR | aa | (rcode & 15);
+    let flags = (head.flags() & COPIED) | QR | bits | (rcode & 15);
     let additional = additional + edns as usize;
     let fixed = [
         (head.id_flags, u32::from_be(head.id_flags) & 0xffff_0000 | flags as u32),
@@ -99,6 +96,14 @@ fn records<M: Message, T: Tables, const FULL: bool>(
             }
             *at += 12 + DISCOVERY.len();
         }
+        NAME => {
+            let target = tables.target(verdict.targets[0])?;
+            names::canonical(message, at, target, verdict.ttl, tables)?;
+        }
+        DELEGATION => {
+            let target = tables.target(verdict.targets[0])?;
+            names::delegation::<M, T, FULL>(message, at, target, verdict.ttl, v6, tables)?;
+        }
         _ => {}
     }
     Some(())
@@ -106,14 +111,14 @@ fn records<M: Message, T: Tables, const FULL: bool>(
 
 /// An address in network order, as tables hold it.
 #[derive(Debug, Clone, Copy)]
-enum Address {
+pub(super) enum Address {
     V4(u32),
     V6([u64; 2]),
 }
 
 /// An A or AAAA record (RFC 1035 section 3.4.1, RFC 3596 section 2.2); `owner` is a compression pointer.
 #[inline(always)]
-fn write_address<M: Message>(
+pub(super) fn write_address<M: Message>(
     message: &mut M,
     at: &mut usize,
     owner: u16,

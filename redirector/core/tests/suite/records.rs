@@ -1,0 +1,221 @@
+//! Answers that are names: CNAME and referrals, chosen before the type (ADR 13; RFC 1034 section 4.3.2, RFC 2181 section
+//! 9, RFC 9471). Another library reads them, and the fast path gives the same wherever it answers.
+
+use crate::dns::{answer, ask};
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::{RData, Record, RecordType};
+use redirector_core::verdict::Reason;
+use redirector_core::wire::dns;
+use redirector_tests::invariants::{self, IMAGE};
+use redirector_tests::networks::{ACME, ALIAS, CLIENT, NAME_SERVERS, long_alias};
+use redirector_tests::questions::{DnsQuery, Edns, rr};
+use redirector_tests::slow::{self, DNS_PORT};
+
+const TYPES: [u16; 10] = [rr::A, rr::AAAA, rr::NS, rr::MX, rr::TXT, rr::SRV, rr::HTTPS, CNAME, rr::ANY, CAA];
+const CNAME: u16 = 5;
+const DS: u16 = 43;
+const CAA: u16 = 257;
+
+fn with_edns(name: &str, size: u16) -> Message {
+    let edns = Edns { size, ..Edns::new(false) };
+    answer(CLIENT[0], ACME[0], &DnsQuery::new(name, rr::A).edns(edns).encode()).0
+}
+
+fn canonical(record: &Record) -> String {
+    let RData::CNAME(name) = &record.data else { panic!("{record:?}") };
+    name.0.to_ascii().trim_end_matches('.').to_owned()
+}
+
+#[test]
+fn cname_answers_every_type_with_authority() {
+    for qtype in TYPES {
+        let (message, reason) = ask("Www.Alias.cdn.acme.net", qtype);
+        assert_eq!((message.metadata.response_code, reason), (ResponseCode::NoError, Reason::FirstTier));
+        assert!(message.metadata.authoritative && !message.metadata.truncation);
+        let [record] = &message.answers[..] else { panic!("type {qtype}: {message:?}") };
+        assert_eq!((canonical(record).as_str(), record.ttl), (ALIAS, 90), "type {qtype}");
+        assert_eq!(record.name.to_ascii(), "Www.Alias.cdn.acme.net.");
+        assert!(message.authorities.is_empty() && message.additionals.is_empty());
+    }
+}
+
+/// The very bytes, by hand.
+#[test]
+fn cname_bytes_are_these() {
+    let query = DnsQuery::new("w.alias.cdn.acme.net", rr::A);
+    let flow = invariants::flow(false, DNS_PORT);
+    let outcome = slow::answer(&*IMAGE, &flow, &query.encode()).expect("DNS is spoken here");
+    let mut wanted = vec![0x1d, 0x0a, 0x84, 0, 0, 1, 0, 1, 0, 0, 0, 0];
+    wanted.extend(query.question());
+    wanted.extend([0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 90, 0, 22]);
+    wanted.extend(b"\x04edge\x07partner\x07example\0");
+    assert_eq!(outcome.reply(), Some(&wanted[..]));
+}
+
+#[test]
+fn longest_cname_is_answered_whole_or_cut_off() {
+    // 12 bytes of header, 29 of question, 12 and 255 of record.
+    let name = "w.long-alias.cdn.acme.net";
+    for message in [ask(name, rr::A).0, with_edns(name, 512), with_edns(name, 4096)] {
+        assert_eq!(canonical(&message.answers[0]), long_alias());
+    }
+    let label = "o".repeat(63);
+    let longer = [&label[..], "long-alias.cdn.acme.net"].join(".");
+    assert_eq!(canonical(&ask(&longer, rr::A).0.answers[0]), long_alias(), "{}", longer.len());
+}
+
+fn name_servers(message: &Message) -> Vec<String> {
+    let name = |record: &Record| match &record.data {
+        RData::NS(name) => name.0.to_ascii().trim_end_matches('.').to_owned(),
+        other => panic!("{other:?}"),
+    };
+    message.authorities.iter().map(name).collect()
+}
+
+/// Owner and address of each record, in order.
+fn glue(message: &Message) -> Vec<(String, String)> {
+    let address = |record: &Record| match &record.data {
+        RData::A(a) => a.0.to_string(),
+        RData::AAAA(aaaa) => aaaa.0.to_string(),
+        other => panic!("{other:?}"),
+    };
+    let pair = |record: &Record| (record.name.to_ascii().trim_end_matches('.').to_owned(), address(record));
+    message.additionals.iter().map(pair).collect()
+}
+
+/// All addresses of the first `count` name servers.
+fn all_glue(count: usize) -> Vec<(String, String)> {
+    let of = |(name, ipv4, ipv6): &(&str, &str, &str)| {
+        [*ipv4, *ipv6].map(|address| (name.to_string(), address.to_string()))
+    };
+    NAME_SERVERS[..count].iter().flat_map(of).filter(|(_, address)| !address.is_empty()).collect()
+}
+
+#[test]
+fn delegation_is_referred_to_for_every_type_without_authority() {
+    for qtype in TYPES {
+        let (message, reason) = ask("x.Referral.cdn.acme.net", qtype);
+        assert_eq!((message.metadata.response_code, reason), (ResponseCode::NoError, Reason::FirstTier));
+        assert!(
+            !message.metadata.authoritative && !message.metadata.truncation && message.answers.is_empty()
+        );
+        assert_eq!(
+            name_servers(&message),
+            NAME_SERVERS[..2].iter().map(|server| server.0).collect::<Vec<_>>()
+        );
+        let owners = message.authorities.iter().map(|record| (record.name.to_ascii(), record.ttl));
+        assert!(owners.eq([
+            ("x.Referral.cdn.acme.net.".to_owned(), 600),
+            ("x.Referral.cdn.acme.net.".to_owned(), 600)
+        ]));
+        assert_eq!(glue(&message), all_glue(2), "type {qtype}");
+        assert!(message.additionals.iter().all(|record| record.ttl == 600));
+    }
+}
+
+/// RFC 4035 section 3.1.4.1: the parent answers for the child's keys.
+#[test]
+fn keys_of_a_delegated_name_are_answered_by_the_parent() {
+    let (message, reason) = ask("x.referral.cdn.acme.net", DS);
+    assert_eq!(reason, Reason::NoDataType);
+    assert!(message.metadata.authoritative && message.answers.is_empty());
+    assert_eq!(message.authorities[0].record_type(), RecordType::SOA);
+    // At a name that is no delegation, the type is one among others.
+    assert_eq!(canonical(&ask("x.alias.cdn.acme.net", DS).0.answers[0]), ALIAS);
+}
+
+#[test]
+fn glue_that_can_be_found_elsewhere_goes_first_and_what_is_needed_is_never_left_out() {
+    let label = "o".repeat(63);
+    let long = [&label[..], &label, &label, "long-referral.cdn.acme.net"].join(".");
+    let whole = with_edns(&long, 1232);
+    assert_eq!((name_servers(&whole).len(), glue(&whole)), (4, all_glue(4)));
+    // Only the first server's addresses can be learnt nowhere else.
+    let needed = &all_glue(1)[..];
+    let level = |size| {
+        let message = with_edns(&long, size);
+        if message.metadata.truncation {
+            assert!(message.authorities.is_empty() && message.additionals.is_empty());
+            return 0;
+        }
+        assert_eq!(name_servers(&message).len(), 4);
+        if glue(&message) == needed {
+            1
+        } else {
+            assert_eq!(glue(&message), all_glue(4));
+            2
+        }
+    };
+    let mut levels: Vec<i32> = (512..=1232).map(level).collect();
+    assert!(levels.is_sorted(), "more room, less answer");
+    levels.dedup();
+    assert_eq!(levels, [0, 1, 2]);
+    // Without EDNS, 512 bytes must do.
+    let (message, _) = ask(&long, rr::A);
+    assert!(message.metadata.truncation && !message.metadata.authoritative);
+}
+
+#[test]
+fn what_is_cut_off_over_udp_is_whole_over_tcp() {
+    let label = "o".repeat(63);
+    let long = [&label[..], &label, &label, "long-referral.cdn.acme.net"].join(".");
+    let query = DnsQuery::new(&long, rr::A).encode();
+    let flow = invariants::flow(false, DNS_PORT);
+    let over_tcp = slow::respond_within::<_, true>(&*IMAGE, &flow, &query, dns::MAX_REPLY).expect("spoken");
+    let message = invariants::decode(over_tcp.reply().expect("a reply"));
+    assert_eq!((name_servers(&message).len(), glue(&message)), (4, all_glue(4)));
+}
+
+/// What kind of answer it is.
+fn kind(message: &Message) -> &'static str {
+    match message.answers.first().map(Record::record_type) {
+        Some(RecordType::CNAME) => "cname",
+        Some(RecordType::A | RecordType::AAAA) => "address",
+        None if !message.metadata.authoritative && !message.authorities.is_empty() => "referral",
+        _ => "none",
+    }
+}
+
+/// The shares of `mixed` outside of France: 2 to the name, 1 to the delegation, 2 to servers, of which half have IPv6
+/// alone.
+#[test]
+fn outcomes_get_their_shares_and_all_types_of_a_name_agree() {
+    let mut counts = std::collections::BTreeMap::<&str, u32>::new();
+    for client in 0..4000u32 {
+        let client = format!("10.9.{}.{}", client >> 8, client & 255);
+        let of = |qtype, service: &str| {
+            answer(&client, ACME[0], &DnsQuery::new(&format!("x.{service}.cdn.acme.net"), qtype).encode()).0
+        };
+        let [v4, v6, other] = [rr::A, rr::AAAA, rr::HTTPS].map(|qtype| of(qtype, "mixed"));
+        let what = kind(&v4);
+        assert_eq!(kind(&v6), what, "{client}");
+        assert_eq!(kind(&other) == "none", what == "address", "{client}");
+        *counts.entry(what).or_default() += 1;
+        // Each question has an ID of its own; what kind of answer there is does not depend on it.
+        let by_id = |id| {
+            let query = DnsQuery { id, ..DnsQuery::new("x.mixed-spread.cdn.acme.net", rr::A) };
+            kind(&answer(&client, ACME[0], &query.encode()).0)
+        };
+        assert_eq!(by_id(1), by_id(2));
+    }
+    let near = |what: &str, share: f64| {
+        let (count, wanted) = (f64::from(counts[what]), 4000.0 * share);
+        // Five standard deviations.
+        assert!(
+            (count - wanted).abs() < 5.0 * (wanted * (1.0 - share)).sqrt(),
+            "{what}: {count} of {wanted}"
+        );
+    };
+    near("cname", 0.4);
+    near("referral", 0.2);
+    near("address", 0.4);
+}
+
+#[test]
+fn name_stands_in_for_servers_that_are_down() {
+    let (message, reason) = ask("x.dead-alias.cdn.acme.net", rr::AAAA);
+    assert_eq!((canonical(&message.answers[0]).as_str(), message.answers[0].ttl), (ALIAS, 7));
+    assert_eq!(reason, Reason::FirstTier);
+    let (message, reason) = ask("x.last-alias.cdn.acme.net", rr::TXT);
+    assert_eq!((canonical(&message.answers[0]).as_str(), reason), (ALIAS, Reason::Fallback));
+}

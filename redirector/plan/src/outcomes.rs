@@ -1,0 +1,196 @@
+//! Targets that are no servers: other names and delegations, as tables hold them (ADR 13).
+
+use crate::model::{Coverage, Network, Outcome, Pool, Service, Target};
+use crate::refusal::Refusal;
+use crate::vips::{ipv4_word, ipv6_words};
+use redirector_core::table::{
+    MAX_NAME_SERVERS, NAME_WORDS, OUTCOME_ADDRESS, OUTCOME_DELEGATION, OUTCOME_NAME, Target as TargetRecord,
+    WireName,
+};
+
+/// Bytes of a record before its data, if its owner is a compression pointer.
+const RECORD_HEAD: usize = 12;
+/// Bytes of an A and an AAAA record.
+const ADDRESS_RECORDS: [usize; 2] = [RECORD_HEAD + 4, RECORD_HEAD + 16];
+/// Longest name on the wire (RFC 1035 section 2.3.4).
+const MAX_NAME: usize = 255;
+
+/// By coverage: whether one of its targets is no server.
+pub fn coverages_with_outcomes(targets: &[Target], pools: &[Pool], coverages: &[Coverage]) -> Vec<bool> {
+    let is_other =
+        |target: usize| targets.get(target).is_some_and(|target| target.outcome != Outcome::Server);
+    let pools: Vec<bool> =
+        pools.iter().map(|pool| pool.members.iter().any(|(target, _)| is_other(*target))).collect();
+    let has = |coverage: &Coverage| {
+        coverage.tiers.iter().flat_map(|tier| &tier.pools).any(|(pool, _)| pools.get(*pool) == Some(&true))
+    };
+    coverages.iter().map(has).collect()
+}
+
+/// Whether a service can answer with something else than a server; `coverages` as by [`coverages_with_outcomes`].
+pub fn has_outcomes(service: &Service, targets: &[Target], coverages: &[bool]) -> bool {
+    let is_other =
+        |target: &usize| targets.get(*target).is_some_and(|target| target.outcome != Outcome::Server);
+    coverages.get(service.coverage) == Some(&true) || service.fallback.iter().any(is_other)
+}
+
+/// A name as messages have it; `None` if it cannot be one.
+pub(crate) fn wire_name(name: &str) -> Option<WireName> {
+    let mut bytes = Vec::with_capacity(name.len() + 2);
+    for label in name.split('.') {
+        let length = u8::try_from(label.len()).ok().filter(|length| (1..64).contains(length))?;
+        bytes.push(length);
+        bytes.extend(label.bytes());
+    }
+    bytes.push(0);
+    if bytes.len() > MAX_NAME {
+        return None;
+    }
+    let mut words = [0; NAME_WORDS];
+    let mut padded = vec![0; bytes.len().next_multiple_of(8) - bytes.len()];
+    padded.extend(&bytes);
+    for (word, chunk) in words.iter_mut().zip(padded.as_chunks::<8>().0) {
+        *word = u64::from_ne_bytes(*chunk);
+    }
+    Some(WireName { words, length: bytes.len() as u16, ..WireName::default() })
+}
+
+/// Refuses targets whose names the tables cannot hold, and names at an apex.
+pub(crate) fn check(network: &Network, refusals: &mut Vec<Refusal>) {
+    for target in &network.targets {
+        let what = format!("target {:?}", target.name);
+        let mut refuse = |why: String, remedy: &str| {
+            refusals.push(Refusal::new(what.clone(), &target.origin, why, remedy));
+        };
+        let names: Vec<&String> = match &target.outcome {
+            Outcome::Server => continue,
+            Outcome::Name(name) => vec![name],
+            Outcome::Delegation(servers) => servers.iter().map(|server| &server.name).collect(),
+        };
+        if names.is_empty() || names.len() > MAX_NAME_SERVERS {
+            refuse(format!("{} name servers", names.len()), "name one to four");
+        }
+        for name in names.into_iter().filter(|name| wire_name(name).is_none()) {
+            refuse(
+                format!("{name:?} is not a domain name"),
+                "use labels of 1 to 63 and names of at most 255 bytes",
+            );
+        }
+        if target.ipv4.is_some() || target.ipv6.is_some() {
+            refuse("it has an address and another outcome".into(), "leave one out");
+        }
+    }
+    let by_coverage = coverages_with_outcomes(&network.targets, &network.pools, &network.coverages);
+    for zone in &network.zones {
+        for grammar in zone.grammars.iter().filter(|grammar| grammar.labels.is_empty()) {
+            let service = network.services.get(grammar.service);
+            if service.is_some_and(|service| has_outcomes(service, &network.targets, &by_coverage)) {
+                refusals.push(Refusal::new(
+                    format!("name \"@\" in zone {:?}", zone.suffix.join(".")),
+                    &grammar.origin,
+                    "its service can answer with a CNAME or a delegation, which a zone's apex cannot have",
+                    "give the apex a service of servers alone",
+                ));
+            }
+        }
+    }
+}
+
+/// Names of all targets, and each target's part of its record.
+pub(crate) struct Names<'n> {
+    network: &'n Network,
+    pub(crate) names: Vec<WireName>,
+}
+
+impl<'n> Names<'n> {
+    /// None yet. The network must have passed [`check`].
+    pub(crate) fn new(network: &'n Network) -> Self {
+        Self { network, names: Vec::new() }
+    }
+
+    /// A target's record as far as its outcome goes.
+    pub(crate) fn record(&mut self, target: &Target) -> TargetRecord {
+        let names = self.names.len() as u32;
+        match &target.outcome {
+            Outcome::Server => TargetRecord { outcome: OUTCOME_ADDRESS, ..TargetRecord::default() },
+            Outcome::Name(name) => {
+                let length = self.push(wire_name(name).unwrap_or_default());
+                TargetRecord { names, length, outcome: OUTCOME_NAME, ..TargetRecord::default() }
+            }
+            Outcome::Delegation(servers) => {
+                let servers_count = servers.len() as u8;
+                let mut record = TargetRecord {
+                    names,
+                    servers: servers_count,
+                    outcome: OUTCOME_DELEGATION,
+                    ..TargetRecord::default()
+                };
+                for server in servers {
+                    let needed = self.is_ours(&server.name);
+                    for (has, bytes) in
+                        [server.ipv4.is_some(), server.ipv6.is_some()].into_iter().zip(ADDRESS_RECORDS)
+                    {
+                        for (part, counted) in [has, has && needed].into_iter().enumerate() {
+                            record.glue[part] += u8::from(counted);
+                            record.glue_length[part] += if counted { bytes as u16 } else { 0 };
+                        }
+                    }
+                    record.length += self.push(WireName {
+                        ipv4: server.ipv4.map_or(0, ipv4_word),
+                        ipv6: server.ipv6.map_or([0; 2], ipv6_words),
+                        needs_glue: needed as u16,
+                        ..wire_name(&server.name).unwrap_or_default()
+                    });
+                }
+                record
+            }
+        }
+    }
+
+    /// Adds a name and gives the bytes of a record that holds it.
+    fn push(&mut self, name: WireName) -> u16 {
+        self.names.push(name);
+        RECORD_HEAD as u16 + name.length
+    }
+
+    /// Whether a name lies in a zone of ours: nobody else could tell its addresses.
+    fn is_ours(&self, name: &str) -> bool {
+        let labels: Vec<&str> = name.split('.').collect();
+        self.network.zones.iter().any(|zone| {
+            let start = labels.len().checked_sub(zone.suffix.len());
+            start.is_some_and(|start| labels[start..].iter().eq(zone.suffix.iter()))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_ends_where_a_word_ends_and_zeros_stand_before_it() {
+        for labels in ["a", "edge.partner.example", "1234567.x", "123456.x"] {
+            let name = wire_name(labels).expect("a name");
+            let bytes: Vec<u8> = name.words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+            let mut wanted: Vec<u8> = labels
+                .split('.')
+                .flat_map(|label| [&[label.len() as u8][..], label.as_bytes()].concat())
+                .collect();
+            wanted.push(0);
+            let end = wanted.len().next_multiple_of(8);
+            let start = end - wanted.len();
+            assert_eq!((name.length as usize, &bytes[start..end]), (wanted.len(), &wanted[..]), "{labels}");
+            assert!(start < 8 && bytes[..start].iter().chain(&bytes[end..]).all(|byte| *byte == 0));
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_is_none() {
+        let label = "x".repeat(63);
+        let longest = [&label[..], &label, &label, &label[..61]].join(".");
+        assert_eq!(wire_name(&longest).map(|name| name.length), Some(255));
+        for wrong in ["", ".", "a..b", &"x".repeat(64), &format!("{longest}y"), &format!("{longest}.y")] {
+            assert_eq!(wire_name(wrong), None, "{wrong:?}");
+        }
+    }
+}
