@@ -201,6 +201,52 @@ fn kdigs_options_change_neither_answer_nor_path() {
     }
 }
 
+/// what real clients understand of the options in answers, over UDP by the fast path, and over TCP.
+#[test]
+fn dig_and_kdig_understand_subnets_cookies_and_nsid() {
+    let Some(lab) = require_lab() else { return };
+    let daemon = start(&lab, &configuration(BOX));
+    for (client, own) in clients(&lab) {
+        let at = vip(client.family());
+        let ask = |options: &[&str]| -> Vec<DnsReport> {
+            let query = [&["+cookie", "+nsid"], options, &[SERVER_NAME, "A"]].concat();
+            vec![client.dig(at, &query).unwrap(), client.kdig(at, &query).unwrap()]
+        };
+        let judge = |reports: Vec<DnsReport>, server: &Node, subnet: Option<&str>| {
+            for report in reports {
+                assert_eq!(report.addresses(), [server.own.of(Family::V4)], "{report:?}");
+                assert_eq!(
+                    (report.subnet.as_deref(), report.nsid.as_deref()),
+                    (subnet, Some(BOX)),
+                    "{report:?}"
+                );
+                assert_eq!(report.cookie, Some(24), "no server cookie: {report:?}");
+            }
+        };
+        let networks: Vec<_> = with_role(Role::Client)
+            .flat_map(|network| network.region().map(|prefix| (nearest(network.name), prefix)))
+            .collect();
+        let ask_for_networks = |protocol: &str| {
+            for (server, prefix) in &networks {
+                let length = prefix.split('/').nth(1).unwrap();
+                let (option, told) = (format!("+subnet={prefix}"), format!("{prefix}/{length}"));
+                judge(ask(&[protocol, &option]), server, Some(&told));
+            }
+        };
+        // A cookie that is none of ours changes nothing.
+        let foreign = "+cookie=0123456789abcdef00112233445566778899aabbccddeeff";
+        by_fast_path(&daemon, 4 + 2 * networks.len() as u64, || {
+            ask_for_networks("+notcp");
+            judge(ask(&[]), own, None);
+            judge(ask(&[foreign]), own, None);
+        });
+        by_slow_path(&daemon, 2 * networks.len() as u64, || ask_for_networks("+tcp"));
+        // Hidden by dig: family 0, length 0.
+        let hidden = client.dig(at, &["+subnet=0", SERVER_NAME, "A"]).unwrap();
+        assert_eq!((hidden.addresses(), hidden.subnet.as_deref()), (vec![own.own.v4.into()], Some("0/0/0")));
+    }
+}
+
 /// Waits until DNS answers of every client name the server that `expected` gives for it.
 fn settle(lab: &Lab, daemon: &Daemon<'_>, expected: impl Fn(&'static Node) -> &'static Node) {
     for (client, nearest) in clients(lab) {

@@ -188,3 +188,42 @@ fn resolvers_keep_answers_for_their_time_to_live_and_follow_a_servers_death_afte
         assert_eq!(sample(&lab, resolver, kept).address, de(resolver));
     }
 }
+
+/// M-11: clients in two networks behind one resolver get the servers of their own regions, and the resolver's cache
+/// gives each network its own answer without asking again.
+#[test]
+fn a_resolver_that_tells_its_clients_networks_keeps_an_answer_for_each() {
+    let Some(lab) = require() else { return };
+    let ttl = "dns = \"server\"\nttl = \"600s\"\n";
+    let daemon = start(&lab, &configuration(BOX).replace("dns = \"server\"\n", ttl));
+    let root = RootServer::start(&lab, "s-deep").unwrap();
+    let name = "index.web.abc.cdn.acme.net";
+    for (family, neighbour) in [(Family::V4, "198.18.33.77"), (Family::V6, "2001:db8:33::77")] {
+        // Another client of the network of `c-fr`.
+        lab.exec("c-fr", ["ip", "addr", "add", neighbour, "dev", "eth0"]).run().unwrap();
+        for at in ["c-de", "box2"] {
+            let resolver = Resolver::start(&root, at, Software::UnboundForNetworks, family).unwrap();
+            let ask = |from: &str, options: &[&str], kind: &str| {
+                let query = [options, &[name, kind]].concat();
+                let ask = || resolver.ask(&lab.client(from, family), &query).unwrap();
+                let (report, risen) = daemon.counted(ask).unwrap();
+                assert_eq!((&*report.status, report.answers.len()), ("NOERROR", 1), "{report:?}");
+                (report.addresses()[0], risen.iter().filter(|risen| risen.is_answer()).count() > 0)
+            };
+            for each in Family::ALL {
+                let (kind, of) = (each.record_type(), |server: &str| node(server).own.of(each));
+                assert_eq!(ask("c-fr", &[], kind), (of("s-fr"), true), "the first network is asked for");
+                assert_eq!(ask("c-de", &[], kind), (of("s-de"), true), "so is the second");
+                let third = ask("c-fr", &["-b", neighbour], kind);
+                assert_eq!(
+                    third,
+                    (of("s-fr"), false),
+                    "a third client in the first has its answer in the cache"
+                );
+                assert_eq!(ask("c-de", &[], kind), (of("s-de"), false));
+                assert_eq!(ask("s-fr", &[], kind), (of("s-deep"), true), "a network without region");
+                assert_eq!(ask("c-fr", &[], kind), (of("s-fr"), false), "and changes nothing for the others");
+            }
+        }
+    }
+}

@@ -8,7 +8,7 @@ use redirector_plan::model::{LabelRule, Network, Service, UrlRule};
 use redirector_tests::agreement::Action;
 use redirector_tests::frames::Flow;
 use redirector_tests::generate::Random;
-use redirector_tests::questions::{COOKIE, CdsrRequest, DnsQuery, Edns, rr};
+use redirector_tests::questions::{COOKIE, CdsrRequest, DnsQuery, Edns, rr, server_cookie};
 use redirector_tests::slow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -48,13 +48,26 @@ impl Keys {
     }
 }
 
+/// What an OPT record carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extra {
+    /// Nothing.
+    Plain,
+    /// A client's cookie, as dig sends it.
+    ClientCookie,
+    /// That and the server cookie that it got.
+    ServerCookie,
+    /// A client's network, /24.
+    Subnet,
+}
+
 /// What a case sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Message {
     /// A plain DNS query of this type.
     Dns(u16),
-    /// The same as dig sends it: OPT with a cookie.
-    DnsEdns(u16),
+    /// A DNS query for A with EDNS.
+    DnsEdns(Extra),
     /// For a name that no rule matches.
     DnsMiss,
     /// For so many endpoints; 124 bytes fit four.
@@ -83,7 +96,10 @@ const fn answered(name: &'static str, message: Message, v6: bool, reasons: &'sta
 /// All cases, in the order of the report.
 pub(crate) const CASES: &[Case] = &[
     answered("DNS A", Message::Dns(rr::A), false, HIT),
-    answered("DNS A, EDNS and cookie", Message::DnsEdns(rr::A), false, HIT),
+    answered("DNS A, EDNS", Message::DnsEdns(Extra::Plain), false, HIT),
+    answered("DNS A, EDNS and client cookie", Message::DnsEdns(Extra::ClientCookie), false, HIT),
+    answered("DNS A, EDNS and server cookie", Message::DnsEdns(Extra::ServerCookie), false, HIT),
+    answered("DNS A, EDNS and client subnet", Message::DnsEdns(Extra::Subnet), false, HIT),
     answered("DNS AAAA over IPv6", Message::Dns(rr::AAAA), true, HIT),
     answered("DNS NXDOMAIN", Message::DnsMiss, false, &[Reason::NxDomain]),
     answered("DNS HTTPS (65), NODATA", Message::Dns(rr::HTTPS), false, &[Reason::NoDataType]),
@@ -138,8 +154,8 @@ impl<'n> Workload<'n> {
     fn frame<T: Tables>(&mut self, case: &Case, tables: &T) -> Result<Vec<u8>> {
         for _ in 0..DRAWS {
             let rule = self.rules[self.random.below(self.rules.len())];
-            let payload = self.payload(case.message, rule);
             let flow = self.flow(case, &self.network.services[rule.service]);
+            let payload = self.payload(case.message, rule, flow.client.ip());
             let fits = match slow::answer(tables, &flow, &payload) {
                 Some(outcome) => case.reasons.contains(&outcome.trace.reason),
                 None => case.message == Message::Elsewhere,
@@ -170,7 +186,7 @@ impl<'n> Workload<'n> {
         Flow { client: SocketAddr::new(client, source), vip: SocketAddr::new(address, port) }
     }
 
-    fn payload(&mut self, message: Message, rule: &UrlRule) -> Vec<u8> {
+    fn payload(&mut self, message: Message, rule: &UrlRule, sender: IpAddr) -> Vec<u8> {
         let object = self.random.below(1000);
         let service = &self.network.services[rule.service].name;
         let host = host_name(rule, object, |label| label.to_owned());
@@ -178,10 +194,7 @@ impl<'n> Workload<'n> {
         match message {
             Message::Dns(qtype) => query(id, &host, qtype).encode(),
             Message::Elsewhere => query(id, &host, rr::A).encode(),
-            Message::DnsEdns(qtype) => {
-                let cookie = self.random.bits().to_be_bytes();
-                query(id, &host, qtype).edns(Edns::new(false).option(COOKIE, &cookie)).encode()
-            }
+            Message::DnsEdns(extra) => query(id, &host, rr::A).edns(self.edns(extra, sender)).encode(),
             Message::DnsMiss => {
                 let absent =
                     |label: &str| if label == service { format!("no-{label}") } else { label.to_owned() };
@@ -194,6 +207,20 @@ impl<'n> Workload<'n> {
                 let nonce = self.random.bits();
                 CdsrRequest { nonce, max_endpoints, ..CdsrRequest::new(&url) }.encode()
             }
+        }
+    }
+
+    fn edns(&mut self, extra: Extra, sender: IpAddr) -> Edns {
+        let cookie = self.random.bits().to_be_bytes();
+        let edns = Edns::new(false);
+        match extra {
+            Extra::Plain => edns,
+            Extra::ClientCookie => edns.option(COOKIE, &cookie),
+            Extra::ServerCookie => {
+                let server = server_cookie(self.network.key, cookie, 0, sender);
+                edns.option(COOKIE, &[&cookie[..], &server].concat())
+            }
+            Extra::Subnet => edns.subnet(client(&mut self.random, &self.prefixes[0]), 24),
         }
     }
 }

@@ -13,6 +13,12 @@ pub struct DnsReport {
     pub flags: Vec<String>,
     /// EDNS version, if the answer has EDNS.
     pub edns: Option<u8>,
+    /// Client subnet with both lengths, as `198.51.100.0/24/24`.
+    pub subnet: Option<String>,
+    /// Bytes of the cookie; with a server cookie more than eight.
+    pub cookie: Option<usize>,
+    /// Name of the server that answered.
+    pub nsid: Option<String>,
     /// Name and type of the question, the name in the case that came back.
     pub question: Option<(String, String)>,
     /// Answer section.
@@ -54,6 +60,9 @@ impl DnsReport {
             status,
             flags,
             edns: None,
+            subnet: None,
+            cookie: None,
+            nsid: None,
             question: None,
             answers: Vec::new(),
             authority: Vec::new(),
@@ -76,12 +85,7 @@ impl DnsReport {
         let text = line.trim_start_matches([';', ' ']);
         match section {
             _ if text.is_empty() => {}
-            "OPT PSEUDO" | "EDNS PSEUDO" => {
-                let version = text.to_ascii_lowercase();
-                if let Some((_, version)) = version.split_once("version: ") {
-                    self.edns = Some(version.split([',', ';']).next().unwrap_or_default().parse()?);
-                }
-            }
+            "OPT PSEUDO" | "EDNS PSEUDO" => self.take_edns(text)?,
             "QUESTION" if self.question.is_none() => {
                 let fields: Vec<&str> = text.split_whitespace().collect();
                 let [name, "IN", kind] = &fields[..] else { bail!("not a question") };
@@ -91,6 +95,21 @@ impl DnsReport {
             "AUTHORITY" if !comment => self.authority.push(Record::parse(text)?),
             "ADDITIONAL" if !comment => self.additional.push(Record::parse(text)?),
             _ => ensure!(comment, "a line outside of the sections"),
+        }
+        Ok(())
+    }
+
+    /// Takes one line about EDNS.
+    fn take_edns(&mut self, line: &str) -> Result<()> {
+        let first = |text: &str| text.split([' ', ',', ';']).next().unwrap_or_default().to_owned();
+        if let Some((_, version)) = line.to_ascii_lowercase().split_once("version: ") {
+            self.edns = Some(first(version).parse()?);
+        } else if let Some(subnet) = line.strip_prefix("CLIENT-SUBNET: ") {
+            self.subnet = Some(first(subnet));
+        } else if let Some(cookie) = line.strip_prefix("COOKIE: ") {
+            self.cookie = Some(first(cookie).len() / 2);
+        } else if let Some(nsid) = line.strip_prefix("NSID: ") {
+            self.nsid = nsid.split('"').nth(1).map(str::to_owned);
         }
         Ok(())
     }
@@ -126,12 +145,16 @@ mod tests {
         ;; flags: qr aa rd; QUERY: 1, ANSWER: 1, AUTHORITY: 1, ADDITIONAL: 1\n\
         ;; WARNING: recursion requested but not available\n\n\
         ;; OPT PSEUDOSECTION:\n; EDNS: version: 0, flags:; udp: 1232\n\
+        ; CLIENT-SUBNET: 198.51.100.0/24/20\n; COOKIE: 0123456789abcdef0100000069202e7e7700000000000000 (good)\n\
+        ; NSID: 62 6f 78 (\"box\")\n\
         ;; QUESTION SECTION:\n;a.Example.net.\t\tIN\tAAAA\n\n\
         ;; ANSWER SECTION:\na.Example.net.\t\t30\tIN\tAAAA\t2001:db8::1\n\n\
         ;; AUTHORITY SECTION:\nexample.net.\t60\tIN\tNS\tns1.example.net.\n";
     const KDIG: &str = ";; ->>HEADER<<- opcode: QUERY; status: NOERROR; id: 21592\n\
         ;; Flags: qr aa rd; QUERY: 1; ANSWER: 1; AUTHORITY: 1; ADDITIONAL: 1\n\n\
-        ;; EDNS PSEUDOSECTION:\n;; Version: 0; flags: ; UDP size: 1232 B; ext-rcode: NOERROR\n\n\
+        ;; EDNS PSEUDOSECTION:\n;; Version: 0; flags: ; UDP size: 1232 B; ext-rcode: NOERROR\n\
+        ;; CLIENT-SUBNET: 198.51.100.0/24/20\n\
+        ;; COOKIE: 0123456789ABCDEF0100000069202E7E7700000000000000\n;; NSID: 626F78 \"box\"\n\n\
         ;; QUESTION SECTION:\n;; a.Example.net.     \t\tIN\tAAAA\n\n\
         ;; ANSWER SECTION:\na.Example.net.     \t30\tIN\tAAAA\t2001:db8::1\n\n\
         ;; AUTHORITY SECTION:\nexample.net.     \t60\tIN\tNS\tns1.example.net.\n";
@@ -144,6 +167,8 @@ mod tests {
         assert_eq!((dig.answers[0].ttl, &*dig.authority[0].data), (30, "ns1.example.net."));
         assert_eq!(dig.question, Some(("a.Example.net.".into(), "AAAA".into())));
         assert_eq!((dig.edns, dig.additional.len()), (Some(0), 0));
+        assert_eq!((dig.subnet.as_deref(), dig.cookie), (Some("198.51.100.0/24/20"), Some(24)));
+        assert_eq!(dig.nsid.as_deref(), Some("box"));
         assert_eq!(DnsReport::parse(KDIG).unwrap(), dig);
     }
 

@@ -30,17 +30,19 @@ pub enum Software {
     Unbound,
     /// `kresd`, which varies case, too, and asks for whole names in a zone that it has found.
     KnotResolver,
+    /// `unbound` as above, that tells the box its clients' networks (RFC 7871).
+    UnboundForNetworks,
 }
 
 impl Software {
-    /// Both.
+    /// Those that ask for themselves.
     pub const ALL: [Self; 2] = [Self::Unbound, Self::KnotResolver];
 
     /// Name of the program.
     #[must_use]
     pub fn program(self) -> &'static str {
         match self {
-            Self::Unbound => "unbound",
+            Self::Unbound | Self::UnboundForNetworks => "unbound",
             Self::KnotResolver => "kresd",
         }
     }
@@ -48,7 +50,7 @@ impl Software {
     /// Port that it listens at.
     fn port(self) -> u16 {
         match self {
-            Self::Unbound => 53,
+            Self::Unbound | Self::UnboundForNetworks => 53,
             Self::KnotResolver => 5300,
         }
     }
@@ -96,7 +98,7 @@ impl<'a> RootServer<'a> {
         write(&dir, "zone", &zone)?;
         let more = "auth-zone:\n  name: \".\"\n  zonefile: zone\n  for-downstream: yes\n  for-upstream: no\n";
         let addresses = Family::ALL.map(|family| SocketAddr::new(at.own.of(family), 53));
-        let server = unbound(lab, at, &dir, &addresses, "", more)?;
+        let server = unbound(lab, at, &dir, &addresses, "module-config: iterator", more)?;
         Ok(Self { lab, at, _server: server })
     }
 }
@@ -131,14 +133,23 @@ impl<'a> Resolver<'a> {
     /// If the lab has no such node.
     pub fn start(root: &'a RootServer<'a>, name: &str, software: Software, family: Family) -> Result<Self> {
         let (lab, at) = (root.lab, node(name));
-        let dir = lab.dir().join(format!("{}-{name}-{}", software.program(), family.name()));
+        let dir = lab.dir().join(format!("{software:?}-{name}-{}", family.name()));
         let address = SocketAddr::new(at.own.of(family), software.port());
         let server = match software {
-            Software::Unbound => {
+            Software::Unbound | Software::UnboundForNetworks => {
                 write(&dir, "root.hints", &root_hints(root.at, &[family]))?;
                 let [v4, v6] = Family::ALL.map(|each| if each == family { "yes" } else { "no" });
+                let vip = node(BOX).vip.context("the box has no VIP")?;
+                let modules = match software {
+                    Software::UnboundForNetworks => format!(
+                        "module-config: \"subnetcache validator iterator\"\n  send-client-subnet: {}\n  \
+                         send-client-subnet: {}",
+                        vip.v4, vip.v6
+                    ),
+                    _ => "module-config: iterator".to_owned(),
+                };
                 let options = format!(
-                    "root-hints: root.hints\n  do-ip4: {v4}\n  do-ip6: {v6}\n  qname-minimisation: yes\n  \
+                    "{modules}\n  root-hints: root.hints\n  do-ip4: {v4}\n  do-ip6: {v6}\n  qname-minimisation: yes\n  \
                      qname-minimisation-strict: yes\n  use-caps-for-id: yes"
                 );
                 unbound(lab, at, &dir, &[address], &options, "")?
@@ -171,8 +182,8 @@ fn unbound(
         .map(|address| format!("  interface: {}@{}\n", address.ip(), address.port()))
         .collect();
     let configuration = format!(
-        "server:\n  username: \"\"\n  chroot: \"\"\n  directory: \"{}\"\n  pidfile: \"\"\n  use-syslog: no\n  \
-         module-config: iterator\n{interfaces}  access-control: 0.0.0.0/0 allow\n  access-control: ::/0 allow\n  \
+        "server:\n  username: \"\"\n  chroot: \"\"\n  directory: \"{}\"\n  pidfile: \"\"\n  use-syslog: no\n\
+         {interfaces}  access-control: 0.0.0.0/0 allow\n  access-control: ::/0 allow\n  \
          {options}\nremote-control:\n  control-enable: no\n{more}",
         dir.display()
     );

@@ -8,6 +8,7 @@ mod dns;
 mod edns;
 mod frames;
 mod malformed;
+mod mistakes;
 mod names;
 mod nsid;
 mod records;
