@@ -241,9 +241,12 @@ fn dig_and_kdig_understand_subnets_cookies_and_nsid() {
             judge(ask(&[foreign]), own, None);
         });
         by_slow_path(&daemon, 2 * networks.len() as u64, || ask_for_networks("+tcp"));
-        // Hidden by dig: family 0, length 0.
+        // Hidden by dig: length 0.
         let hidden = client.dig(at, &["+subnet=0", SERVER_NAME, "A"]).unwrap();
-        assert_eq!((hidden.addresses(), hidden.subnet.as_deref()), (vec![own.own.v4.into()], Some("0/0/0")));
+        assert_eq!(
+            (hidden.addresses(), hidden.subnet.as_deref()),
+            (vec![own.own.v4.into()], Some("0.0.0.0/0/0"))
+        );
     }
 }
 
