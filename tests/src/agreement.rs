@@ -4,8 +4,11 @@
 use crate::frames::{Datagram, VecFrame};
 use crate::generate::{Case, Kind};
 use crate::slow;
-use redirector_core::table::{OUTCOME_ADDRESS, OUTCOME_DELEGATION, Tables, Target};
+use redirector_core::table::{
+    OUTCOME_ADDRESS, OUTCOME_DELEGATION, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, Service, Tables, Target,
+};
 use redirector_core::verdict::Reason;
+use redirector_core::wire::Trace;
 use redirector_core::wire::frame::{Exit, Room, process};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -137,13 +140,14 @@ pub struct Class {
 }
 
 /// Classes that the fast path must answer.
-pub const SUPPORTED: [&str; 29] = [
+pub const SUPPORTED: [&str; 30] = [
     "dns-a",
     "dns-aaaa",
     "dns-vip",
     "dns-servfail",
     "dns-nodata-family",
     "dns-https-nodata",
+    "dns-https",
     "dns-nodata",
     "dns-partial",
     "dns-nxdomain",
@@ -177,6 +181,8 @@ impl Class {
         let target = trace.filter(|trace| trace.decided).and_then(|trace| tables.target(trace.target));
         let name = if trace.is_some_and(|trace| has_inner_branch(tables, trace.group)) {
             "(over 64 targets)"
+        } else if case.kind == Kind::Https && trace.is_some_and(|trace| has_two_choices(tables, &trace)) {
+            "(https of two choices)"
         } else if let Some(name) = target.and_then(|target| Self::other_outcome(case.kind, target)) {
             name
         } else {
@@ -214,6 +220,7 @@ impl Class {
             (Kind::Address { .. }, Reason::NothingUsable) => "dns-servfail",
             (Kind::Address { .. }, Reason::NoDataFamily) => "dns-nodata-family",
             (Kind::Https, Reason::NoDataType) => "dns-https-nodata",
+            (Kind::Https, _) if named => "dns-https",
             (Kind::OtherType, Reason::NoDataType) => "dns-nodata",
             (Kind::Stray, Reason::NoDataPartial) => "dns-partial",
             (Kind::Stray, Reason::NxDomain) => "dns-nxdomain",
@@ -241,6 +248,18 @@ fn has_inner_branch<T: Tables>(tables: &T, group: u32) -> bool {
     root.is_some_and(|root| {
         root.branch == 1 && tables.record(root.base).is_some_and(|child| child.branch == 1)
     })
+}
+
+/// Whether the servers of both families are chosen from different records: HTTPS records name those of both.
+fn has_two_choices<T: Tables>(tables: &T, trace: &Trace) -> bool {
+    let service = tables.service(trace.service).filter(|_| trace.decided);
+    let group = |service: &Service, family: u32| {
+        let cell =
+            (service.coverage * 2 + family) * tables.meta().map_or(0, |meta| meta.regions) + trace.region;
+        tables.cells(cell / 16).map(|words| words.words[cell as usize % 16])
+    };
+    let both = SERVICE_HAS_IPV4 | SERVICE_HAS_IPV6;
+    service.is_some_and(|service| service.flags & both == both && group(service, 0) != group(service, 1))
 }
 
 impl Report {

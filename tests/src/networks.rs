@@ -4,8 +4,8 @@ use redirector_plan::compile;
 use redirector_plan::counters::CounterSlots;
 use redirector_plan::image::TableImage;
 use redirector_plan::model::{
-    ChooseBy, Coverage, DnsAnswer, Grammar, LabelRule, NameServer, Network, Origin, Outcome, Pool, Region,
-    Schemes, Service, Speaks, Target, TargetState, Tier, UrlRule, Vip, Zone,
+    Binding, ChooseBy, Coverage, DnsAnswer, Grammar, LabelRule, NameServer, Network, Origin, Outcome, Pool,
+    Region, Schemes, Service, Speaks, Target, TargetState, Tier, UrlRule, Vip, Zone,
 };
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -289,6 +289,13 @@ fn services() -> Vec<Service> {
         hint_lifetime: 300,
         choose_by: *choose_by,
         dns: if *name == "vip" { DnsAnswer::Vip } else { DnsAnswer::Server },
+        https: match *name {
+            "web" | "tv" | "six" | "france" => {
+                Some(Binding { alpn: vec!["h2".into(), "h3".into()], port: 8443 })
+            }
+            "four" => Some(Binding { alpn: vec![], port: 443 }),
+            _ => None,
+        },
         answers: *answers,
         policy_class: name.len() as u8,
         fallback: match *name {

@@ -6,7 +6,7 @@
 use crate::hash::Keys;
 
 /// Changes with every change to a type in this file; a program refuses tables of another version.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// Most VIP addresses of one box: 64 VIPs, both families.
 pub const VIP_BUCKETS: u32 = 256;
@@ -222,8 +222,10 @@ pub struct Service {
     pub filler: u8,
     /// With [`SERVICE_OUTCOMES`]: the service that chooses among targets of every kind (ADR 13).
     pub outcomes: u32,
+    /// With [`SERVICE_BINDING`]: the entry of the names' table that holds the parameters of its HTTPS records.
+    pub binding: u32,
     /// Filler.
-    pub reserved: [u32; 5],
+    pub reserved: [u32; 4],
 }
 
 /// Equal answers within a client's /24 or /48.
@@ -243,6 +245,8 @@ pub const SERVICE_HAS_IPV6: u16 = 2;
 pub const SERVICE_DNS_VIP: u16 = 4;
 /// Some target is a name or a delegation: what kind of answer a client gets is chosen before the type asked for counts.
 pub const SERVICE_OUTCOMES: u16 = 8;
+/// Has HTTPS and SVCB records (RFC 9460).
+pub const SERVICE_BINDING: u16 = 16;
 
 /// Sixteen words: BPF arrays round values up to 8 bytes, so words are packed a cache line a value.
 #[repr(C)]
@@ -386,18 +390,18 @@ pub const MAX_NAME_SERVERS: usize = 4;
 /// Words of the longest name (RFC 1035 section 3.1: 255 octets).
 pub const NAME_WORDS: usize = 32;
 
-/// A name as messages have it, and the addresses of the name server that has this name, if it is one's.
+/// A name or other text as messages have it, and the addresses of the name server that has this name, if it is one's.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WireName {
-    /// Labels with their lengths, lower-case, up to the root. The name ends where one of the words ends, and zeros stand
+    /// Labels with their lengths, lower-case, up to the root. The text ends where one of the words ends, and zeros stand
     /// before it: so it is written word by word, before what stands in front of it.
     pub words: [u64; NAME_WORDS],
     /// Network order; zero if it has none.
     pub ipv6: [u64; 2],
     /// Network order; zero if it has none.
     pub ipv4: u32,
-    /// Bytes of the name.
+    /// Bytes of the text.
     pub length: u16,
     /// 1: resolvers cannot find its addresses elsewhere (RFC 9471).
     pub needs_glue: u16,
@@ -488,6 +492,6 @@ pub trait Tables {
     fn record(&self, index: u32) -> Option<&ShareRecord>;
     /// Target.
     fn target(&self, index: u32) -> Option<&Target>;
-    /// Name of a target.
+    /// Name of a target, or parameters of a service's HTTPS records.
     fn wire_name(&self, index: u32) -> Option<&WireName>;
 }

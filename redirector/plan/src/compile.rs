@@ -16,8 +16,8 @@ use redirector_core::hash::Keys;
 use redirector_core::lookup::mapped;
 use redirector_core::table::{
     BOX_NAME_WORDS, CHOOSE_CLIENT, CHOOSE_CLIENT_PREFIX, CHOOSE_CONTENT, CHOOSE_SPREAD, GroupPointer,
-    LAYOUT_VERSION, Meta, NONE, SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, SERVICE_OUTCOMES,
-    Service as ServiceRecord, ShareRecord, Target as TargetRecord,
+    LAYOUT_VERSION, Meta, NONE, SERVICE_BINDING, SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6,
+    SERVICE_OUTCOMES, Service as ServiceRecord, ShareRecord, Target as TargetRecord,
 };
 use redirector_core::wire::dns::cookie::secret;
 
@@ -79,6 +79,7 @@ pub fn compile(
     let (box_name, box_name_length) = name_words(&network.box_name);
     let mut names_of_targets = outcomes::Names::new(network);
     let targets = target_records(network, &keys, &slots.targets, &mut names_of_targets);
+    let services = service_records(network, &keys, &shares, &slots.services, &mut names_of_targets);
     let image = TableImage {
         meta: Meta {
             layout: LAYOUT_VERSION,
@@ -99,7 +100,7 @@ pub fn compile(
         suffixes: names.suffixes,
         zones: names.zones,
         names: names.names,
-        services: service_records(network, &keys, &shares, &slots.services),
+        services,
         ipv4_root: regions.ipv4_root,
         ipv4_pages: regions.ipv4_pages,
         ipv6_root: regions.ipv6_root,
@@ -219,9 +220,15 @@ impl CounterNumbers {
     }
 }
 
-fn service_records(network: &Network, keys: &Keys, shares: &Shares, counters: &[u32]) -> Vec<ServiceRecord> {
+fn service_records<'n>(
+    network: &'n Network,
+    keys: &Keys,
+    shares: &Shares,
+    counters: &[u32],
+    names: &mut outcomes::Names<'n>,
+) -> Vec<ServiceRecord> {
     let mut outcomes = network.services.len() as u32..;
-    let record = |(index, service): (usize, &Service)| {
+    let record = |(index, service): (usize, &'n Service)| {
         let [v4, v6, _] = shares.fallbacks[index];
         let fallback = [v4, v6];
         let has = |family: usize| shares.families[service.coverage][family] || fallback[family] != NONE;
@@ -239,11 +246,13 @@ fn service_records(network: &Network, keys: &Keys, shares: &Shares, counters: &[
             flags: flag(has(0), SERVICE_HAS_IPV4)
                 | flag(has(1), SERVICE_HAS_IPV6)
                 | flag(service.dns == DnsAnswer::Vip, SERVICE_DNS_VIP)
-                | flag(chooses.is_some(), SERVICE_OUTCOMES),
+                | flag(chooses.is_some(), SERVICE_OUTCOMES)
+                | flag(service.https.is_some(), SERVICE_BINDING),
             network: service.cdn as u16,
             policy_class: service.policy_class,
             filler: 0,
             outcomes: chooses.and_then(|_| outcomes.next()).unwrap_or(NONE),
+            binding: service.https.as_ref().map_or(NONE, |binding| names.binding(binding)),
             reserved: Default::default(),
         }
     };
@@ -275,6 +284,7 @@ fn outcome_record(service: &Service, keys: &Keys, coverage: u32, fallback: u32) 
         network: service.cdn as u16,
         policy_class: service.policy_class,
         outcomes: NONE,
+        binding: NONE,
         ..ServiceRecord::default()
     }
 }

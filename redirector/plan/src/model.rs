@@ -233,6 +233,15 @@ pub enum DnsAnswer {
     Vip,
 }
 
+/// What a service's HTTPS and SVCB records say beside addresses (RFC 9460).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Binding {
+    /// Protocol identifiers beside `http/1.1`, which goes without saying: `h2`, `h3`.
+    pub alpn: Vec<String>,
+    /// 443 is not told.
+    pub port: u16,
+}
+
 /// A named thing that clients ask for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Service {
@@ -250,6 +259,9 @@ pub struct Service {
     pub choose_by: ChooseBy,
     /// Form of DNS answers.
     pub dns: DnsAnswer,
+    /// Its HTTPS and SVCB records, if it has any.
+    #[serde(default)]
+    pub https: Option<Binding>,
     /// Addresses in one DNS answer, 1..=4 (P-7).
     pub answers: u8,
     /// Number of the policy that its answers follow, told to CDSR clients; 0 is not told (P-17).

@@ -1,17 +1,22 @@
 //! Targets that are no servers: other names and delegations, as tables hold them (ADR 13).
 
-use crate::model::{Coverage, Network, Outcome, Pool, Service, Target};
+use crate::model::{Binding, Coverage, Network, Outcome, Pool, Service, Target};
 use crate::refusal::Refusal;
 use crate::vips::{ipv4_word, ipv6_words};
 use redirector_core::table::{
     MAX_NAME_SERVERS, NAME_WORDS, OUTCOME_ADDRESS, OUTCOME_DELEGATION, OUTCOME_NAME, Target as TargetRecord,
     WireName,
 };
+use std::collections::HashMap;
 
 /// Bytes of a record before its data, if its owner is a compression pointer.
 const RECORD_HEAD: usize = 12;
 /// Bytes of an A and an AAAA record.
 const ADDRESS_RECORDS: [usize; 2] = [RECORD_HEAD + 4, RECORD_HEAD + 16];
+/// Port of https, which need not be told.
+const HTTPS_PORT: u16 = 443;
+/// Longest parameters of HTTPS records: with eight addresses and the longest question, an answer fits into 512 bytes.
+pub const MAX_PARAMETERS: usize = 96;
 /// Longest name on the wire (RFC 1035 section 2.3.4).
 const MAX_NAME: usize = 255;
 
@@ -43,12 +48,17 @@ pub(crate) fn wire_name(name: &str) -> Option<WireName> {
         bytes.extend(label.bytes());
     }
     bytes.push(0);
+    wire_text(&bytes)
+}
+
+/// Text as the table holds it; `None` if it is too long.
+fn wire_text(bytes: &[u8]) -> Option<WireName> {
     if bytes.len() > MAX_NAME {
         return None;
     }
     let mut words = [0; NAME_WORDS];
     let mut padded = vec![0; bytes.len().next_multiple_of(8) - bytes.len()];
-    padded.extend(&bytes);
+    padded.extend(bytes);
     for (word, chunk) in words.iter_mut().zip(padded.as_chunks::<8>().0) {
         *word = u64::from_ne_bytes(*chunk);
     }
@@ -80,6 +90,16 @@ pub(crate) fn check(network: &Network, refusals: &mut Vec<Refusal>) {
             refuse("it has an address and another outcome".into(), "leave one out");
         }
     }
+    for service in &network.services {
+        if service.https.as_ref().is_some_and(|binding| parameters(binding).is_none()) {
+            refusals.push(Refusal::new(
+                format!("service {:?}", service.name),
+                &service.origin,
+                format!("the parameters of its HTTPS records have more than {MAX_PARAMETERS} bytes, or an empty one"),
+                "name fewer protocols",
+            ));
+        }
+    }
     let by_coverage = coverages_with_outcomes(&network.targets, &network.pools, &network.coverages);
     for zone in &network.zones {
         for grammar in zone.grammars.iter().filter(|grammar| grammar.labels.is_empty()) {
@@ -96,16 +116,46 @@ pub(crate) fn check(network: &Network, refusals: &mut Vec<Refusal>) {
     }
 }
 
-/// Names of all targets, and each target's part of its record.
+/// The parameters of HTTPS records, without addresses (RFC 9460 section 7); `None` if they cannot be.
+fn parameters(binding: &Binding) -> Option<WireName> {
+    let mut bytes = Vec::new();
+    let mut ids = Vec::new();
+    for id in &binding.alpn {
+        ids.push(u8::try_from(id.len()).ok().filter(|length| *length > 0)?);
+        ids.extend(id.bytes());
+    }
+    if !ids.is_empty() {
+        bytes.extend([0, 1]);
+        bytes.extend((ids.len() as u16).to_be_bytes());
+        bytes.extend(ids);
+    }
+    if binding.port != HTTPS_PORT {
+        bytes.extend([0, 3, 0, 2]);
+        bytes.extend(binding.port.to_be_bytes());
+    }
+    if bytes.len() > MAX_PARAMETERS { None } else { wire_text(&bytes) }
+}
+
+/// Names of all targets and parameters of services, and each target's part of its record.
 pub(crate) struct Names<'n> {
     network: &'n Network,
+    bindings: HashMap<&'n Binding, u32>,
     pub(crate) names: Vec<WireName>,
 }
 
 impl<'n> Names<'n> {
     /// None yet. The network must have passed [`check`].
     pub(crate) fn new(network: &'n Network) -> Self {
-        Self { network, names: Vec::new() }
+        Self { network, bindings: HashMap::new(), names: Vec::new() }
+    }
+
+    /// Entry with the parameters of a service's HTTPS records.
+    pub(crate) fn binding(&mut self, binding: &'n Binding) -> u32 {
+        let names = &mut self.names;
+        *self.bindings.entry(binding).or_insert_with(|| {
+            names.push(parameters(binding).unwrap_or_default());
+            names.len() as u32 - 1
+        })
     }
 
     /// A target's record as far as its outcome goes.

@@ -8,7 +8,8 @@ use super::names::Labels;
 use super::read::{Document, Place, Section, Text, Value};
 use super::units;
 use super::urls::{self, Urls, read_urls};
-use redirector_plan::model::{ChooseBy, Coverage, DnsAnswer, Network, Pool, Service, Tier};
+use redirector_plan::model::{Binding, ChooseBy, Coverage, DnsAnswer, Network, Pool, Service, Tier};
+use redirector_plan::outcomes::MAX_PARAMETERS;
 use redirector_plan::{MAX_ANSWERS, MAX_WEIGHT};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -231,6 +232,7 @@ const SERVICE: &[&str] = &[
     "hint_lifetime",
     "choose_by",
     "dns",
+    "https",
     "answers",
     "policy_class",
     "fallback",
@@ -282,6 +284,15 @@ fn read_service(section: &Section<'_>, name: &str, references: &References<'_>) 
         section.get("choose_by").map_or(Some(ChooseBy::ClientPrefix), |value| choice(&value, &keys));
     let forms = [("server", DnsAnswer::Server), ("vip", DnsAnswer::Vip)];
     let dns = section.get("dns").map_or(Some(DnsAnswer::Server), |value| choice(&value, &forms));
+    let https = match section.get("https") {
+        None => Some(None),
+        Some(value) => read_binding(&value),
+    };
+    if let (Some(Some(_)), Some(DnsAnswer::Vip), Some(value)) = (&https, dns, section.get("https")) {
+        let help = "leave `https` out, or answer with the servers";
+        value.place.error("names of this service are answered with the VIP, which speaks no https", help);
+        return None;
+    }
     let answers = section.get("answers").map_or(Some(1), |value| value.integer(1..=u64::from(MAX_ANSWERS)));
     let policy_class =
         section.get("policy_class").map_or(Some(0), |value| value.integer(0..=u64::from(u8::MAX)));
@@ -299,12 +310,39 @@ fn read_service(section: &Section<'_>, name: &str, references: &References<'_>) 
         hint_lifetime: hint_lifetime?,
         choose_by: choose_by?,
         dns: dns?,
+        https: https?,
         answers: answers.and_then(|answers| u8::try_from(answers).ok())?,
         policy_class: policy_class.and_then(|class| u8::try_from(class).ok())?,
         fallback: fallback?,
         location: location?,
         origin: section.place.origin(),
     })
+}
+
+/// `https`: `true` or a table. `None` if there is an error.
+fn read_binding(value: &Value<'_>) -> Option<Option<Binding>> {
+    const EXAMPLE: &str = "{ alpn = [\"h2\", \"h3\"], port = 8443 }";
+    if !value.is_table() {
+        let binding = Binding { alpn: vec!["h2".to_owned()], port: 443 };
+        return value.boolean().map(|told| told.then_some(binding));
+    }
+    let section = value.section(&["alpn", "port"], EXAMPLE)?;
+    let port = section.get("port").map_or(Some(443), |port| port.port());
+    let mut alpn: Vec<String> = Vec::new();
+    for element in section.get("alpn").map_or(Some(Vec::new()), |list| list.list(EXAMPLE))? {
+        let id = element.word("\"h2\"")?;
+        if id.text == "http/1.1" {
+            id.place.error("`http/1.1` goes without saying", "leave it out (RFC 9460, section 9.1)");
+            return None;
+        }
+        alpn.push(id.text.to_owned());
+    }
+    let length: usize = alpn.iter().map(|id| id.len() + 1).sum();
+    if length > MAX_PARAMETERS - 10 {
+        value.place.error(format!("these protocols take {length} bytes"), "name fewer");
+        return None;
+    }
+    Some(Some(Binding { alpn, port: port? }))
 }
 
 /// The content network under `cdn`; it can be left out where all VIPs belong to one.

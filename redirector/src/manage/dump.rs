@@ -105,6 +105,9 @@ impl Dump<'_> {
         let Some(record) = generation.tables.read().service(index as u32).copied() else { return Ok(()) };
         write!(self.text, "  {index} {}: coverage {coverage}, TTL {} s", service.name, record.ttl)?;
         write!(self.text, ", chosen by {:?}, {} a DNS answer", service.choose_by, record.answers)?;
+        if let Some(binding) = &service.https {
+            write!(self.text, ", HTTPS records with alpn {:?} and port {}", binding.alpn, binding.port)?;
+        }
         match record.fallback {
             [NONE, NONE] => writeln!(self.text, ", no fallback"),
             [v4, v6] => {

@@ -197,6 +197,7 @@ mod tests {
                 hint_lifetime: 30,
                 choose_by: ChooseBy::Client,
                 dns: DnsAnswer::Server,
+                https: None,
                 answers: 1,
                 policy_class: 0,
                 fallback: Vec::new(),

@@ -49,6 +49,7 @@ static IMAGE: LazyLock<TableImage> = LazyLock::new(|| {
         hint_lifetime: 300,
         choose_by: ChooseBy::Client,
         dns: DnsAnswer::Server,
+        https: None,
         answers: 1,
         policy_class: 0,
         fallback: vec![],

@@ -48,7 +48,7 @@ pub(crate) fn option_of(message: &Message, code: u16) -> Option<Vec<u8>> {
     Some(Vec::try_from(option).expect("an option that can be written"))
 }
 
-fn addresses(records: &[Record]) -> Vec<IpAddr> {
+pub(crate) fn addresses(records: &[Record]) -> Vec<IpAddr> {
     let address = |record: &Record| match &record.data {
         RData::A(a) => a.0.into(),
         RData::AAAA(aaaa) => aaaa.0.into(),

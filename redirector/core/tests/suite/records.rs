@@ -1,8 +1,9 @@
 //! Answers that are names: CNAME and referrals, chosen before the type (ADR 13; RFC 1034 section 4.3.2, RFC 2181 section
 //! 9, RFC 9471). Another library reads them, and the fast path gives the same wherever it answers.
 
-use crate::dns::{answer, ask};
+use crate::dns::{addresses, answer, ask};
 use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::rdata::svcb::SvcParamValue;
 use hickory_proto::rr::{RData, Record, RecordType};
 use redirector_core::verdict::Reason;
 use redirector_core::wire::dns;
@@ -10,11 +11,13 @@ use redirector_tests::invariants::{self, IMAGE};
 use redirector_tests::networks::{ACME, ALIAS, CLIENT, NAME_SERVERS, long_alias};
 use redirector_tests::questions::{DnsQuery, Edns, rr};
 use redirector_tests::slow::{self, DNS_PORT};
+use std::net::IpAddr;
 
 const TYPES: [u16; 10] = [rr::A, rr::AAAA, rr::NS, rr::MX, rr::TXT, rr::SRV, rr::HTTPS, CNAME, rr::ANY, CAA];
 const CNAME: u16 = 5;
 const DS: u16 = 43;
 const CAA: u16 = 257;
+const SVCB: u16 = 64;
 
 fn with_edns(name: &str, size: u16) -> Message {
     let edns = Edns { size, ..Edns::new(false) };
@@ -218,4 +221,75 @@ fn name_stands_in_for_servers_that_are_down() {
     assert_eq!(reason, Reason::FirstTier);
     let (message, reason) = ask("x.last-alias.cdn.acme.net", rr::TXT);
     assert_eq!((canonical(&message.answers[0]).as_str(), reason), (ALIAS, Reason::Fallback));
+}
+
+/// What an HTTPS record says: protocols, port, and addresses.
+fn binding(message: &Message) -> (Vec<String>, Option<u16>, Vec<IpAddr>, Vec<IpAddr>) {
+    let [record] = &message.answers[..] else { panic!("{message:?}") };
+    let svcb = match &record.data {
+        RData::HTTPS(https) => &https.0,
+        RData::SVCB(svcb) => svcb,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((svcb.svc_priority, svcb.target_name.to_ascii().as_str()), (1, "."));
+    assert!(svcb.svc_params.is_sorted_by_key(|(key, _)| u16::from(*key)), "{svcb:?}");
+    let mut said = (vec![], None, vec![], vec![]);
+    for (_, value) in &svcb.svc_params {
+        match value {
+            SvcParamValue::Alpn(alpn) => said.0 = alpn.0.clone(),
+            SvcParamValue::Port(port) => said.1 = Some(*port),
+            SvcParamValue::Ipv4Hint(hint) => said.2 = hint.0.iter().map(|a| a.0.into()).collect(),
+            SvcParamValue::Ipv6Hint(hint) => said.3 = hint.0.iter().map(|aaaa| aaaa.0.into()).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+    said
+}
+
+/// `web` and `tv` have servers of both families, `four` and `six` of one, `france` of different ones for each.
+#[test]
+fn https_records_name_the_very_addresses_that_a_and_aaaa_would() {
+    let names = [
+        "x.web.abc.cdn.acme.net",
+        "c.d.tv.cdn.acme.net",
+        "x.four.cdn.acme.net",
+        "x.six.cdn.acme.net",
+        "x.france.cdn.acme.net",
+    ];
+    for name in names {
+        for client in ["10.1.2.3", "10.2.3.4", "10.2.99.1"] {
+            if name.contains("france") && client == "10.1.2.3" {
+                continue;
+            }
+            let of = |qtype| answer(client, ACME[0], &DnsQuery::new(name, qtype).encode()).0;
+            let (v4, v6) = (addresses(&of(rr::A).answers), addresses(&of(rr::AAAA).answers));
+            for (qtype, kind) in [(rr::HTTPS, RecordType::HTTPS), (SVCB, RecordType::SVCB)] {
+                let message = of(qtype);
+                assert_eq!(message.answers[0].record_type(), kind);
+                // Nothing is said that goes without saying.
+                let (told, port) = match name.contains(".four.") {
+                    true => (vec![], None),
+                    false => (vec!["h2".to_owned(), "h3".to_owned()], Some(8443)),
+                };
+                assert_eq!(binding(&message), (told, port, v4.clone(), v6.clone()), "{name} for {client}");
+            }
+        }
+    }
+}
+
+/// The very bytes, by hand.
+#[test]
+fn https_bytes_are_these() {
+    let query = DnsQuery::new("x.six.cdn.acme.net", rr::HTTPS);
+    let flow = invariants::flow(false, DNS_PORT);
+    let outcome = slow::answer(&*IMAGE, &flow, &query.encode()).expect("DNS is spoken here");
+    let mut wanted = vec![0x1d, 0x0a, 0x84, 0, 0, 1, 0, 1, 0, 0, 0, 0];
+    wanted.extend(query.question());
+    wanted.extend([0xc0, 12, 0, 65, 0, 1, 0, 0, 0, 10, 0, 55, 0, 1, 0]);
+    wanted.extend(b"\0\x01\0\x06\x02h2\x02h3\0\x03\0\x02\x20\xfb\0\x06\0\x20");
+    for address in addresses(&ask("x.six.cdn.acme.net", rr::AAAA).0.answers) {
+        let IpAddr::V6(address) = address else { panic!("{address}") };
+        wanted.extend(address.octets());
+    }
+    assert_eq!(outcome.reply(), Some(&wanted[..]));
 }

@@ -61,6 +61,7 @@ pub(crate) fn service(name: &str, coverage: usize) -> Service {
         hint_lifetime: 30,
         choose_by: ChooseBy::Client,
         dns: DnsAnswer::Server,
+        https: None,
         answers: 1,
         policy_class: 0,
         fallback: vec![],

@@ -547,3 +547,28 @@ fn reserved_names_have_no_pattern() {
         ]
     );
 }
+
+#[test]
+fn https_records_say_what_is_written() {
+    let https = |written: &str| {
+        let text =
+            SMALL.replacen("coverage = \"web-eu\"\n", &format!("coverage = \"web-eu\"\n{written}\n"), 1);
+        let binding = parse_text(&text).unwrap().network.services[0].https.clone();
+        binding.map(|binding| (binding.alpn.join(" "), binding.port))
+    };
+    assert_eq!(https(""), None);
+    assert_eq!(https("https = false"), None);
+    assert_eq!(https("https = true"), Some(("h2".into(), 443)));
+    assert_eq!(https("https = { alpn = [\"h3\", \"h2\"], port = 8443 }"), Some(("h3 h2".into(), 8443)));
+}
+
+#[test]
+fn https_records_that_cannot_be_are_refused() {
+    let found = |written: &str| {
+        findings(&[("coverage = \"web-eu\"\n", &format!("coverage = \"web-eu\"\n{written}\n"))])
+    };
+    assert!(found("https = { alpn = [\"http/1.1\"] }")[0].contains("`http/1.1` goes without saying"));
+    let many: Vec<String> = (0..20).map(|number| format!("\"proto{number}\"")).collect();
+    assert!(found(&format!("https = {{ alpn = [{}] }}", many.join(", ")))[0].contains("(name fewer)"));
+    assert!(found("https = true\ndns = \"vip\"")[0].contains("answered with the VIP"));
+}

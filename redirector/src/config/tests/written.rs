@@ -3,8 +3,8 @@
 use super::*;
 use proptest::prelude::*;
 use redirector_plan::model::{
-    ChooseBy, Coverage, DnsAnswer, Grammar, NameServer, Origin, Outcome, Pool, Region, Schemes, Service,
-    Target, Tier, UrlRule, Vip, Zone,
+    Binding, ChooseBy, Coverage, DnsAnswer, Grammar, NameServer, Origin, Outcome, Pool, Region, Schemes,
+    Service, Target, Tier, UrlRule, Vip, Zone,
 };
 use redirector_plan::reference::{Scale, reference};
 use std::fmt::Write;
@@ -126,6 +126,9 @@ fn service(network: &Network, service: &Service, urls: &[String]) -> String {
         list(service.fallback.iter().map(|target| &network.targets[*target].name)),
         list(urls),
     );
+    if let Some(Binding { alpn, port }) = &service.https {
+        writeln!(text, "https = {{ alpn = {}, port = {port} }}", list(alpn)).unwrap();
+    }
     if let Some(location) = location {
         writeln!(text, "location = {location:?}").unwrap();
     }

@@ -1,15 +1,16 @@
 //! What the name means: a service's targets, the VIP, the zone's own records, or nothing.
 
 use super::{
-    Body, CLASS_IN, DISCOVERED, Head, NEGATIVE, NOERROR, NS, NXDOMAIN, REFUSED, SERVFAIL, SOA, TARGETS,
-    TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_NS, TYPE_SOA, TYPE_TXT, VIP, Work, edns, outcome,
+    BINDING, Body, CLASS_IN, DISCOVERED, Head, NEGATIVE, NOERROR, NS, NXDOMAIN, REFUSED, SERVFAIL, SOA,
+    TARGETS, TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_HTTPS, TYPE_NS, TYPE_SOA, TYPE_SVCB, TYPE_TXT, VIP, Work,
+    edns, outcome,
 };
 use crate::decide::{Query, decide, region_entry};
 use crate::hash::Slot;
 use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS};
 use crate::table::{
-    CHOOSE_CONTENT, NONE, SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, SERVICE_OUTCOMES, SPACE_DNS,
-    Service, Tables, Zone,
+    CHOOSE_CONTENT, NONE, SERVICE_BINDING, SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6,
+    SERVICE_OUTCOMES, SPACE_DNS, Service, Tables, Zone,
 };
 use crate::verdict::Reason;
 use crate::verifier::phase;
@@ -141,11 +142,17 @@ pub(super) fn targets<T: Tables, const FULL: bool>(
         ..
     } = scratch;
     let has_v4 = service.flags & SERVICE_HAS_IPV4 != 0;
+    let mut kind = TARGETS;
     let v6 = match head.qtype {
         TYPE_A => false,
         TYPE_AAAA => true,
         // One RRset is enough (RFC 8482 section 4.1).
         TYPE_ANY => !has_v4,
+        TYPE_HTTPS | TYPE_SVCB if service.flags & SERVICE_BINDING != 0 => {
+            kind = BINDING;
+            plan.room = head.room(asked) - head.end - head.opt_length(options);
+            !has_v4
+        }
         _ => {
             options.subnet.scope = 0;
             plan.body = negative(trace, Reason::NoDataType, NOERROR);
@@ -157,7 +164,7 @@ pub(super) fn targets<T: Tables, const FULL: bool>(
         plan.body = negative(trace, Reason::NoDataFamily, NOERROR);
         return Some(());
     }
-    plan.body = Body::new(TARGETS, v6 as u32);
+    plan.body = Body::new(kind, v6 as u32);
     query.service = *number;
     query.content = content(tables, labels, *codepoint, service);
     (query.family, query.want) = (v6 as u32, service.answers as u32);

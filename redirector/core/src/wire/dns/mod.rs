@@ -3,6 +3,7 @@
 //! `respond` is the only author of DNS answers. With `FULL` it answers everything; without, it answers what the fast
 //! path is for and punts the rest, and where it answers it gives the same bytes.
 
+mod binding;
 pub mod cookie;
 mod edns;
 mod find;
@@ -13,7 +14,7 @@ mod subnet;
 mod write;
 
 use super::{Action, Asked, Message, Scratch};
-use crate::decide::look_ahead;
+use crate::decide::{FAST_ENDPOINTS, look_ahead};
 use crate::table::Tables;
 use crate::verdict::Reason;
 use crate::verifier::phase;
@@ -37,6 +38,8 @@ const TYPE_TXT: u16 = 16;
 const TYPE_AAAA: u16 = 28;
 const TYPE_OPT: u16 = 41;
 const TYPE_DS: u16 = 43;
+const TYPE_SVCB: u16 = 64;
+const TYPE_HTTPS: u16 = 65;
 const TYPE_TSIG: u16 = 250;
 const TYPE_ANY: u16 = 255;
 const CLASS_IN: u16 = 1;
@@ -148,6 +151,8 @@ const NAME: u32 = 8;
 const DELEGATION: u32 = 9;
 /// Too long for UDP: the question alone (RFC 2181 section 9).
 const TRUNCATED: u32 = 10;
+/// HTTPS or SVCB with the addresses of the verdict's targets.
+const BINDING: u32 = 11;
 
 impl Body {
     #[inline(always)]
@@ -181,6 +186,20 @@ struct Plan {
     length: usize,
     /// AA and TC bits with them.
     bits: u16,
+    /// What a [`BINDING`] may take.
+    room: usize,
+    /// Entry of the names' table with its parameters.
+    binding: u32,
+    /// Its targets by IPv4 and IPv6.
+    hints: [Hints; 2],
+}
+
+/// Targets whose addresses of one family are told.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct Hints {
+    targets: [u32; FAST_ENDPOINTS as usize],
+    count: u32,
 }
 
 /// A query's way from phase to phase.

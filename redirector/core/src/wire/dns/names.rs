@@ -64,16 +64,22 @@ fn record<M: Message>(message: &mut M, at: &mut usize, kind: u16, name: &WireNam
     let length = name.length as usize;
     let place = *at;
     write_name(message, place + RECORD_HEAD, name)?;
-    let head = (QUESTION as u64) << 48 | (kind as u64) << 32 | 1 << 16 | (ttl >> 16) as u64;
-    message.append(place, head.to_be())?;
-    message.append(place + 8, (ttl << 16 | length as u32).to_be())?;
+    head(message, place, kind, ttl, length)?;
     *at = place + RECORD_HEAD + length;
     Some(())
 }
 
+/// What stands before the data of a record of the question's name.
+#[inline(always)]
+pub(super) fn head<M: Message>(message: &mut M, at: usize, kind: u16, ttl: u32, length: usize) -> Option<()> {
+    let first = (QUESTION as u64) << 48 | (kind as u64) << 32 | 1 << 16 | (ttl >> 16) as u64;
+    message.append(at, first.to_be())?;
+    message.append(at + 8, (ttl << 16 | length as u32).to_be())
+}
+
 /// Writes a name. Up to seven zeros come to stand before it: what belongs there is written afterwards.
 #[inline(always)]
-fn write_name<M: Message>(message: &mut M, at: usize, name: &WireName) -> Option<()> {
+pub(super) fn write_name<M: Message>(message: &mut M, at: usize, name: &WireName) -> Option<()> {
     let words = (name.length as usize + 7) >> 3;
     let mut place = at + name.length as usize - 8 * words;
     for word in 0..NAME_WORDS {

@@ -1,9 +1,9 @@
 //! The reply, written into the query's place.
 
 use super::{
-    AA, COPIED, DELEGATION, DISCOVERED, DISCOVERY, NAME, NEGATIVE, NO_EDNS, NOERROR, NS, Plan, QR, SOA,
-    SOA_EXPIRE, SOA_LENGTH, SOA_REFRESH, SOA_RETRY, TARGETS, TRUNCATED, TYPE_A, TYPE_AAAA, TYPE_SOA, VIP,
-    Work, edns, names,
+    AA, BINDING, COPIED, DELEGATION, DISCOVERED, DISCOVERY, NAME, NEGATIVE, NO_EDNS, NOERROR, NS, Plan, QR,
+    SOA, SOA_EXPIRE, SOA_LENGTH, SOA_REFRESH, SOA_RETRY, TARGETS, TRUNCATED, TYPE_A, TYPE_AAAA, TYPE_SOA,
+    VIP, Work, binding, edns, names,
 };
 use crate::table::Tables;
 use crate::verdict::{Reason, Verdict};
@@ -16,7 +16,7 @@ pub(super) fn reply<M: Message, T: Tables, const FULL: bool>(
     tables: &T,
     scratch: &mut Scratch,
 ) -> Action {
-    let Scratch { verdict, trace, dns: Work { head, options, plan, .. }, .. } = scratch;
+    let Scratch { query, verdict, trace, dns: Work { head, options, plan, .. }, .. } = scratch;
     let chosen = verdict.count as usize & 7;
     let record = if plan.body.value == 0 { 16 } else { 28 };
     let (rcode, bits, answers, authority, additional, length) = match plan.body.kind {
@@ -35,6 +35,12 @@ pub(super) fn reply<M: Message, T: Tables, const FULL: bool>(
             let [answers, authority, additional] = plan.sections.map(|count| count as usize & 7);
             (NOERROR, plan.bits, answers, authority, additional, plan.length)
         }
+        BINDING => {
+            if let Err(reason) = binding::plan::<T, FULL>(plan, query, verdict, tables) {
+                return trace.with(reason, Action::Punt);
+            }
+            (NOERROR, plan.bits, plan.sections[0] as usize & 7, 0, 0, plan.length)
+        }
         _ => (plan.body.value as u16, 0, 0, 0, 0, 0),
     };
     let edns = head.edns != NO_EDNS;
@@ -50,7 +56,7 @@ pub(super) fn reply<M: Message, T: Tables, const FULL: bool>(
     ];
     let mut done = message.replace_head(fixed.map(|(old, _)| old), fixed.map(|(_, new)| new.to_be()));
     let mut at = head.end;
-    done = done.and_then(|()| records::<M, T, FULL>(message, plan, verdict, tables, &mut at));
+    done = done.and_then(|()| records::<M, T, FULL>(message, head.qtype, plan, verdict, tables, &mut at));
     if edns {
         done = done.and_then(|()| edns::write(message, at, head.edns, rcode, options, tables));
     }
@@ -64,6 +70,7 @@ pub(super) fn reply<M: Message, T: Tables, const FULL: bool>(
 #[inline(always)]
 fn records<M: Message, T: Tables, const FULL: bool>(
     message: &mut M,
+    qtype: u16,
     plan: &Plan,
     verdict: &Verdict,
     tables: &T,
@@ -96,6 +103,7 @@ fn records<M: Message, T: Tables, const FULL: bool>(
             }
             *at += 12 + DISCOVERY.len();
         }
+        BINDING => binding::write(message, at, qtype, plan, verdict.ttl, tables)?,
         NAME => {
             let target = tables.target(verdict.targets[0])?;
             names::canonical(message, at, target, verdict.ttl, tables)?;
