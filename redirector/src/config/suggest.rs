@@ -15,7 +15,7 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
 }
 
 /// Longest enumeration that a help text spells out.
-const LISTED: usize = 12;
+const LISTED: usize = 16;
 
 /// Help for an unknown word: the nearest candidate, else all of them if they are few.
 pub(super) fn help<'a>(
@@ -75,7 +75,7 @@ mod tests {
     fn few_candidates_are_listed_and_many_are_counted() {
         assert_eq!(help("zzzz", ["b", "a", "c"], ""), "it can be `a`, `b` or `c`");
         let many: Vec<String> = (0..20).map(|n| format!("w{n:02}")).collect();
-        assert!(help("zzzz", many.iter().map(String::as_str), "").ends_with("`w11`, or one of 8 others"));
+        assert!(help("zzzz", many.iter().map(String::as_str), "").ends_with("`w15`, or one of 4 others"));
         assert_eq!(help("zzzz", [], "write a [[region]] first"), "write a [[region]] first");
     }
 }
