@@ -10,6 +10,7 @@
 //! because a suite that skipped its way to green proves nothing.
 
 pub mod agreement;
+pub mod attached;
 pub mod bpffs;
 pub mod frames;
 pub mod generate;
@@ -18,6 +19,7 @@ pub mod lab;
 pub mod networks;
 pub mod questions;
 pub mod slow;
+pub mod written;
 
 use std::{
     env, fs,

@@ -1,5 +1,6 @@
 //! Messages that clients send, right and wrong, put together byte by byte and without the code that reads them.
 
+use redirector_plan::model::{Grammar, LabelRule, Zone};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Record types.
@@ -25,6 +26,18 @@ pub const IN: u16 = 1;
 pub const RD: u16 = 0x0100;
 /// Reply.
 pub const QR: u16 = 0x8000;
+
+/// A name that a rule of a zone matches.
+#[must_use]
+pub fn name_of(zone: &Zone, grammar: &Grammar) -> String {
+    let label = |rule: &LabelRule| match rule {
+        LabelRule::Fixed(label) => label.clone(),
+        LabelRule::OneOf(_, values) => values[0].clone(),
+        LabelRule::Free(_) => "object".to_owned(),
+    };
+    let labels: Vec<String> = grammar.labels.iter().map(label).chain(zone.suffix.iter().cloned()).collect();
+    labels.join(".")
+}
 
 /// A DNS query.
 #[derive(Debug, Clone, PartialEq, Eq)]

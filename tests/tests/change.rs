@@ -5,6 +5,8 @@
 mod small;
 #[path = "../benches/change/storm.rs"]
 mod storm;
+#[path = "../benches/change/watch.rs"]
+mod watch;
 
 use redirector_tests::bpffs::Bpffs;
 use redirector_tests::require_root_and_bpf;

@@ -16,6 +16,8 @@ pub(crate) enum BenchCommand {
     Fastpath(BenchArgs),
     /// Time from a change of health to the first packets with the new answer, under full query rate.
     Change(BenchArgs),
+    /// Times, memory and answers while a box takes one configuration after another at full query rate.
+    Reload(BenchArgs),
 }
 
 #[derive(Args)]
@@ -32,6 +34,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
     let (name, args) = match command {
         BenchCommand::Fastpath(args) => ("fastpath", args),
         BenchCommand::Change(args) => ("change", args),
+        BenchCommand::Reload(args) => ("reload", args),
     };
     ensure!(
         nix::unistd::geteuid().is_root(),

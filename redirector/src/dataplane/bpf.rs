@@ -2,7 +2,7 @@
 
 use super::hooks::Hooks;
 use super::tables::unix_seconds;
-use super::{Dataplane, FastCounters, LiveTables, Memory, Mode, TestRun};
+use super::{Dataplane, FastCounters, LiveTables, Memory, Mode, PublishTimes, TestRun};
 use aya::maps::{Array, Map, MapData, PerCpuArray};
 use aya::programs::xdp::XdpMode;
 use aya::programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp};
@@ -15,7 +15,7 @@ use std::fmt::Display;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 /// The program that this build carries; empty if it was built without.
@@ -86,6 +86,7 @@ pub struct BpfDataplane {
     used: CounterRoom,
     current: Option<Instance>,
     instances: u64,
+    times: PublishTimes,
 }
 
 impl BpfDataplane {
@@ -122,6 +123,7 @@ impl BpfDataplane {
             used: CounterRoom { services: 1, regions: 1, targets: 1 },
             current: None,
             instances: 0,
+            times: PublishTimes::default(),
         })
     }
 
@@ -174,7 +176,8 @@ impl BpfDataplane {
     }
 
     /// Loads two instances over the same fresh tables: one to attach, one for test runs.
-    fn load(&self, image: &TableImage, pins: &Path) -> io::Result<(Instance, LiveTables)> {
+    fn load(&mut self, image: &TableImage, pins: &Path) -> io::Result<(Instance, LiveTables)> {
+        let began = Instant::now();
         fs::create_dir_all(pins).map_err(|err| told(pins.display(), err))?;
         let counters = self.directory.join(COUNTERS_DIR);
         fs::create_dir_all(&counters).map_err(|err| told(counters.display(), err))?;
@@ -188,15 +191,18 @@ impl BpfDataplane {
             .loader(image, pins)
             .load(OBJECT)
             .map_err(|err| told("loading the XDP program", chain(&err)))?;
+        let filling = Instant::now();
         let tables = LiveTables::build(image, |kind, bytes| {
             let map = live.map(kind.name()).ok_or_else(|| io::Error::other("the program lacks a table"))?;
             Memory::of_array(map_data(map)?.fd().as_fd(), bytes).map_err(|err| told(kind.name(), err))
         })?;
+        let fill = filling.elapsed();
         for instance in [&mut live, &mut shadow] {
             program(instance)?
                 .load()
                 .map_err(|err| told("the kernel refused the XDP program", chain(&err)))?;
         }
+        self.times = PublishTimes { load: began.elapsed() - fill, fill, switch: Duration::ZERO };
         Ok((Instance { live, shadow }, tables))
     }
 
@@ -234,10 +240,16 @@ impl Dataplane for BpfDataplane {
         unpin(&pins);
         let (mut instance, tables) = loaded?;
         self.keep_alive(&mut instance.live)?;
+        let switching = Instant::now();
         self.hooks.put(&mut instance.live, self.current.as_mut().map(|old| &mut old.live))?;
+        self.times.switch = switching.elapsed();
         self.current = Some(instance);
         self.used.extend(image);
         Ok(Arc::new(tables))
+    }
+
+    fn times(&self) -> PublishTimes {
+        self.times
     }
 
     fn tend(&mut self) -> io::Result<()> {

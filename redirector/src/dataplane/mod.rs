@@ -16,6 +16,7 @@ use redirector_plan::image::TableImage;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// How the fast path runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +44,17 @@ pub struct FastCounters {
     pub targets: BTreeMap<u32, u64>,
 }
 
+/// How long the parts of a publication took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PublishTimes {
+    /// To make the maps and have the kernel check the program.
+    pub load: Duration,
+    /// To copy the tables.
+    pub fill: Duration,
+    /// To put the new program in the place of the old one, on all interfaces.
+    pub switch: Duration,
+}
+
 /// What the XDP program makes of a frame in a test run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestRun {
@@ -59,6 +71,8 @@ pub trait Dataplane: Send {
     /// # Errors
     /// What failed; the generation before stays current.
     fn publish(&mut self, image: &TableImage) -> io::Result<Arc<LiveTables>>;
+    /// How long the last publication took.
+    fn times(&self) -> PublishTimes;
     /// To be called about once a second while the box is well: the fast path goes on answering, on interfaces that have
     /// come back, too.
     ///
@@ -79,18 +93,25 @@ pub trait Dataplane: Send {
 #[derive(Debug)]
 pub struct MemoryDataplane {
     reason: String,
+    times: PublishTimes,
 }
 
 impl MemoryDataplane {
     /// `reason` tells the operator why there is no fast path.
     pub fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into() }
+        Self { reason: reason.into(), times: PublishTimes::default() }
     }
 }
 
 impl Dataplane for MemoryDataplane {
     fn publish(&mut self, image: &TableImage) -> io::Result<Arc<LiveTables>> {
-        LiveTables::build(image, |_, bytes| Memory::anonymous(bytes)).map(Arc::new)
+        let began = Instant::now();
+        let tables = LiveTables::build(image, |_, bytes| Memory::anonymous(bytes))?;
+        self.times.fill = began.elapsed();
+        Ok(Arc::new(tables))
+    }
+    fn times(&self) -> PublishTimes {
+        self.times
     }
     fn mode(&self) -> Mode {
         Mode::Off(self.reason.clone())

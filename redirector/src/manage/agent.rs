@@ -3,6 +3,7 @@
 //! A new configuration becomes a new generation, published in one step; changes of health and load are followed within
 //! the generation ([`crate::state::live`]). Whatever fails, the last good generation goes on.
 
+use super::built::BuildReport;
 use super::view::View;
 use crate::config::{self, BoxSettings, Config, ConfigErrors};
 use crate::dataplane::{self, Dataplane, Mode, TestRun};
@@ -20,7 +21,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
@@ -98,6 +99,7 @@ struct Inner {
     watches: HashMap<WatchId, usize>,
     live: Live,
     refused: Vec<String>,
+    built: BuildReport,
 }
 
 impl std::fmt::Debug for Inner {
@@ -106,9 +108,16 @@ impl std::fmt::Debug for Inner {
     }
 }
 
+/// A configuration, and how long it took to read it.
+struct Loaded {
+    config: Config,
+    read: Duration,
+}
+
 /// What a new generation is made of.
 struct Prepared {
     config: Config,
+    built: BuildReport,
     compiled: Compiled,
     slots: CounterSlots,
     facts: Vec<Fact>,
@@ -131,7 +140,7 @@ impl Agent {
         let prober = Prober::new(sender);
         let loaded = load(&options, last.as_ref().map(|last| last.network().clone())).await;
         let prepared = match loaded {
-            Ok(config) => prepare(config, &[], false, &prober, slots.clone(), number).await,
+            Ok(loaded) => prepare(loaded, &[], false, &prober, slots.clone(), number).await,
             Err(refused) => Err(refused),
         };
         let new_slots = last.is_none();
@@ -143,7 +152,8 @@ impl Agent {
                     "the configuration is refused; running on the last good state, of generation {}",
                     last.generation
                 );
-                (prepare(last.config(), &[], false, &prober, slots, number).await?, Some(refused))
+                let loaded = Loaded { config: last.config(), read: Duration::ZERO };
+                (prepare(loaded, &[], false, &prober, slots, number).await?, Some(refused))
             }
         };
         let agent = Arc::new(Self::publish_first(options, disk, prober, prepared, new_slots)?);
@@ -168,15 +178,16 @@ impl Agent {
         prepared: Prepared,
         new_slots: bool,
     ) -> Result<Self, LoadError> {
-        let Prepared { config, compiled, slots, mut facts } = prepared;
+        let Prepared { config, mut built, compiled, slots, mut facts } = prepared;
         let (dataplane, tables) = dataplane::start(&config.box_, options.no_xdp, new_slots, &compiled.image)?;
         let live = Live::new(&compiled, &tables)?;
         let refused = config.refused.iter().map(ToString::to_string).collect();
         let watches = watch_all(&mut facts, &mut prober);
         let started = config.box_.clone();
+        built.publish(&compiled.image, dataplane.times());
         let generation = Generation::new(config, compiled, tables);
-        announce(&generation, &dataplane.mode());
-        let inner = Inner { dataplane, prober, slots, facts, watches, live, refused };
+        announce(&generation, &built, &dataplane.mode());
+        let inner = Inner { dataplane, prober, slots, facts, watches, live, refused, built };
         let current = Arc::new(ArcSwap::from_pointee(generation));
         Ok(Self {
             options,
@@ -211,6 +222,7 @@ impl Agent {
             fast: inner.dataplane.counters()?,
             slow: self.shared.counters.snapshot(),
             refused: inner.refused.clone(),
+            built: inner.built,
         })
     }
 
@@ -230,7 +242,7 @@ impl Agent {
         let mut front = self.front.lock().await;
         let last = self.current.load_full();
         let adopted = match load(&self.options, Some(last.config.network.clone())).await {
-            Ok(config) => self.adopt(config, false, &mut front).await,
+            Ok(loaded) => self.adopt(loaded, false, &mut front).await,
             Err(refused) => Err(refused),
         };
         match &adopted {
@@ -240,20 +252,22 @@ impl Agent {
                 self.note_refusal(refused);
             }
         }
+        drop(last);
+        give_back_memory().await;
         adopted
     }
 
     /// Publishes a configuration as the next generation.
     async fn adopt(
         &self,
-        config: Config,
+        loaded: Loaded,
         keep_load: bool,
         front: &mut Option<Front>,
     ) -> Result<u64, LoadError> {
         let number = self.current.load().number + 1;
         let prepared = {
             let inner = self.inner();
-            prepare(config, &inner.facts, keep_load, &inner.prober, inner.slots.clone(), number)
+            prepare(loaded, &inner.facts, keep_load, &inner.prober, inner.slots.clone(), number)
         };
         let prepared = prepared.await?;
         self.publish(prepared)?;
@@ -265,7 +279,7 @@ impl Agent {
     }
 
     fn publish(&self, prepared: Prepared) -> Result<(), LoadError> {
-        let Prepared { config, compiled, slots, mut facts } = prepared;
+        let Prepared { config, mut built, compiled, slots, mut facts } = prepared;
         let mut guard = self.inner();
         let inner = &mut *guard;
         let tables = inner.dataplane.publish(&compiled.image)?;
@@ -288,8 +302,10 @@ impl Agent {
         inner.refused = config.refused.iter().map(ToString::to_string).collect();
         inner.refused.extend(waits_for_start(&self.started, &config.box_));
         (inner.slots, inner.facts, inner.live) = (slots, facts, live);
+        built.publish(&compiled.image, inner.dataplane.times());
         let generation = Arc::new(Generation::new(config, compiled, tables));
-        announce(&generation, &inner.dataplane.mode());
+        announce(&generation, &built, &inner.dataplane.mode());
+        inner.built = built;
         self.current.store(generation);
         self.note_follow(followed);
         Ok(())
@@ -414,11 +430,12 @@ impl Agent {
         loop {
             self.behind.notified().await;
             let mut front = self.front.lock().await;
-            let config = self.current.load().config.clone();
-            match self.adopt(config, true, &mut front).await {
+            let loaded = Loaded { config: self.current.load().config.clone(), read: Duration::ZERO };
+            match self.adopt(loaded, true, &mut front).await {
                 Ok(_) => self.save().await,
                 Err(problem) => error!("no new generation, health and load are not followed: {problem}"),
             }
+            give_back_memory().await;
         }
     }
 }
@@ -436,20 +453,21 @@ fn watch_all(facts: &mut [Fact], prober: &mut Prober) -> HashMap<WatchId, usize>
     watches
 }
 
-async fn load(options: &Options, last: Option<redirector_plan::model::Network>) -> Result<Config, LoadError> {
+async fn load(options: &Options, last: Option<redirector_plan::model::Network>) -> Result<Loaded, LoadError> {
+    let began = Instant::now();
     let path = options.config.clone();
     let loaded = spawn_blocking(move || config::load_keeping(&path, last.as_ref()));
     let config = loaded.await.map_err(io::Error::other)??;
     for finding in config.warnings.iter().chain(&config.refused) {
         warn!("{finding}");
     }
-    Ok(config)
+    Ok(Loaded { config, read: began.elapsed() })
 }
 
 /// Waits for the first outcomes of new checks, and compiles. Not an `async fn`, so that the caller's locks are free
 /// while it waits.
 fn prepare(
-    config: Config,
+    Loaded { config, read }: Loaded,
     known: &[Fact],
     keep_load: bool,
     prober: &Prober,
@@ -461,18 +479,33 @@ fn prepare(
     let unknown = unknown.filter_map(|(index, fact)| Some((index, fact.subject.clone()?))).collect();
     let outcomes = prober.first_outcomes(unknown, FIRST_CHECKS);
     async move {
+        let checking = Instant::now();
         for (index, outcome) in outcomes.await {
             if let Err(error) = &outcome {
                 warn!("target {} is down: {error}", facts[index].name);
             }
             facts[index].learn(outcome);
         }
+        let checks = checking.elapsed();
         let compiling = spawn_blocking(move || {
-            let compiled = compile(&config.network, &facts::states(&facts), number, &mut slots);
-            compiled.map(|compiled| Prepared { config, compiled, slots, facts })
+            let began = Instant::now();
+            let compiled = compile(&config.network, &facts::states(&facts), number, &mut slots)?;
+            let built = BuildReport::prepared(read, checks, began.elapsed());
+            Ok(Prepared { config, built, compiled, slots, facts })
         });
         compiling.await.map_err(io::Error::other)?.map_err(LoadError::Compile)
     }
+}
+
+/// Gives back to the system what the making of a generation needed for a while: it is as much as the tables, and the
+/// allocator keeps it.
+async fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: gives back pages that no allocation lies in, and takes a number alone.
+    let trimming = spawn_blocking(|| unsafe { libc::malloc_trim(0) });
+    #[cfg(target_env = "gnu")]
+    // Whether there was anything to give back.
+    let _ = trimming.await;
 }
 
 /// What of a new configuration's `[box]` the running box cannot take in.
@@ -486,7 +519,7 @@ fn waits_for_start(running: &BoxSettings, written: &BoxSettings) -> Option<Strin
     })
 }
 
-fn announce(generation: &Generation, mode: &Mode) {
+fn announce(generation: &Generation, built: &BuildReport, mode: &Mode) {
     let network = &generation.config.network;
     info!(
         "generation {}: {} services, {} zones, {} regions, {} targets",
@@ -496,6 +529,7 @@ fn announce(generation: &Generation, mode: &Mode) {
         network.regions.len(),
         network.targets.len()
     );
+    info!("{built}");
     match mode {
         Mode::Native => info!("fast path: XDP in the network driver"),
         Mode::Generic => warn!("fast path: XDP in the kernel's generic hook, slower than in the driver"),

@@ -1,5 +1,6 @@
 //! What was answered, how, and how the targets are, with the operator's names.
 
+use super::built::BuildReport;
 use super::view::View;
 use crate::dataplane::{FastCounters, Mode};
 use redirector_core::verdict::Reason;
@@ -54,6 +55,8 @@ pub struct Stats {
     pub epoch: u32,
     /// How many of its changes had to wait for a free share record; 0 unless hundreds come within milliseconds.
     pub record_waits: u64,
+    /// How the generation was built.
+    pub built: BuildReport,
     /// `native`, `generic` or `off`.
     pub xdp: String,
     /// Why there is no fast path.
@@ -89,6 +92,7 @@ impl Stats {
             generation: view.generation.number,
             epoch: view.epoch,
             record_waits: view.record_waits,
+            built: view.built,
             xdp: xdp.to_owned(),
             xdp_reason,
             refused: view.refused.clone(),
@@ -129,6 +133,7 @@ fn named(view: &View, counters: &FastCounters) -> Counts {
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}: generation {}, epoch {}", self.name, self.generation, self.epoch)?;
+        writeln!(f, "{}", self.built)?;
         match &self.xdp_reason {
             Some(reason) => writeln!(f, "fast path: {} ({reason})", self.xdp)?,
             None => writeln!(f, "fast path: {}", self.xdp)?,

@@ -1,5 +1,6 @@
 //! A box at one moment: what all reports are made from.
 
+use super::built::BuildReport;
 use crate::config::Config;
 use crate::dataplane::{Dataplane, FastCounters, MemoryDataplane, Mode};
 use crate::state::facts::{self, Fact};
@@ -31,6 +32,8 @@ pub struct View {
     pub slow: FastCounters,
     /// What of the operator's configuration is not in effect, one line for each finding.
     pub refused: Vec<String>,
+    /// How the generation was built.
+    pub built: BuildReport,
 }
 
 impl View {
@@ -48,6 +51,7 @@ impl View {
         let tables = dataplane.publish(&compiled.image).map_err(|error| error.to_string())?;
         Ok(Self {
             refused: Vec::new(),
+            built: BuildReport::default(),
             generation: Arc::new(Generation::new(config, compiled, tables)),
             epoch: 0,
             record_waits: 0,

@@ -2,10 +2,10 @@
 
 use crate::storm::Storm;
 use anyhow::{Context as _, Result};
-use redirector_plan::model::{ChooseBy, Grammar, LabelRule, Network, TargetState, Zone};
+use redirector_plan::model::{ChooseBy, Network, TargetState};
 use redirector_plan::reference::{Scale, reference};
 use redirector_tests::frames::Flow;
-use redirector_tests::questions::{DnsQuery, rr};
+use redirector_tests::questions::{DnsQuery, name_of, rr};
 use redirector_tests::slow;
 use std::net::SocketAddr;
 
@@ -39,7 +39,7 @@ fn queries(network: &Network) -> Result<Vec<(Flow, Vec<u8>)>> {
     for (zone, grammar, region) in asked.take(SERVICES) {
         let vip = network.vips.iter().find(|vip| vip.cdn == zone.cdn).context("a CDN without VIP")?;
         let vip = SocketAddr::new(vip.ipv4[0].into(), slow::DNS_PORT);
-        let payload = DnsQuery::new(&name(zone, grammar), rr::A).encode();
+        let payload = DnsQuery::new(&name_of(zone, grammar), rr::A).encode();
         let prefixes = network.regions[region].prefixes.iter().filter(|prefix| prefix.addr().is_ipv4());
         for prefix in prefixes.take(CLIENTS) {
             let client = SocketAddr::new(prefix.addr(), 40_000);
@@ -47,14 +47,4 @@ fn queries(network: &Network) -> Result<Vec<(Flow, Vec<u8>)>> {
         }
     }
     Ok(queries)
-}
-
-fn name(zone: &Zone, grammar: &Grammar) -> String {
-    let label = |rule: &LabelRule| match rule {
-        LabelRule::Fixed(label) => label.clone(),
-        LabelRule::OneOf(_, values) => values[0].clone(),
-        LabelRule::Free(_) => "object".to_owned(),
-    };
-    let labels: Vec<String> = grammar.labels.iter().map(label).chain(zone.suffix.iter().cloned()).collect();
-    labels.join(".")
 }

@@ -4,6 +4,7 @@ mod full;
 mod report;
 mod small;
 mod storm;
+mod watch;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;

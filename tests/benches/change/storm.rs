@@ -1,6 +1,7 @@
 //! Changes of health, one after another, while both paths are asked without a pause: what a change takes to its first
 //! answer, and whether any answer ever was another than that of a state that held while it was made.
 
+use crate::watch::{Probe, Progress};
 use anyhow::{Context as _, Result, ensure};
 use redirector::dataplane::{BpfDataplane, Dataplane as _, LiveTables};
 use redirector::state::live::Live;
@@ -13,7 +14,7 @@ use redirector_tests::frames::{Datagram, Flow};
 use redirector_tests::slow;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,20 +26,9 @@ const LOST: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_micros(50);
 /// Time between changes that are seen one after the other, at least.
 const PAUSE: Duration = Duration::from_micros(200);
-/// Wrong answers that are described.
-const DESCRIBED: usize = 5;
-
-/// A query, and its answer in each state.
-struct Probe {
-    flow: Flow,
-    payload: Vec<u8>,
-    frame: Vec<u8>,
-    answers: Vec<Vec<u8>>,
-}
 
 /// A network whose targets go through some states, again and again.
 pub(crate) struct Storm {
-    network: Network,
     states: Vec<Vec<TargetState>>,
     probes: Vec<Probe>,
     compiled: Compiled,
@@ -69,24 +59,6 @@ pub(crate) struct Report {
     pub(crate) waits: u64,
 }
 
-/// What the one who changes and those who ask know of each other.
-#[derive(Default)]
-struct Progress {
-    /// Number of the last change that has begun, and of the last that is published.
-    begun: AtomicU64,
-    published: AtomicU64,
-    ended: AtomicBool,
-    sides: [Side; 2],
-}
-
-/// One who asks.
-#[derive(Default)]
-struct Side {
-    /// Latest change of which an answer was seen, and when that was: nanoseconds since the start.
-    seen: AtomicU64,
-    seen_at: AtomicU64,
-}
-
 impl Storm {
     /// A storm over `states`, in which each of the queries changes its answer from every state to the next. Of `queries`,
     /// those are taken for which this is so.
@@ -102,10 +74,8 @@ impl Storm {
             let mut slots = CounterSlots::new(1 << 20, 1 << 16, 1 << 16);
             compile(&network, states, 1, &mut slots).map_err(|refusals| anyhow::anyhow!("{refusals:?}"))
         };
-        let mut probes: Vec<Probe> = queries
-            .into_iter()
-            .map(|(flow, payload)| Probe { frame: flow.frame(&payload), flow, payload, answers: Vec::new() })
-            .collect();
+        let mut probes: Vec<Probe> =
+            queries.into_iter().map(|(flow, payload)| Probe::new(flow, payload)).collect();
         let mut first = None;
         for states in &states {
             let compiled = compile_in(states)?;
@@ -117,13 +87,10 @@ impl Storm {
             });
             first.get_or_insert(compiled);
         }
-        probes.retain(|probe| {
-            let next = probe.answers.iter().cycle().skip(1);
-            probe.answers.iter().zip(next).all(|(answer, next)| answer != next)
-        });
+        probes.retain(Probe::tells_states_apart);
         ensure!(probes.len() >= 8, "only {} queries change their answers with every change", probes.len());
         let compiled = first.context("no states")?;
-        Ok(Self { network, states, probes, compiled })
+        Ok(Self { states, probes, compiled })
     }
 
     /// Publishes the first state, and follows `changes` of them.
@@ -137,20 +104,20 @@ impl Storm {
         let (progress, start) = (Progress::default(), Instant::now());
         let mut report = thread::scope(|scope| {
             let fast = scope.spawn(|| {
-                self.ask(&progress, 0, start, |probe| {
+                progress.ask(0, start, &self.probes, |probe| {
                     let run = dataplane.test_run(&probe.frame)?.context("no program")?;
                     ensure!(run.action == XDP_TX, "action {}", run.action);
                     Ok(Datagram::read(&run.frame).context("no datagram")?.payload)
                 })
             });
             let slow = scope.spawn(|| {
-                self.ask(&progress, 1, start, |probe| {
+                progress.ask(1, start, &self.probes, |probe| {
                     let outcome = slow::answer(&tables.read(), &probe.flow, &probe.payload);
                     Ok(outcome.context("not for the box")?.message)
                 })
             });
             let changed = self.change(&progress, &mut live, &tables, changes, pace, start);
-            progress.ended.store(true, Ordering::Release);
+            progress.end();
             let mut report = changed?;
             for (side, asked) in [fast, slow].into_iter().enumerate() {
                 let (answers, wrong) = asked.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -178,11 +145,11 @@ impl Storm {
             let [before, after] = [number - 1, number].map(|number| self.states_of(number));
             let changed: Vec<usize> =
                 (0..after.len()).filter(|target| before[*target] != after[*target]).collect();
-            progress.begun.store(number, Ordering::Release);
+            progress.begin(number);
             let began = Instant::now();
             live.follow(&self.compiled, tables, &changed, after)?;
             report.publishing.push(began.elapsed());
-            progress.published.store(number, Ordering::Release);
+            progress.publish(number);
             if pace == Pace::AtOnce {
                 continue;
             }
@@ -202,43 +169,5 @@ impl Storm {
 
     fn states_of(&self, number: u64) -> &[TargetState] {
         &self.states[number as usize % self.states.len()]
-    }
-
-    /// Asks one path until the changes end. Gives the number of answers, and what was wrong with some.
-    fn ask(
-        &self,
-        progress: &Progress,
-        side: usize,
-        start: Instant,
-        answer: impl Fn(&Probe) -> Result<Vec<u8>>,
-    ) -> (u64, Vec<String>) {
-        let (mut answers, mut wrong) = (0, Vec::new());
-        let side = &progress.sides[side];
-        for probe in self.probes.iter().cycle() {
-            if progress.ended.load(Ordering::Acquire) || wrong.len() >= DESCRIBED {
-                break;
-            }
-            let from = progress.published.load(Ordering::Acquire);
-            let answered = answer(probe);
-            let now = start.elapsed();
-            let to = progress.begun.load(Ordering::Acquire);
-            answers += 1;
-            let of = |number: &u64| &probe.answers[*number as usize % self.states.len()];
-            match answered {
-                Err(error) => wrong.push(format!("{error:#}")),
-                Ok(reply) => match (from..=to).rev().find(|number| *of(number) == reply) {
-                    Some(number) if number > side.seen.load(Ordering::Relaxed) => {
-                        side.seen_at.store(now.as_nanos() as u64, Ordering::Release);
-                        side.seen.store(number, Ordering::Release);
-                    }
-                    Some(_) => {}
-                    None => wrong.push(format!(
-                        "changes {from} to {to} of {} targets: {reply:02x?}",
-                        self.network.targets.len()
-                    )),
-                },
-            }
-        }
-        (answers, wrong)
     }
 }
