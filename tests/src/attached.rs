@@ -50,7 +50,7 @@ impl Attached {
     /// # Errors
     /// If no program is attached, or it cannot be run.
     pub fn run(&mut self, frame: &[u8]) -> Result<(u32, Vec<u8>)> {
-        let number = self.number()?;
+        let [_, number] = self.numbers()?;
         if self.program.as_ref().is_none_or(|(known, _)| *known != number) {
             let mut attributes = Attributes::default();
             attributes.0[0] = u64::from(number);
@@ -76,8 +76,11 @@ impl Attached {
         Ok((action, out))
     }
 
-    /// Number of the program that is attached now.
-    fn number(&self) -> Result<u32> {
+    /// Numbers of the link and of the program that is attached now.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn numbers(&self) -> Result<[u32; 2]> {
         // `struct bpf_link_info`: type, number of the link, number of the program.
         let mut info = [0u32; 32];
         let mut attributes = Attributes::default();
@@ -85,7 +88,7 @@ impl Attached {
         attributes.0[1] = info.as_mut_ptr() as u64;
         bpf(OBJ_GET_INFO_BY_FD, &mut attributes).context("what the link says")?;
         ensure!(info[2] != 0, "no program is attached");
-        Ok(info[2])
+        Ok([info[1], info[2]])
     }
 }
 

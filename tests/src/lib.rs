@@ -113,6 +113,22 @@ pub fn program(name: &str) -> PathBuf {
     program
 }
 
+/// The path of a daemon whose tables have another layout, as that of some later version will have.
+///
+/// # Panics
+/// If it was not built: that is a mistake in how the tests were started, not a missing capability.
+#[must_use]
+pub fn next_daemon() -> PathBuf {
+    let dir = env::var_os("REDIRECTOR_NEXT_BIN_DIR").map_or_else(default_next_dir, PathBuf::from);
+    let program = dir.join("redirector");
+    assert!(program.is_file(), "{} is not there: start the tests by `cargo xtask test`", program.display());
+    program
+}
+
+fn default_next_dir() -> PathBuf {
+    default_bin_dir().with_file_name("next")
+}
+
 /// The folder above `deps/`, where cargo puts both this test and the programs of the same profile.
 fn default_bin_dir() -> PathBuf {
     let exe = env::current_exe().expect("the path of the running test");

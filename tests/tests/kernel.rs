@@ -246,3 +246,51 @@ fn pins_of_killed_boxes_go_and_counts_stay_only_while_their_slots_do() {
     other.publish(&image).unwrap();
     assert_eq!(reasons(&other).get(&first_tier), None, "slots were given out anew");
 }
+
+/// The program's object with every call of `helper` made one of a helper that no kernel has.
+fn object_with_unknown_helper(object: &[u8], helper: u32) -> Vec<u8> {
+    let call = |number: u32| [&[0x85, 0, 0, 0][..], &number.to_le_bytes()].concat();
+    let (known, unknown) = (call(helper), call(9999));
+    let mut calls = 0;
+    let mut changed = object.to_vec();
+    for instruction in changed.chunks_exact_mut(8).filter(|instruction| **instruction == *known) {
+        instruction.copy_from_slice(&unknown);
+        calls += 1;
+    }
+    assert!(calls > 0, "helper {helper} is not used");
+    changed
+}
+
+/// As on a kernel that is older than the program, and after a damaged upgrade.
+#[test]
+fn a_program_that_the_kernel_refuses_is_told_and_the_last_good_one_goes_on() {
+    let Some(mut kernel) = Kernel::start() else { return };
+    let (rich, states) = networks::rich();
+    let image = networks::image(&rich, &states);
+    kernel.publish(&image);
+    let cases: Vec<Case> = Generator::new(&rich, &image, 8).take(500).collect();
+    let ask = |kernel: &mut Kernel| cases.iter().map(|case| kernel.run(&case.frame)).collect::<Vec<_>>();
+    let before = ask(&mut kernel);
+    let pinned = |kernel: &Kernel| {
+        let entries = fs::read_dir(kernel.bpffs.path().join("redirector")).unwrap();
+        entries.map(|entry| entry.unwrap().file_name()).collect::<std::collections::BTreeSet<_>>()
+    };
+    let pins = pinned(&kernel);
+    let good = fs::read(require_root_and_bpf().unwrap()).unwrap();
+    const KTIME_GET_COARSE_NS: u32 = 160;
+    for (object, why) in [
+        (object_with_unknown_helper(&good, KTIME_GET_COARSE_NS), "9999"),
+        (good[..good.len() / 2].to_vec(), "loading the XDP program"),
+        (Vec::new(), "loading the XDP program"),
+    ] {
+        kernel.dataplane.set_object(object);
+        let refused = kernel.dataplane.publish(&image).expect_err("no program").to_string();
+        assert!(refused.contains(why) && refused.len() < 1000, "{refused}");
+        assert!(why != "9999" || refused.contains("made for 5.11 or later"), "{refused}");
+        assert!(ask(&mut kernel) == before, "the last good program answers");
+        assert_eq!(pinned(&kernel), pins, "nothing stays behind");
+    }
+    kernel.dataplane.set_object(good);
+    kernel.publish(&image);
+    assert!(ask(&mut kernel) == before);
+}

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
-    build::{self, Artifacts, Profile},
+    build::{self, Artifacts},
     cmd::Cmd,
     project, setup,
     test_list::{self, TestCase},
@@ -86,7 +86,7 @@ pub(crate) fn run() -> Result<ExitCode> {
 
     use setup::Purpose::{Build, Demo, Test};
     setup::ensure(&[Build, Test, Demo])?;
-    let artifacts = build::all(Profile::Dev)?;
+    let artifacts = build::for_tests()?;
     let tests = test_list::build_and_list(&artifacts)?;
     check_named_tests(named_in_clauses(&clauses).chain(named_in_tables(&invariants)), &tests)?;
 

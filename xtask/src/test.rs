@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::{
-    build::{self, Artifacts, Profile},
+    build::{self, Artifacts},
     cmd::Cmd,
     project, setup,
 };
@@ -23,7 +23,7 @@ pub(crate) struct TestArgs {
 
 pub(crate) fn run(args: &TestArgs) -> Result<ExitCode> {
     setup::ensure(&[setup::Purpose::Build, setup::Purpose::Test, setup::Purpose::Demo])?;
-    let artifacts = build::all(Profile::Dev)?;
+    let artifacts = build::for_tests()?;
     let skip_log = project::target_dir().join("skipped-tests.log");
     // From the last run; it need not be there.
     drop(fs::remove_file(&skip_log));

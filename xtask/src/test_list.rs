@@ -152,7 +152,11 @@ mod tests {
             executable: env::current_exe().unwrap(),
             package_dir: env::current_dir().unwrap(),
         };
-        let artifacts = Artifacts { object: "/nonexistent".into(), bin_dir: "/nonexistent".into() };
+        let artifacts = Artifacts {
+            object: "/nonexistent".into(),
+            bin_dir: "/nonexistent".into(),
+            next_dir: "/nonexistent".into(),
+        };
         assert!(this("test_list::tests::tests_are_named_by_crate_and_path").passes(&artifacts));
         assert!(!this("test_list::tests::no_such_test").passes(&artifacts));
     }

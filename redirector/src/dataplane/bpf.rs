@@ -3,13 +3,14 @@
 use super::hooks::Hooks;
 use super::tables::unix_seconds;
 use super::{Dataplane, FastCounters, LiveTables, Memory, Mode, PublishTimes, TestRun};
-use aya::maps::{Array, Map, MapData, PerCpuArray};
+use aya::maps::{Array, Map, MapData, MapType, PerCpuArray};
 use aya::programs::xdp::XdpMode;
-use aya::programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp};
-use aya::{Ebpf, EbpfLoader};
+use aya::programs::{ProgramError, ProgramFd, TestRun as _, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfError, EbpfLoader};
 use redirector_core::table::VIP_SLOTS;
 use redirector_core::verdict::REASON_SLOTS;
 use redirector_plan::image::{TableImage, TableKind};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::os::fd::AsFd;
@@ -22,6 +23,10 @@ use std::{fs, io};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/redirector.bpf.o"));
 /// Name of the program in the object.
 const PROGRAM: &str = "redirector";
+/// The first kernel that has all that the program uses: `bpf_ktime_get_coarse_ns` is the latest of it.
+const OLDEST_KERNEL: &str = "5.11";
+/// How lines begin that end what the verifier says, and tell what it did instead of what it found.
+const VERIFIER_FIGURES: [&str; 4] = ["verification time", "stack depth", "processed ", "mark_read"];
 /// Room for the longest frame of a test run.
 const FRAME_ROOM: usize = 4096;
 
@@ -84,6 +89,8 @@ pub struct BpfDataplane {
     room: CounterRoom,
     /// Slots that some generation used: no others are read.
     used: CounterRoom,
+    /// The compiled program.
+    object: Cow<'static, [u8]>,
     current: Option<Instance>,
     instances: u64,
     times: PublishTimes,
@@ -121,6 +128,7 @@ impl BpfDataplane {
             max_age,
             room: CounterRoom::default(),
             used: CounterRoom { services: 1, regions: 1, targets: 1 },
+            object: Cow::Borrowed(OBJECT),
             current: None,
             instances: 0,
             times: PublishTimes::default(),
@@ -135,6 +143,11 @@ impl BpfDataplane {
     pub fn program_fd(&self) -> io::Result<Option<&ProgramFd>> {
         let Some(current) = &self.current else { return Ok(None) };
         loaded(&current.live)?.fd().map(Some).map_err(|err| told("the XDP program", chain(&err)))
+    }
+
+    /// Takes another compiled program than the one that this build carries, from the next publication on.
+    pub fn set_object(&mut self, object: Vec<u8>) {
+        self.object = Cow::Owned(object);
     }
 
     /// Begins to count from 0 at the next publication, if nothing was published yet.
@@ -186,11 +199,9 @@ impl BpfDataplane {
         for name in COUNTERS {
             loader.map_pin_path(name, counters.join(name));
         }
-        let mut live = loader.load(OBJECT).map_err(|err| told("loading the XDP program", chain(&err)))?;
-        let mut shadow = self
-            .loader(image, pins)
-            .load(OBJECT)
-            .map_err(|err| told("loading the XDP program", chain(&err)))?;
+        let made = |err: EbpfError| told("loading the XDP program", chain(&err));
+        let mut live = loader.load(&self.object).map_err(made)?;
+        let mut shadow = self.loader(image, pins).load(&self.object).map_err(made)?;
         let filling = Instant::now();
         let tables = LiveTables::build(image, |kind, bytes| {
             let map = live.map(kind.name()).ok_or_else(|| io::Error::other("the program lacks a table"))?;
@@ -198,9 +209,7 @@ impl BpfDataplane {
         })?;
         let fill = filling.elapsed();
         for instance in [&mut live, &mut shadow] {
-            program(instance)?
-                .load()
-                .map_err(|err| told("the kernel refused the XDP program", chain(&err)))?;
+            program(instance)?.load().map_err(refusal)?;
         }
         self.times = PublishTimes { load: began.elapsed() - fill, fill, switch: Duration::ZERO };
         Ok((Instance { live, shadow }, tables))
@@ -215,15 +224,16 @@ impl BpfDataplane {
         set(live, ALIVE, end)
     }
 
-    /// Takes away what earlier versions shared under these names, if it has another shape.
+    /// Takes away what lies under the names of shared maps and has another shape: another version kept it so, or
+    /// somebody else put it there.
     fn drop_unfitting(&self) -> io::Result<()> {
         let lengths = [REASON_SLOTS, VIP_SLOTS, self.room.services, self.room.regions, self.room.targets];
-        for (name, length) in COUNTERS.into_iter().zip(lengths) {
+        let counters = COUNTERS.into_iter().zip(lengths);
+        let counters = counters.map(|(name, length)| (name, MapType::PerCpuArray, length));
+        for (name, kind, length) in counters.chain([ALIVE, CLOCK].map(|name| (name, MapType::Array, 1))) {
             let path = self.directory.join(COUNTERS_DIR).join(name);
-            let Ok(map) = MapData::from_pin(&path) else { continue };
-            let info = map.info().map_err(|err| told(path.display(), chain(&err)))?;
-            if (info.value_size(), info.max_entries()) != (size_of::<u64>() as u32, length) {
-                tracing::warn!("{name} counts from 0: an earlier version kept it in another shape");
+            if path.exists() && !is_map_of(&path, kind, length) {
+                tracing::warn!("{name} begins anew: what is pinned as {} has another shape", path.display());
                 fs::remove_file(&path).map_err(|err| told(path.display(), err))?;
             }
         }
@@ -308,6 +318,16 @@ fn set(ebpf: &mut Ebpf, name: &str, value: u64) -> io::Result<()> {
     array.set(0, value, 0).map_err(|err| told(name, chain(&err)))
 }
 
+/// Whether what is pinned is a map of this kind and length with values of 64 bits.
+fn is_map_of(path: &Path, kind: MapType, length: u32) -> bool {
+    let info = MapData::from_pin(path).and_then(|map| map.info());
+    info.is_ok_and(|info| {
+        let sizes = (info.key_size(), info.value_size(), info.max_entries());
+        info.map_type().is_ok_and(|found| found == kind)
+            && sizes == (size_of::<u32>() as u32, size_of::<u64>() as u32, length)
+    })
+}
+
 /// Sums over all CPUs of the counters that are not 0.
 fn sums(ebpf: &Ebpf, name: &str, len: u32) -> io::Result<BTreeMap<u32, u64>> {
     let map = ebpf.map(name).ok_or_else(|| io::Error::other(format!("no counters {name}")))?;
@@ -365,6 +385,27 @@ fn unpin(pins: &Path) {
 
 pub(super) fn told(what: impl Display, err: impl Display) -> io::Error {
     io::Error::other(format!("{what}: {err}"))
+}
+
+/// Why the kernel does not take a program: of what its verifier says, which can be megabytes, the end tells.
+fn refusal(err: ProgramError) -> io::Error {
+    let why = match &err {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            let said = |line: &&str| !VERIFIER_FIGURES.iter().any(|figure| line.starts_with(figure));
+            let last = log.lines().map(str::trim).filter(|line| !line.is_empty()).rfind(said);
+            format!("{io_error}; its verifier says {:?}", last.unwrap_or_default())
+        }
+        other => chain(other),
+    };
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    told(
+        "the kernel refused the XDP program",
+        format!(
+            "{why}; this is Linux {}, and the program is made for {OLDEST_KERNEL} or later",
+            release.trim()
+        ),
+    )
 }
 
 /// An error with its causes on one line, shortened: the verifier's log can have megabytes.

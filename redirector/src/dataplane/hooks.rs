@@ -152,9 +152,10 @@ impl Hooks {
         if let Some((path, mode)) = self.pin_of(interface) {
             match replace(live, &path) {
                 Ok(()) => return Ok(hook(mode)),
-                // The interface that the link was for is gone, whatever is called like it now.
-                Err(ReplaceError::Dead) => {
-                    fs::remove_file(&path).map_err(|error| told(path.display(), error))?
+                Err(ReplaceError::Dead) => unpin(&path)?,
+                Err(ReplaceError::Foreign) => {
+                    tracing::warn!("{} is no link of an XDP program, and is removed", path.display());
+                    unpin(&path)?;
                 }
                 Err(ReplaceError::Other(error)) => return Err(error),
             }
@@ -195,6 +196,7 @@ impl Hooks {
             None => Ok(()),
             Some(old) => replace(old, &path).map_err(|error| match error {
                 ReplaceError::Dead => told(&hook.interface, "it has vanished"),
+                ReplaceError::Foreign => told(&hook.interface, "somebody pinned something else in its place"),
                 ReplaceError::Other(error) => error,
             }),
         };
@@ -206,8 +208,10 @@ impl Hooks {
 
 /// Why a program could not take another's place.
 enum ReplaceError {
-    /// The link's interface is gone.
+    /// The interface that the link was for is gone, whatever is called like it now.
     Dead,
+    /// It is no link for XDP.
+    Foreign,
     Other(io::Error),
 }
 
@@ -215,14 +219,20 @@ enum ReplaceError {
 fn replace(live: &mut Ebpf, path: &Path) -> Result<(), ReplaceError> {
     let other = |error: &dyn std::error::Error| ReplaceError::Other(told(path.display(), chain(error)));
     let link = PinnedLink::from_pin(path).map_err(|error| other(&error))?;
-    let link = XdpLink::try_from(FdLink::from(link)).map_err(|error: LinkError| other(&error))?;
+    let link = XdpLink::try_from(FdLink::from(link)).map_err(|_: LinkError| ReplaceError::Foreign)?;
     let program = program(live).map_err(ReplaceError::Other)?;
     match program.attach_to_link(link) {
         // Its pin holds the link.
         Ok(id) => program.take_link(id).map(drop).map_err(|error| other(&error)),
         Err(error) if os_error(&error) == Some(libc::ENOLINK) => Err(ReplaceError::Dead),
+        // A map has numbers where a link says its kind, and may have passed for one so far.
+        Err(error) if os_error(&error) == Some(libc::EINVAL) => Err(ReplaceError::Foreign),
         Err(error) => Err(other(&error)),
     }
+}
+
+fn unpin(path: &Path) -> io::Result<()> {
+    fs::remove_file(path).map_err(|error| told(path.display(), error))
 }
 
 /// The kernel's own word for why a program was not attached.
