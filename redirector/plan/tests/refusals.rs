@@ -80,6 +80,32 @@ fn numbers_out_of_range_are_refused() {
     assert_refused(|n| n.zones[0].ns_ttl = u32::MAX, "box.toml:800:1: zone \"cdn.acme.net\": a TTL");
 }
 
+/// What is beyond a table is refused by name, with the limit.
+#[test]
+fn more_than_tables_hold_is_refused_by_name() {
+    use redirector_plan::model::{Region, Service, Target};
+    fn many<T: Clone>(list: &mut Vec<T>, count: usize) {
+        list.resize(count, list[0].clone());
+    }
+    assert_refused(
+        |n| many::<Region>(&mut n.regions, 65_535),
+        "regions: there are 65535; configure at most 65534",
+    );
+    assert_refused(
+        |n| many::<Target>(&mut n.targets, 65_537),
+        "targets: there are 65537; configure at most 65536",
+    );
+    assert_refused(
+        |n| many::<Service>(&mut n.services, (1 << 20) + 1),
+        "services: there are 1048577; configure at most 1048576",
+    );
+    assert_refused(|n| many::<String>(&mut n.cdns, 65_537), "CDNs: there are 65537; configure at most 65536");
+    assert_refused(
+        |n| many(&mut n.coverages[0].tiers[2].pools, 4097),
+        "box.toml:400:1: tier 3 of coverage \"eu\": 4097 pools; use at most 4096",
+    );
+}
+
 #[test]
 fn vip_addresses_that_cannot_be_are_refused() {
     let mapped = "::ffff:10.0.0.1".parse().expect("address");
