@@ -140,7 +140,7 @@ pub struct Class {
 }
 
 /// Classes that the fast path must answer.
-pub const SUPPORTED: [&str; 30] = [
+pub const SUPPORTED: [&str; 31] = [
     "dns-a",
     "dns-aaaa",
     "dns-vip",
@@ -148,6 +148,7 @@ pub const SUPPORTED: [&str; 30] = [
     "dns-nodata-family",
     "dns-https-nodata",
     "dns-https",
+    "dns-srv",
     "dns-nodata",
     "dns-partial",
     "dns-nxdomain",
@@ -186,7 +187,7 @@ impl Class {
         } else if let Some(name) = target.and_then(|target| Self::other_outcome(case.kind, target)) {
             name
         } else {
-            Self::name(case.kind, reason)
+            Self::name(case.kind, reason, &case.payload)
         };
         Self { name, supported: SUPPORTED.contains(&name) }
     }
@@ -205,7 +206,7 @@ impl Class {
         })
     }
 
-    fn name(kind: Kind, reason: Reason) -> &'static str {
+    fn name(kind: Kind, reason: Reason, payload: &[u8]) -> &'static str {
         let named = matches!(reason, Reason::FirstTier | Reason::LaterTier | Reason::Fallback);
         match (kind, reason) {
             (Kind::Edns, _) if named => "dns-edns",
@@ -221,6 +222,7 @@ impl Class {
             (Kind::Address { .. }, Reason::NoDataFamily) => "dns-nodata-family",
             (Kind::Https, Reason::NoDataType) => "dns-https-nodata",
             (Kind::Https, _) if named => "dns-https",
+            (Kind::Srv, _) if named && is_short(payload) => "dns-srv",
             (Kind::OtherType, Reason::NoDataType) => "dns-nodata",
             (Kind::Stray, Reason::NoDataPartial) => "dns-partial",
             (Kind::Stray, Reason::NxDomain) => "dns-nxdomain",
@@ -248,6 +250,14 @@ fn has_inner_branch<T: Tables>(tables: &T, group: u32) -> bool {
     root.is_some_and(|root| {
         root.branch == 1 && tables.record(root.base).is_some_and(|child| child.branch == 1)
     })
+}
+
+/// Whether the first label of a question is one that the fast path reads: a bucket of at most 16 bytes, an IPv4 address.
+fn is_short(payload: &[u8]) -> bool {
+    let label = &payload[13..13 + usize::from(payload[12])];
+    let mut parts = label.strip_prefix(b"_").unwrap_or(label).splitn(2, |byte| *byte == b'-');
+    parts.next().is_some_and(|bucket| bucket.len() <= 16)
+        && parts.next().is_none_or(|number| number.len() <= 10)
 }
 
 /// Whether the servers of both families are chosen from different records: HTTPS records name those of both.

@@ -22,6 +22,8 @@ pub enum Kind {
     },
     /// HTTPS (65) of a name that has a rule.
     Https,
+    /// SRV of a name that names a bucket and perhaps a client.
+    Srv,
     /// Another type of a name that has a rule.
     OtherType,
     /// A name with labels left out or changed.
@@ -141,7 +143,7 @@ impl<'n, T: Tables> Generator<'n, T> {
 
     fn kind(&mut self) -> Kind {
         let v6 = self.random.below(2) == 1;
-        match self.random.below(52) {
+        match self.random.below(54) {
             0..=7 => Kind::Address { v6 },
             8..=9 => Kind::Https,
             10..=11 => Kind::OtherType,
@@ -160,6 +162,7 @@ impl<'n, T: Tables> Generator<'n, T> {
             45..=46 => Kind::Cookie,
             47..=48 => Kind::Combined,
             49 => Kind::BadVersion,
+            50..=51 => Kind::Srv,
             _ => Kind::Damaged,
         }
     }
@@ -250,12 +253,16 @@ impl<'n, T: Tables> Generator<'n, T> {
         let (flow, cdn) = self.flow(slow::DNS_PORT, None);
         let name = if kind == Kind::Stray { self.stray_name(cdn) } else { self.name(cdn) };
         let mut name = name.join(".");
+        if kind == Kind::Srv {
+            name = self.srv_name();
+        }
         if kind == Kind::MixedCase {
             name = self.random_case(&name);
         }
         let qtype = match kind {
             Kind::Address { v6 } => [rr::A, rr::AAAA][usize::from(v6)],
             Kind::Https => rr::HTTPS,
+            Kind::Srv => rr::SRV,
             Kind::OtherType => *self.random.pick(&[rr::MX, rr::TXT, rr::SRV, 0, 127]),
             _ => *self.random.pick(&[rr::A, rr::AAAA]),
         };
@@ -263,6 +270,23 @@ impl<'n, T: Tables> Generator<'n, T> {
         let edns = self.edns(kind, &flow);
         let query = DnsQuery { id: self.random.bits() as u16, flags, edns, ..DnsQuery::new(&name, qtype) };
         self.case(kind, flow, query.encode())
+    }
+
+    /// A name under which sites are asked for, of the rich network: some malformed, some with addresses of IPv6.
+    fn srv_name(&mut self) -> String {
+        let bucket = match self.random.below(8) {
+            0 => self.word(20),
+            _ => format!("a{}", self.random.below(100_000)),
+        };
+        let number = match self.random.below(8) {
+            0 => String::new(),
+            1 => format!("-{}", self.random.bits()),
+            2 => format!("-{}", u128::from(self.random.bits()) << 64 | u128::from(self.random.bits())),
+            3 => format!("-{}", self.word(9)),
+            4 => "-".to_owned(),
+            _ => format!("-{}", 0x0a01_0000 + self.random.below(1 << 18)),
+        };
+        format!("_{bucket}{number}._tcp.srv.cdn.acme.net")
     }
 
     fn random_case(&mut self, name: &str) -> String {

@@ -4,8 +4,8 @@ use redirector_plan::compile;
 use redirector_plan::counters::CounterSlots;
 use redirector_plan::image::TableImage;
 use redirector_plan::model::{
-    Binding, ChooseBy, Coverage, DnsAnswer, Grammar, LabelRule, NameServer, Network, Origin, Outcome, Pool,
-    Region, Schemes, Service, Speaks, Target, TargetState, Tier, UrlRule, Vip, Zone,
+    Binding, ChooseBy, Coverage, DnsAnswer, Grammar, LabelRule, Locations, NameServer, Network, Origin,
+    Outcome, Pool, Region, Schemes, Service, Speaks, Target, TargetState, Tier, UrlRule, Vip, Zone,
 };
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -25,13 +25,15 @@ pub const CLIENT: [&str; 2] = ["10.1.2.3", "2001:db8:100::3"];
 /// Targets whose only family is IPv4, or IPv6.
 const IPV4_TARGETS: [usize; 2] = [46, 47];
 const IPV6_TARGETS: [usize; 2] = [48, 49];
+/// Sites that SRV answers name; ten targets from the first on stand at one each.
+const SITES: usize = 10;
 /// Targets that are down.
 const DOWN: [usize; 12] = [3, 21, 22, 23, 40, 41, 42, 43, 44, 45, 50, 51];
 /// Targets with less than their full share.
 const LOADED: [(usize, u16); 3] = [(1, 128), (9, 10), (12, 0)];
 
 /// Names of pools and their targets. `wide` has more than one record holds, `vast` more than 64.
-const POOLS: [(&str, std::ops::Range<usize>); 15] = [
+const POOLS: [(&str, std::ops::Range<usize>); 18] = [
     ("pair", 0..2),
     ("single", 2..3),
     ("eight", 2..10),
@@ -47,6 +49,9 @@ const POOLS: [(&str, std::ops::Range<usize>); 15] = [
     ("long-alias", 135..136),
     ("referral", 136..137),
     ("long-referral", 137..138),
+    ("site-5", 5..6),
+    ("site-3", 3..5),
+    ("sites", 2..10),
 ];
 
 /// Another name that clients are sent to.
@@ -63,6 +68,12 @@ pub const NAME_SERVERS: [(&str, &str, &str); 4] = [
         "",
     ),
 ];
+
+/// SRV answers; site `s<n>` has number n.
+fn sites() -> Locations {
+    let numbers = (0..SITES as u32).map(|site| (format!("s{site}"), site)).collect();
+    Locations { media: 'q', port: 554, domain: "cdn.acme.net".into(), sites: numbers }
+}
 
 /// The longest name there can be: 255 bytes on the wire.
 #[must_use]
@@ -170,7 +181,7 @@ fn target(number: usize) -> Target {
         .then(|| Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, number as u16));
     Target {
         name: format!("t{number:03}"),
-        site: "lab".into(),
+        site: if number < SITES { format!("s{number}") } else { "lab".into() },
         ipv4: v4,
         ipv6: v6,
         host: None,
@@ -201,7 +212,7 @@ fn tier(region: &str, pools: &[(&str, u32)], ttl: Option<u32>) -> Tier {
     }
 }
 
-const COVERAGES: [&str; 15] = [
+const COVERAGES: [&str; 16] = [
     "eu",
     "wide",
     "vast",
@@ -217,6 +228,7 @@ const COVERAGES: [&str; 15] = [
     "long-referral",
     "mixed",
     "dead-alias",
+    "sites",
 ];
 
 fn coverages() -> Vec<Coverage> {
@@ -243,6 +255,12 @@ fn coverages() -> Vec<Coverage> {
             tier("fr", &[("alias", 1), ("pair", 1), ("four", 2)], Some(33)),
             tier("*", &[("alias", 2), ("referral", 1), ("eight", 1), ("six", 1)], None),
         ],
+        "sites" => vec![
+            tier("de", &[("site-5", 1)], Some(11)),
+            tier("de", &[("site-3", 1)], None),
+            tier("fr", &[("site-3", 1)], None),
+            tier("*", &[("sites", 1)], None),
+        ],
         "dead-alias" => {
             vec![tier("*", &[("dead", 3), ("alias", 1)], Some(7)), tier("*", &[("last", 1)], None)]
         }
@@ -255,7 +273,7 @@ fn coverages() -> Vec<Coverage> {
 }
 
 /// Name, coverage, choice, TTL, answers.
-const SERVICES: [(&str, &str, ChooseBy, u32, u8); 22] = [
+const SERVICES: [(&str, &str, ChooseBy, u32, u8); 23] = [
     ("web", "eu", ChooseBy::ClientPrefix, 0, 1),
     ("tv", "wide", ChooseBy::Client, 20, 3),
     ("object", "wide", ChooseBy::Content, 300, 4),
@@ -278,6 +296,7 @@ const SERVICES: [(&str, &str, ChooseBy, u32, u8); 22] = [
     ("mixed-spread", "mixed", ChooseBy::Spread, 30, 1),
     ("dead-alias", "dead-alias", ChooseBy::Content, 30, 1),
     ("last-alias", "dead", ChooseBy::Client, 30, 1),
+    ("sites", "sites", ChooseBy::Client, 40, 4),
 ];
 
 fn services() -> Vec<Service> {
@@ -296,6 +315,7 @@ fn services() -> Vec<Service> {
             "four" => Some(Binding { alpn: vec![], port: 443 }),
             _ => None,
         },
+        srv: (*name == "sites").then(sites),
         answers: *answers,
         policy_class: name.len() as u8,
         fallback: match *name {
@@ -363,6 +383,7 @@ fn zones() -> Vec<Zone> {
                 ("{x}.fallback", "fallback"),
                 ("{x}.nothing", "nothing"),
                 ("{x}.{y}.nothing", "nothing"),
+                ("{x}.{y}.{z}.nothing", "nothing"),
                 ("{x}.four", "four"),
                 ("{x}.{y}.four", "four"),
                 ("{x}.six", "six"),
@@ -370,6 +391,8 @@ fn zones() -> Vec<Zone> {
                 ("{x}.{y}.{z}.six", "six"),
                 ("{x}.france", "france"),
                 ("{x}.one", "one"),
+                ("{bucket}._tcp.srv", "sites"),
+                ("{bucket}.{y0q|y1q|y2q|y3q|y4q|y5q|y6q|y7q|y8q|y9q}", "object"),
                 ("{x}.alias", "alias"),
                 ("{x}.long-alias", "long-alias"),
                 ("{x}.referral", "referral"),

@@ -1,8 +1,8 @@
 //! Networks written as an operator would write them, for tests that read them again.
 
 use redirector_plan::model::{
-    Binding, ChooseBy, Coverage, DnsAnswer, Grammar, LabelRule, NameServer, Network, Outcome, Pool, Region,
-    Schemes, Service, Target, Tier, UrlRule, Vip, Zone,
+    Binding, ChooseBy, Coverage, DnsAnswer, Grammar, LabelRule, Locations, NameServer, Network, Outcome,
+    Pool, Region, Schemes, Service, Target, Tier, UrlRule, Vip, Zone,
 };
 use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -123,6 +123,14 @@ fn service(network: &Network, service: &Service, urls: &[String]) -> String {
         list(service.fallback.iter().map(|target| &network.targets[*target].name)),
         list(urls),
     );
+    if let Some(Locations { media, port, domain, sites }) = &service.srv {
+        let sites: Vec<String> = sites.iter().map(|(site, number)| format!("{site:?} = {number}")).collect();
+        let sites = sites.join(", ");
+        let _ = writeln!(
+            text,
+            "srv = {{ media = \"{media}\", port = {port}, domain = {domain:?}, sites = {{ {sites} }} }}"
+        ); // as above
+    }
     if let Some(location) = location {
         let _ = writeln!(text, "location = {location:?}"); // as above
     }

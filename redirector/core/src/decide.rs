@@ -189,7 +189,7 @@ fn choose<T: Tables, const FULL: bool>(
 
 /// Notes the tier that is chosen from now.
 #[inline(always)]
-fn enter_tier(root: &ShareRecord, service: &Service, hash: u64, verdict: &mut Verdict) {
+pub(crate) fn enter_tier(root: &ShareRecord, service: &Service, hash: u64, verdict: &mut Verdict) {
     verdict.ttl = if root.ttl == NONE { service.ttl } else { root.ttl };
     verdict.reason = match root.tier {
         0 => Reason::FirstTier,
@@ -239,7 +239,7 @@ fn pick_further<T: Tables>(
 
 /// Equal keys get equal targets; see `ChooseBy` in the planner for what each kind depends on.
 #[inline(always)]
-fn choice_key(query: &Query, service: &Service, keys: &Keys) -> u64 {
+pub(crate) fn choice_key(query: &Query, service: &Service, keys: &Keys) -> u64 {
     let (high, low) = (query.client.high, query.client.low);
     let by = |kind: u8| equal(service.choose_by as u64, kind as u64);
     let (prefix, content, spread) = (by(CHOOSE_CLIENT_PREFIX), by(CHOOSE_CONTENT), by(CHOOSE_SPREAD));
@@ -297,7 +297,7 @@ fn rehash(record: &ShareRecord, keys: &Keys, pick: &mut Pick) {
 
 /// Entries that take clients.
 #[inline(always)]
-fn usable(record: &ShareRecord) -> u32 {
+pub(crate) fn usable(record: &ShareRecord) -> u32 {
     let used = (1u32 << (record.count as u32 & 15)) - 1;
     used & !(record.down as u32)
 }

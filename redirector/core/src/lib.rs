@@ -14,6 +14,7 @@ pub mod decide;
 pub mod hash;
 pub mod lookup;
 pub mod outcome;
+pub mod rank;
 pub mod siphash;
 pub mod table;
 pub mod verdict;

@@ -6,7 +6,7 @@
 use crate::hash::Keys;
 
 /// Changes with every change to a type in this file; a program refuses tables of another version.
-pub const LAYOUT_VERSION: u32 = 5 + NEXT_LAYOUT as u32;
+pub const LAYOUT_VERSION: u32 = 6 + NEXT_LAYOUT as u32;
 /// This is the layout that tests of upgrades are made with: as the other, but for the version and the size of a zone.
 const NEXT_LAYOUT: bool = cfg!(feature = "next-layout");
 /// Words of a zone that mean nothing.
@@ -228,8 +228,13 @@ pub struct Service {
     pub outcomes: u32,
     /// With [`SERVICE_BINDING`]: the entry of the names' table that holds the parameters of its HTTPS records.
     pub binding: u32,
+    /// With [`SERVICE_SRV`]: first of the entries of the names' table that hold the names of sites, by [`Target::site`];
+    /// one without a text is no site of the service.
+    pub sites: u32,
+    /// With [`SERVICE_SRV`]: port of its SRV records, host order.
+    pub port: u16,
     /// Filler.
-    pub reserved: [u32; 4],
+    pub reserved: [u16; 5],
 }
 
 /// Equal answers within a client's /24 or /48.
@@ -251,6 +256,8 @@ pub const SERVICE_DNS_VIP: u16 = 4;
 pub const SERVICE_OUTCOMES: u16 = 8;
 /// Has HTTPS and SVCB records (RFC 9460).
 pub const SERVICE_BINDING: u16 = 16;
+/// Answers SRV queries with its sites in order of preference, and nothing else (M-8).
+pub const SERVICE_SRV: u16 = 32;
 
 /// Sixteen words: BPF arrays round values up to 8 bytes, so words are packed a cache line a value.
 #[repr(C)]
@@ -378,9 +385,12 @@ pub struct Target {
     pub servers: u8,
     /// [`OUTCOME_ADDRESS`] and others.
     pub outcome: u8,
-    /// Filler.
-    pub reserved: u16,
+    /// Number of its site among those that SRV records name; [`NO_SITE`] for another.
+    pub site: u16,
 }
+
+/// See [`Target::site`].
+pub const NO_SITE: u16 = u16::MAX;
 
 /// The target is a server.
 pub const OUTCOME_ADDRESS: u8 = 0;

@@ -17,7 +17,7 @@ use redirector_core::lookup::mapped;
 use redirector_core::table::{
     BOX_NAME_WORDS, CHOOSE_CLIENT, CHOOSE_CLIENT_PREFIX, CHOOSE_CONTENT, CHOOSE_SPREAD, GroupPointer,
     LAYOUT_VERSION, Meta, NONE, SERVICE_BINDING, SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6,
-    SERVICE_OUTCOMES, Service as ServiceRecord, ShareRecord, Target as TargetRecord,
+    SERVICE_OUTCOMES, SERVICE_SRV, Service as ServiceRecord, ShareRecord, Target as TargetRecord,
 };
 use redirector_core::wire::dns::cookie::secret;
 
@@ -247,12 +247,15 @@ fn service_records<'n>(
                 | flag(has(1), SERVICE_HAS_IPV6)
                 | flag(service.dns == DnsAnswer::Vip, SERVICE_DNS_VIP)
                 | flag(chooses.is_some(), SERVICE_OUTCOMES)
-                | flag(service.https.is_some(), SERVICE_BINDING),
+                | flag(service.https.is_some(), SERVICE_BINDING)
+                | flag(service.srv.is_some(), SERVICE_SRV),
             network: service.cdn as u16,
             policy_class: service.policy_class,
             filler: 0,
             outcomes: chooses.and_then(|_| outcomes.next()).unwrap_or(NONE),
             binding: service.https.as_ref().map_or(NONE, |binding| names.binding(binding)),
+            sites: service.srv.as_ref().map_or(NONE, |locations| names.sites(locations)),
+            port: service.srv.as_ref().map_or(0, |locations| locations.port),
             reserved: Default::default(),
         }
     };
@@ -285,6 +288,7 @@ fn outcome_record(service: &Service, keys: &Keys, coverage: u32, fallback: u32) 
         policy_class: service.policy_class,
         outcomes: NONE,
         binding: NONE,
+        sites: NONE,
         ..ServiceRecord::default()
     }
 }

@@ -274,7 +274,7 @@ impl Compiled {
     }
 }
 
-fn matches(rules: &[LabelRule], labels: &[&str]) -> bool {
+pub(crate) fn matches(rules: &[LabelRule], labels: &[&str]) -> bool {
     let fits = |(rule, label): (&LabelRule, &&str)| {
         matches!(rule, LabelRule::Free(_)) || values(rule).any(|value| value.eq_ignore_ascii_case(label))
     };

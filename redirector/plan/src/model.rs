@@ -5,6 +5,7 @@
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -242,6 +243,26 @@ pub struct Binding {
     pub port: u16,
 }
 
+/// SRV answers that name sites (M-8).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Locations {
+    /// Letter of the medium, behind the site's number: `q`.
+    pub media: char,
+    /// Port at the sites' servers.
+    pub port: u16,
+    /// Domain of the names in answers, lower-case: `a40.y5q.cdn.acme.net` for `cdn.acme.net`.
+    pub domain: String,
+    /// The number of each site that targets of the service stand at.
+    pub sites: BTreeMap<String, u32>,
+}
+
+impl Locations {
+    /// What stands behind the bucket in the name of site number `site`.
+    pub fn name(&self, site: u32) -> String {
+        format!("y{site}{}.{}", self.media, self.domain)
+    }
+}
+
 /// A named thing that clients ask for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Service {
@@ -262,6 +283,9 @@ pub struct Service {
     /// Its HTTPS and SVCB records, if it has any.
     #[serde(default)]
     pub https: Option<Binding>,
+    /// SRV answers, if that is what its names are for.
+    #[serde(default)]
+    pub srv: Option<Locations>,
     /// Addresses in one DNS answer, 1..=4 (P-7).
     pub answers: u8,
     /// Number of the policy that its answers follow, told to CDSR clients; 0 is not told (P-17).

@@ -1,11 +1,12 @@
 //! Targets that are no servers: other names and delegations, as tables hold them (ADR 13).
 
-use crate::model::{Binding, Coverage, Network, Outcome, Pool, Service, Target};
+use crate::explain::matches;
+use crate::model::{Binding, Coverage, DnsAnswer, Locations, Network, Outcome, Pool, Service, Target, Zone};
 use crate::refusal::Refusal;
 use crate::vips::{ipv4_word, ipv6_words};
 use redirector_core::table::{
-    MAX_NAME_SERVERS, NAME_WORDS, OUTCOME_ADDRESS, OUTCOME_DELEGATION, OUTCOME_NAME, Target as TargetRecord,
-    WireName,
+    MAX_NAME_SERVERS, NAME_WORDS, NO_SITE, OUTCOME_ADDRESS, OUTCOME_DELEGATION, OUTCOME_NAME,
+    Target as TargetRecord, WireName,
 };
 use std::collections::HashMap;
 
@@ -100,6 +101,7 @@ pub(crate) fn check(network: &Network, refusals: &mut Vec<Refusal>) {
             ));
         }
     }
+    network.services.iter().for_each(|service| check_sites(network, service, refusals));
     let by_coverage = coverages_with_outcomes(&network.targets, &network.pools, &network.coverages);
     for zone in &network.zones {
         for grammar in zone.grammars.iter().filter(|grammar| grammar.labels.is_empty()) {
@@ -113,6 +115,68 @@ pub(crate) fn check(network: &Network, refusals: &mut Vec<Refusal>) {
                 ));
             }
         }
+    }
+}
+
+/// Indices of the targets that a service can answer with.
+fn targets_of<'n>(network: &'n Network, service: &'n Service) -> impl Iterator<Item = usize> {
+    let tiers = network.coverages.get(service.coverage).map_or(&[][..], |coverage| &coverage.tiers);
+    let pools = tiers.iter().flat_map(|tier| &tier.pools).filter_map(|(pool, _)| network.pools.get(*pool));
+    let members = pools.flat_map(|pool| pool.members.iter().map(|(target, _)| *target));
+    members.chain(service.fallback.iter().copied())
+}
+
+/// Whether a pattern matches a name; `None`: no zone of ours holds it.
+fn is_answered(network: &Network, cdn: usize, name: &str) -> Option<bool> {
+    let labels: Vec<&str> = name.split('.').collect();
+    let cut = |zone: &Zone| labels.len().checked_sub(zone.suffix.len());
+    let holds = |zone: &&Zone| {
+        zone.cdn == cdn && cut(zone).is_some_and(|cut| labels[cut..].iter().eq(zone.suffix.iter()))
+    };
+    let zone = network.zones.iter().filter(holds).max_by_key(|zone| zone.suffix.len())?;
+    let codepoint = &labels[..cut(zone)?];
+    Some(zone.grammars.iter().any(|grammar| matches(&grammar.labels, codepoint)))
+}
+
+/// Refuses SRV answers that could not name a site.
+fn check_sites(network: &Network, service: &Service, refusals: &mut Vec<Refusal>) {
+    let Some(locations) = &service.srv else { return };
+    let mut refuse = |why: String, remedy: &str| {
+        refusals.push(Refusal::new(format!("service {:?}", service.name), &service.origin, why, remedy));
+    };
+    for number in locations.sites.values() {
+        // A bucket of 16 bytes stands before it.
+        if wire_name(&locations.name(*number)).is_none_or(|name| name.length > 238) {
+            refuse(
+                format!("{:?} is not a domain name", locations.name(*number)),
+                "choose a shorter `domain`",
+            );
+        }
+    }
+    let unanswered = |number: &u32| {
+        let name = format!("a0.{}", locations.name(*number));
+        (is_answered(network, service.cdn, &name) == Some(false)).then_some(name)
+    };
+    if let Some(name) = locations.sites.values().find_map(unanswered) {
+        let remedy = "add a pattern such as {bucket}.y5q for each site to the zone, with the site's servers";
+        refuse(format!("its answers name {name:?} and the like, and no pattern matches it"), remedy);
+    }
+    if service.https.is_some() || service.dns == DnsAnswer::Vip {
+        refuse(
+            "its names have SRV records and no others".into(),
+            "make a service of its own for other records",
+        );
+    }
+    let nameless = |target: usize| {
+        let target = network.targets.get(target)?;
+        let known = target.outcome == Outcome::Server && locations.sites.contains_key(&target.site);
+        (!known).then_some(&target.name)
+    };
+    if let Some(name) = targets_of(network, service).find_map(nameless) {
+        refuse(
+            format!("target {name:?} stands at a site without number, or is no server"),
+            "give its `site` a number in the service's `srv`",
+        );
     }
 }
 
@@ -140,13 +204,36 @@ fn parameters(binding: &Binding) -> Option<WireName> {
 pub(crate) struct Names<'n> {
     network: &'n Network,
     bindings: HashMap<&'n Binding, u32>,
+    /// All sites that SRV records name.
+    sites: Vec<&'n str>,
     pub(crate) names: Vec<WireName>,
 }
 
 impl<'n> Names<'n> {
     /// None yet. The network must have passed [`check`].
     pub(crate) fn new(network: &'n Network) -> Self {
-        Self { network, bindings: HashMap::new(), names: Vec::new() }
+        let named = network.services.iter().filter_map(|service| service.srv.as_ref());
+        let mut sites: Vec<&str> = named.flat_map(|srv| srv.sites.keys().map(String::as_str)).collect();
+        sites.sort_unstable();
+        sites.dedup();
+        Self { network, bindings: HashMap::new(), sites, names: Vec::new() }
+    }
+
+    /// First of the entries with the names of a service's sites, one for each site that any service names.
+    pub(crate) fn sites(&mut self, locations: &Locations) -> u32 {
+        let first = self.names.len() as u32;
+        let name = |site: &&str| {
+            let number = locations.sites.get(*site)?;
+            wire_name(&locations.name(*number))
+        };
+        let names: Vec<WireName> = self.sites.iter().map(|site| name(site).unwrap_or_default()).collect();
+        self.names.extend(names);
+        first
+    }
+
+    /// Number of a target's site.
+    fn site(&self, target: &Target) -> u16 {
+        self.sites.binary_search(&target.site.as_str()).map_or(NO_SITE, |site| site as u16)
     }
 
     /// Entry with the parameters of a service's HTTPS records.
@@ -162,10 +249,18 @@ impl<'n> Names<'n> {
     pub(crate) fn record(&mut self, target: &Target) -> TargetRecord {
         let names = self.names.len() as u32;
         match &target.outcome {
-            Outcome::Server => TargetRecord { outcome: OUTCOME_ADDRESS, ..TargetRecord::default() },
+            Outcome::Server => {
+                TargetRecord { outcome: OUTCOME_ADDRESS, site: self.site(target), ..TargetRecord::default() }
+            }
             Outcome::Name(name) => {
                 let length = self.push(wire_name(name).unwrap_or_default());
-                TargetRecord { names, length, outcome: OUTCOME_NAME, ..TargetRecord::default() }
+                TargetRecord {
+                    names,
+                    length,
+                    outcome: OUTCOME_NAME,
+                    site: NO_SITE,
+                    ..TargetRecord::default()
+                }
             }
             Outcome::Delegation(servers) => {
                 let servers_count = servers.len() as u8;
@@ -173,6 +268,7 @@ impl<'n> Names<'n> {
                     names,
                     servers: servers_count,
                     outcome: OUTCOME_DELEGATION,
+                    site: NO_SITE,
                     ..TargetRecord::default()
                 };
                 for server in servers {

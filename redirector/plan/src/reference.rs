@@ -250,6 +250,7 @@ fn service(scale: Scale, number: usize, cdns: usize) -> Service {
         },
         dns: if number % 63 == 62 { DnsAnswer::Vip } else { DnsAnswer::Server },
         https: None,
+        srv: None,
         answers: 1 + (number % 4 == 1) as u8,
         policy_class: 0,
         fallback: if number % 10 == 9 { vec![number % scale.targets] } else { Vec::new() },

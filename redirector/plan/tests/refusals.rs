@@ -5,7 +5,9 @@ mod common;
 use common::*;
 use redirector_plan::compile::compile;
 use redirector_plan::counters::CounterSlots;
-use redirector_plan::model::{Grammar, LabelRule, Network, TargetState, UrlRule};
+use redirector_plan::model::{
+    DnsAnswer, Grammar, LabelRule, Locations, Network, Outcome, TargetState, UrlRule,
+};
 
 /// Every refusal of a network as text.
 fn texts(network: &Network) -> Vec<String> {
@@ -294,4 +296,65 @@ fn refused_network_takes_no_counter_slots() {
     let mut few = CounterSlots::new(2, 10, 10);
     let refused = compile(&small(), &all_up(&small()), 1, &mut few).expect_err("is refused");
     assert!(refused[0].to_string().starts_with("service \"web\": no counter slot is left"), "{}", refused[0]);
+}
+
+/// Some refusal of the changed network begins like this.
+#[track_caller]
+fn assert_some_refused(change: impl FnOnce(&mut Network), want: &str) {
+    let mut network = small();
+    change(&mut network);
+    let texts = texts(&network);
+    assert!(texts.iter().any(|text| text.starts_with(want)), "{texts:#?}");
+}
+
+#[test]
+fn outcomes_that_no_answer_could_hold_are_refused() {
+    let becomes = |network: &mut Network, outcome: Outcome| {
+        let target = &mut network.targets[0];
+        (target.ipv4, target.ipv6, target.outcome) = (None, None, outcome);
+    };
+    let name = |text: &str| Outcome::Name(text.into());
+    assert_some_refused(
+        |n| becomes(n, name("a..b")),
+        "box.toml:200:1: target \"t000\": \"a..b\" is not a domain name",
+    );
+    assert_some_refused(
+        |n| becomes(n, Outcome::Delegation(vec![])),
+        "box.toml:200:1: target \"t000\": 0 name servers; name one to four",
+    );
+    assert_some_refused(
+        |n| n.targets[0].outcome = name("edge.partner.example"),
+        "box.toml:200:1: target \"t000\": it has an address and another outcome",
+    );
+    assert_some_refused(
+        |n| {
+            n.services.iter_mut().for_each(|service| service.fallback = vec![0]);
+            becomes(n, name("edge.partner.example"));
+            n.zones[0].grammars[0].labels.clear();
+        },
+        "box.toml:900:1: name \"@\" in zone \"cdn.acme.net\": its service can answer with a CNAME or a delegation",
+    );
+}
+
+#[test]
+fn srv_answers_that_could_not_name_a_site_are_refused() {
+    let srv = |network: &mut Network, domain: &str, site: &str| {
+        let sites = [(site.to_owned(), 5)].into();
+        let locations = Locations { media: 'q', port: 554, domain: domain.into(), sites };
+        network.services[1].srv = Some(locations);
+    };
+    let what = "box.toml:600:1: service \"web\": ";
+    assert_some_refused(|n| srv(n, "other.example", "paris"), &format!("{what}target \"t00"));
+    assert_some_refused(
+        |n| srv(n, "cdn.acme.net", "lab"),
+        &format!("{what}its answers name \"a0.y5q.cdn.acme.net\" and the like, and no pattern matches it"),
+    );
+    assert_some_refused(|n| srv(n, &"x".repeat(64), "lab"), &format!("{what}\"y5q.xxx"));
+    assert_some_refused(
+        |n| {
+            srv(n, "other.example", "lab");
+            n.services[1].dns = DnsAnswer::Vip;
+        },
+        &format!("{what}its names have SRV records and no others"),
+    );
 }

@@ -4,11 +4,13 @@ use super::addresses::choice;
 use super::checks::Check;
 use super::index::{Index, Named, read_named, written_name};
 use super::kept::last_good;
-use super::names::Labels;
+use super::names::{self, Labels};
 use super::read::{Document, Place, Section, Text, Value};
 use super::units;
 use super::urls::{self, Urls, read_urls};
-use redirector_plan::model::{Binding, ChooseBy, Coverage, DnsAnswer, Network, Pool, Service, Tier};
+use redirector_plan::model::{
+    Binding, ChooseBy, Coverage, DnsAnswer, Locations, Network, Pool, Service, Tier,
+};
 use redirector_plan::outcomes::MAX_PARAMETERS;
 use redirector_plan::{MAX_ANSWERS, MAX_WEIGHT};
 use std::collections::BTreeMap;
@@ -233,6 +235,7 @@ const SERVICE: &[&str] = &[
     "choose_by",
     "dns",
     "https",
+    "srv",
     "answers",
     "policy_class",
     "fallback",
@@ -293,7 +296,14 @@ fn read_service(section: &Section<'_>, name: &str, references: &References<'_>) 
         value.place.error("names of this service are answered with the VIP, which speaks no https", help);
         return None;
     }
-    let answers = section.get("answers").map_or(Some(1), |value| value.integer(1..=u64::from(MAX_ANSWERS)));
+    let srv = match section.get("srv") {
+        None => Some(None),
+        Some(value) => read_locations(&value).map(Some),
+    };
+    // A client that chooses among sites wants more than one.
+    let answers = if section.get("srv").is_some() { u64::from(MAX_ANSWERS) } else { 1 };
+    let answers =
+        section.get("answers").map_or(Some(answers), |value| value.integer(1..=u64::from(MAX_ANSWERS)));
     let policy_class =
         section.get("policy_class").map_or(Some(0), |value| value.integer(0..=u64::from(u8::MAX)));
     let fallback =
@@ -311,6 +321,7 @@ fn read_service(section: &Section<'_>, name: &str, references: &References<'_>) 
         choose_by: choose_by?,
         dns: dns?,
         https: https?,
+        srv: srv?,
         answers: answers.and_then(|answers| u8::try_from(answers).ok())?,
         policy_class: policy_class.and_then(|class| u8::try_from(class).ok())?,
         fallback: fallback?,
@@ -343,6 +354,39 @@ fn read_binding(value: &Value<'_>) -> Option<Option<Binding>> {
         return None;
     }
     Some(Some(Binding { alpn, port: port? }))
+}
+
+/// `srv`: SRV answers that name sites.
+fn read_locations(value: &Value<'_>) -> Option<Locations> {
+    const EXAMPLE: &str =
+        "{ domain = \"cdn.acme.net\", media = \"q\", port = 554, sites = { par = 5, fra = 3 } }";
+    let section = value.section(&["domain", "media", "port", "sites"], EXAMPLE)?;
+    let domain = section.require("domain", "\"cdn.acme.net\"")?.word("\"cdn.acme.net\"")?;
+    let domain = names::host_name(&domain)?;
+    let media = match section.get("media") {
+        None => 'q',
+        Some(value) => {
+            let text = value.word("\"q\"")?;
+            let [letter @ b'a'..=b'z'] = text.text.as_bytes() else {
+                text.place.error(format!("`{}` is not a letter a-z", text.text), "for example media = \"q\"");
+                return None;
+            };
+            char::from(*letter)
+        }
+    };
+    let port = section.get("port").map_or(Some(554), |port| port.port())?;
+    let mut sites: BTreeMap<String, u32> = BTreeMap::new();
+    for (site, number) in section.require("sites", "{ par = 5, fra = 3 }")?.entries("{ par = 5, fra = 3 }")? {
+        let value = u32::try_from(number.integer(0..=u64::from(u32::MAX))?).ok()?;
+        if sites.values().any(|known| *known == value) {
+            number
+                .place
+                .error(format!("two sites have the number {value}"), "give each site a number of its own");
+            return None;
+        }
+        sites.insert(site.text.to_owned(), value);
+    }
+    Some(Locations { media, port, domain, sites })
 }
 
 /// The content network under `cdn`; it can be left out where all VIPs belong to one.

@@ -198,6 +198,7 @@ mod tests {
                 choose_by: ChooseBy::Client,
                 dns: DnsAnswer::Server,
                 https: None,
+                srv: None,
                 answers: 1,
                 policy_class: 0,
                 fallback: Vec::new(),

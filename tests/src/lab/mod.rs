@@ -48,7 +48,7 @@ pub use command::{Cmd, quoted};
 pub use daemon::Daemon;
 pub use delay::Delay;
 pub use dns_report::{DnsReport, Record};
-pub use resolvers::{Resolver, RootServer, Software};
+pub use resolvers::{PARTNER_NAME, PARTNER_SERVER, PartnerServer, Resolver, RootServer, Software};
 pub use traffic::{Traffic, during};
 pub use wait::wait_for;
 

@@ -22,6 +22,10 @@ use super::{
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// The zone that is delegated to the VIP of [`BOX`].
 const ZONE: &str = "cdn.acme.net";
+/// A name of another network, which the root server knows: its addresses are the root server's own.
+pub const PARTNER_NAME: &str = "edge.partner.example";
+/// Name of a [`PartnerServer`]: only who refers to it can tell its addresses.
+pub const PARTNER_SERVER: &str = "ns.partner.cdn.acme.net";
 
 /// A program that resolves names for clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,19 +92,58 @@ impl<'a> RootServer<'a> {
         let at = node(name);
         let dir = lab.dir().join("root-server");
         let vip = node(BOX).vip.context("the box has no VIP")?;
-        let zone = format!(
-            ". 86400 IN SOA ns.root. hostmaster.root. 1 3600 600 86400 60\n{}\
-             {ZONE}. 3600 IN NS ns1.{ZONE}.\nns1.{ZONE}. 3600 IN A {}\nns1.{ZONE}. 3600 IN AAAA {}\n",
+        let records = format!(
+            "{}{ZONE}. 3600 IN NS ns1.{ZONE}.\nns1.{ZONE}. 3600 IN A {}\nns1.{ZONE}. 3600 IN AAAA {}\n\
+             {PARTNER_NAME}. 60 IN A {}\n{PARTNER_NAME}. 60 IN AAAA {}\n",
             root_hints(at, &Family::ALL),
             vip.v4,
-            vip.v6
+            vip.v6,
+            at.own.v4,
+            at.own.v6
         );
-        write(&dir, "zone", &zone)?;
-        let more = "auth-zone:\n  name: \".\"\n  zonefile: zone\n  for-downstream: yes\n  for-upstream: no\n";
-        let addresses = Family::ALL.map(|family| SocketAddr::new(at.own.of(family), 53));
-        let server = unbound(lab, at, &dir, &addresses, "module-config: iterator", more)?;
-        Ok(Self { lab, at, _server: server })
+        Ok(Self { lab, at, _server: authority(lab, at, &dir, ".", "ns.root.", &records)? })
     }
+}
+
+/// A name server of another network, which knows one zone.
+#[derive(Debug)]
+pub struct PartnerServer {
+    _server: Server,
+}
+
+impl PartnerServer {
+    /// Starts it at the node `name`, for a zone with these records beside SOA and NS.
+    ///
+    /// # Errors
+    /// If it is not ready in time.
+    ///
+    /// # Panics
+    /// If the lab has no such node.
+    pub fn start(lab: &Lab, name: &str, zone: &str, records: &str) -> Result<Self> {
+        let dir = lab.dir().join(format!("partner-{name}"));
+        let records = format!("{zone}. 60 IN NS {PARTNER_SERVER}.\n{records}");
+        Ok(Self {
+            _server: authority(
+                lab,
+                node(name),
+                &dir,
+                &format!("{zone}."),
+                &format!("{PARTNER_SERVER}."),
+                &records,
+            )?,
+        })
+    }
+}
+
+/// Starts a server that is authoritative for a zone.
+fn authority(lab: &Lab, at: &Node, dir: &Path, zone: &str, primary: &str, records: &str) -> Result<Server> {
+    let soa = format!("{zone} 86400 IN SOA {primary} hostmaster.{primary} 1 3600 600 86400 60\n");
+    write(dir, "zone", &(soa + records))?;
+    let more = format!(
+        "auth-zone:\n  name: \"{zone}\"\n  zonefile: zone\n  for-downstream: yes\n  for-upstream: no\n"
+    );
+    let addresses = Family::ALL.map(|family| SocketAddr::new(at.own.of(family), 53));
+    unbound(lab, at, dir, &addresses, "module-config: iterator", &more)
 }
 
 /// The root's name server with its addresses, as records.

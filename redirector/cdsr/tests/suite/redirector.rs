@@ -50,6 +50,7 @@ static IMAGE: LazyLock<TableImage> = LazyLock::new(|| {
         choose_by: ChooseBy::Client,
         dns: DnsAnswer::Server,
         https: None,
+        srv: None,
         answers: 1,
         policy_class: 0,
         fallback: vec![],

@@ -293,3 +293,74 @@ fn https_bytes_are_these() {
     }
     assert_eq!(outcome.reply(), Some(&wanted[..]));
 }
+
+/// Priority, weight, port and name of each SRV record.
+fn locations(message: &Message) -> Vec<(u16, u16, u16, String)> {
+    let one = |record: &Record| match &record.data {
+        RData::SRV(srv) => (srv.priority, srv.weight, srv.port, srv.target.to_ascii()),
+        other => panic!("{other:?}"),
+    };
+    message.answers.iter().map(one).collect()
+}
+
+fn srv(client: &str, label: &str) -> Message {
+    let name = format!("{label}._tcp.srv.cdn.acme.net");
+    answer(client, ACME[0], &DnsQuery::new(&name, rr::SRV).encode()).0
+}
+
+/// M-8: the best site, then contenders, equals share a rank. In region `de` site 5 is best, then 4 (3 is down), then the
+/// others alike.
+#[test]
+fn sites_are_ranked_by_tier_and_equals_share_a_rank() {
+    let message = srv("10.1.2.3", "_a40");
+    let found = locations(&message);
+    assert!(message.metadata.authoritative && message.answers.iter().all(|record| record.ttl == 11));
+    assert_eq!(found.len(), 4);
+    assert!(found.iter().all(|(_, weight, port, _)| (*weight, *port) == (0, 554)));
+    let ranks: Vec<u16> = found.iter().map(|(rank, ..)| *rank).collect();
+    assert_eq!(ranks, [1, 2, 3, 3]);
+    assert_eq!((&*found[0].3, &*found[1].3), ("a40.y5q.cdn.acme.net.", "a40.y4q.cdn.acme.net."));
+    let mut names: Vec<&String> = found.iter().map(|(.., name)| name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), 4, "each site once");
+    for (.., name) in &found {
+        assert_eq!(ask(name.trim_end_matches('.'), rr::A).0.answers.len(), 4, "{name} resolves");
+    }
+}
+
+/// M-7: the client's address in the name counts, not the resolver's; 10.1.2.3 is 167838211, and 2001:db8:200::1 of region
+/// `fr` a longer number.
+#[test]
+fn the_client_in_the_name_is_the_one_that_sites_are_ranked_for() {
+    let of = |client, label: &str| locations(&srv(client, label));
+    let [de, fr, nowhere] = ["10.1.2.3", "10.2.3.4", "198.51.100.1"].map(|client| of(client, "_a40"));
+    assert!(de != fr && fr != nowhere && de != nowhere);
+    assert_eq!(of("198.51.100.1", "_a40-167838211"), de);
+    let v6 = u128::from("2001:db8:200::1".parse::<std::net::Ipv6Addr>().expect("an address"));
+    assert_eq!(of("198.51.100.1", &format!("_a40-{v6}"))[0].3, fr[0].3);
+    for malformed in ["_a40-", "_a40-x", "_a40-1x", "_a40-99999999999999999999999999999999999999999999"] {
+        assert_eq!(of("198.51.100.1", malformed), nowhere, "{malformed}");
+    }
+    // The bucket is kept as it is written.
+    assert_eq!(of("10.1.2.3", "_A40")[0].3, "A40.y5q.cdn.acme.net.");
+    assert_eq!(of("10.1.2.3", "a-bucket-without-number")[0].3, "a.y5q.cdn.acme.net.");
+}
+
+#[test]
+fn names_for_srv_have_no_other_records_and_need_a_bucket() {
+    for (name, qtype) in [
+        ("_a40._tcp.srv.cdn.acme.net", rr::A),
+        ("_a40._tcp.srv.cdn.acme.net", rr::HTTPS),
+        ("_._tcp.srv.cdn.acme.net", rr::SRV),
+        ("_-1._tcp.srv.cdn.acme.net", rr::SRV),
+        ("_abucketofmorethan16._tcp.srv.cdn.acme.net", rr::SRV),
+    ] {
+        let (message, reason) = ask(name, qtype);
+        assert!(message.answers.is_empty() && message.authorities.len() == 1, "{name} {message:?}");
+        assert_eq!(reason, Reason::NoDataType, "{name}");
+    }
+    for partial in ["_tcp.srv.cdn.acme.net", "srv.cdn.acme.net"] {
+        assert_eq!(ask(partial, rr::SRV).1, Reason::NoDataPartial, "{partial}");
+    }
+}

@@ -62,6 +62,7 @@ pub(crate) fn service(name: &str, coverage: usize) -> Service {
         choose_by: ChooseBy::Client,
         dns: DnsAnswer::Server,
         https: None,
+        srv: None,
         answers: 1,
         policy_class: 0,
         fallback: vec![],

@@ -572,3 +572,35 @@ fn https_records_that_cannot_be_are_refused() {
     assert!(found(&format!("https = {{ alpn = [{}] }}", many.join(", ")))[0].contains("(name fewer)"));
     assert!(found("https = true\ndns = \"vip\"")[0].contains("answered with the VIP"));
 }
+
+const SRV: &str = "srv = { domain = \"cdn.acme.net\", sites = { par = 5, fra = 3 } }";
+
+#[test]
+fn sites_of_srv_answers_have_numbers_a_letter_and_a_port() {
+    let read = |written: &str| {
+        let text =
+            SMALL.replacen("coverage = \"web-eu\"\n", &format!("coverage = \"web-eu\"\n{written}\n"), 1);
+        let service = parse_text(&text).unwrap().network.services[0].clone();
+        (service.answers, service.srv)
+    };
+    let (answers, srv) = read(SRV);
+    let srv = srv.unwrap();
+    assert_eq!((answers, srv.media, srv.port), (4, 'q', 554));
+    assert_eq!((srv.sites["par"], srv.name(5)), (5, "y5q.cdn.acme.net".to_owned()));
+    let (answers, srv) =
+        read(&format!("answers = 2\n{}", SRV.replace("sites =", "media = \"m\", port = 80, sites =")));
+    assert_eq!((answers, srv.unwrap().port), (2, 80));
+}
+
+#[test]
+fn sites_of_srv_answers_that_cannot_be_are_refused() {
+    let found = |written: &str| {
+        findings(&[("coverage = \"web-eu\"\n", &format!("coverage = \"web-eu\"\n{written}\n"))])
+    };
+    assert!(found("srv = { sites = { par = 5 } }")[0].contains("has no `domain`"));
+    assert!(found("srv = { domain = \"cdn.acme.net\" }")[0].contains("has no `sites`"));
+    let twice = "srv = { domain = \"cdn.acme.net\", sites = { par = 5, fra = 5 } }";
+    assert!(found(twice)[0].contains("two sites have the number 5"));
+    let letter = "srv = { domain = \"cdn.acme.net\", media = \"7\", sites = { par = 5 } }";
+    assert!(found(letter)[0].contains("`7` is not a letter a-z"));
+}

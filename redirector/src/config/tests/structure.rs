@@ -46,7 +46,7 @@ fn keys_of_later_releases_are_unknown() {
     assert_eq!(
         found,
         [
-            "test.toml:48:1: `classes` is not a key of `service` (it can be `answers`, `cdn`, `choose_by`, `coverage`, `dns`, `fallback`, `hint_lifetime`, `https`, `location`, `name`, `policy_class`, `ttl` or `urls`)"
+            "test.toml:48:1: `classes` is not a key of `service` (it can be `answers`, `cdn`, `choose_by`, `coverage`, `dns`, `fallback`, `hint_lifetime`, `https`, `location`, `name`, `policy_class`, `srv`, `ttl` or `urls`)"
         ]
     );
 }

@@ -3,18 +3,18 @@
 use super::{
     BINDING, Body, CLASS_IN, DISCOVERED, Head, NEGATIVE, NOERROR, NS, NXDOMAIN, REFUSED, SERVFAIL, SOA,
     TARGETS, TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_HTTPS, TYPE_NS, TYPE_SOA, TYPE_SVCB, TYPE_TXT, VIP, Work,
-    edns, outcome,
+    edns, outcome, srv,
 };
 use crate::decide::{Query, decide, region_entry};
 use crate::hash::Slot;
 use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS};
 use crate::table::{
     CHOOSE_CONTENT, NONE, SERVICE_BINDING, SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6,
-    SERVICE_OUTCOMES, SPACE_DNS, Service, Tables, Zone,
+    SERVICE_OUTCOMES, SERVICE_SRV, SPACE_DNS, Service, Tables, Zone,
 };
 use crate::verdict::Reason;
 use crate::verifier::phase;
-use crate::wire::{Asked, Scratch, Trace};
+use crate::wire::{Asked, Message, Scratch, Trace};
 
 /// Finds what the name means: the reply's body, or the service to choose targets for. `None`: punt, for the reason
 /// noted.
@@ -116,14 +116,18 @@ fn discover<T: Tables>(
 
 /// A name with a rule: addresses, or why there are none. `None`: punt.
 #[inline(always)]
-pub(super) fn targets<T: Tables, const FULL: bool>(
+pub(super) fn targets<M: Message, T: Tables, const FULL: bool>(
+    message: &M,
     asked: &Asked<'_>,
     tables: &T,
     scratch: &mut Scratch,
 ) -> Option<()> {
     let service = tables.service(scratch.dns.service)?;
     scratch.trace.service = scratch.dns.service;
-    if service.flags & (SERVICE_DNS_VIP | SERVICE_OUTCOMES) != 0 {
+    if service.flags & (SERVICE_DNS_VIP | SERVICE_OUTCOMES | SERVICE_SRV) != 0 {
+        if service.flags & SERVICE_SRV != 0 {
+            return srv::locate::<M, T, FULL>(message, asked, service, tables, scratch);
+        }
         let Scratch { trace, dns: Work { head, plan, .. }, .. } = scratch;
         if service.flags & SERVICE_DNS_VIP != 0 {
             plan.body = vip_body(head.qtype, asked, tables, trace, Reason::VipAddress)?;

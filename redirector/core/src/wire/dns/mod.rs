@@ -10,6 +10,7 @@ mod find;
 mod names;
 mod outcome;
 mod read;
+mod srv;
 mod subnet;
 mod write;
 
@@ -36,6 +37,7 @@ const TYPE_CNAME: u16 = 5;
 const TYPE_SOA: u16 = 6;
 const TYPE_TXT: u16 = 16;
 const TYPE_AAAA: u16 = 28;
+const TYPE_SRV: u16 = 33;
 const TYPE_OPT: u16 = 41;
 const TYPE_DS: u16 = 43;
 const TYPE_SVCB: u16 = 64;
@@ -153,6 +155,8 @@ const DELEGATION: u32 = 9;
 const TRUNCATED: u32 = 10;
 /// HTTPS or SVCB with the addresses of the verdict's targets.
 const BINDING: u32 = 11;
+/// SRV of the sites that were ranked.
+const LOCATIONS: u32 = 12;
 
 impl Body {
     #[inline(always)]
@@ -192,6 +196,9 @@ struct Plan {
     binding: u32,
     /// Its targets by IPv4 and IPv6.
     hints: [Hints; 2],
+    /// First entry of the names' table with the names of sites, and the port of SRV records.
+    sites: u32,
+    port: u16,
 }
 
 /// Targets whose addresses of one family are told.
@@ -209,6 +216,7 @@ pub struct Work {
     head: Head,
     options: edns::Options,
     plan: Plan,
+    asking: srv::Asking,
     /// Zone and its number of labels before the suffix.
     zone: u32,
     codepoint: usize,
@@ -272,7 +280,7 @@ pub fn respond<M: Message, T: Tables, const FULL: bool>(
         }
         phase();
         if scratch.dns.plan.body.kind == UNDECIDED
-            && find::targets::<T, FULL>(asked, tables, scratch).is_none()
+            && find::targets::<M, T, FULL>(message, asked, tables, scratch).is_none()
         {
             return Action::Punt;
         }

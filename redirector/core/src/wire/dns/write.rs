@@ -1,9 +1,9 @@
 //! The reply, written into the query's place.
 
 use super::{
-    AA, BINDING, COPIED, DELEGATION, DISCOVERED, DISCOVERY, NAME, NEGATIVE, NO_EDNS, NOERROR, NS, Plan, QR,
-    SOA, SOA_EXPIRE, SOA_LENGTH, SOA_REFRESH, SOA_RETRY, TARGETS, TRUNCATED, TYPE_A, TYPE_AAAA, TYPE_SOA,
-    VIP, Work, binding, edns, names,
+    AA, BINDING, COPIED, DELEGATION, DISCOVERED, DISCOVERY, LOCATIONS, NAME, NEGATIVE, NO_EDNS, NOERROR, NS,
+    Plan, QR, SOA, SOA_EXPIRE, SOA_LENGTH, SOA_REFRESH, SOA_RETRY, TARGETS, TRUNCATED, TYPE_A, TYPE_AAAA,
+    TYPE_SOA, VIP, Work, binding, edns, names, srv,
 };
 use crate::table::Tables;
 use crate::verdict::{Reason, Verdict};
@@ -16,7 +16,7 @@ pub(super) fn reply<M: Message, T: Tables, const FULL: bool>(
     tables: &T,
     scratch: &mut Scratch,
 ) -> Action {
-    let Scratch { query, verdict, trace, dns: Work { head, options, plan, .. }, .. } = scratch;
+    let Scratch { query, verdict, trace, dns: Work { head, options, plan, asking, .. }, .. } = scratch;
     let chosen = verdict.count as usize & 7;
     let record = if plan.body.value == 0 { 16 } else { 28 };
     let (rcode, bits, answers, authority, additional, length) = match plan.body.kind {
@@ -31,7 +31,7 @@ pub(super) fn reply<M: Message, T: Tables, const FULL: bool>(
             (NOERROR, AA, 1, 0, both[0] as usize + both[1] as usize, 18 + glue)
         }
         DISCOVERED if FULL => (NOERROR, AA, 1, 0, 0, 12 + DISCOVERY.len()),
-        NAME | DELEGATION | TRUNCATED => {
+        NAME | DELEGATION | TRUNCATED | LOCATIONS => {
             let [answers, authority, additional] = plan.sections.map(|count| count as usize & 7);
             (NOERROR, plan.bits, answers, authority, additional, plan.length)
         }
@@ -56,7 +56,10 @@ pub(super) fn reply<M: Message, T: Tables, const FULL: bool>(
     ];
     let mut done = message.replace_head(fixed.map(|(old, _)| old), fixed.map(|(_, new)| new.to_be()));
     let mut at = head.end;
-    done = done.and_then(|()| records::<M, T, FULL>(message, head.qtype, plan, verdict, tables, &mut at));
+    done = done.and_then(|()| match plan.body.kind {
+        LOCATIONS => srv::write(message, &mut at, plan, asking, verdict.ttl, tables),
+        _ => records::<M, T, FULL>(message, head.qtype, plan, verdict, tables, &mut at),
+    });
     if edns {
         done = done.and_then(|()| edns::write(message, at, head.edns, rcode, options, tables));
     }
