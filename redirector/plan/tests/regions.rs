@@ -120,7 +120,7 @@ proptest! {
     fn longest_match_and_scope_equal_a_linear_scan(
         owned in prop::collection::btree_map(any_prefix(), 0usize..4, 0..40),
         default_region in prop::option::of(0usize..4),
-        extra in prop::collection::vec(any::<u32>(), 20),
+        extra in prop::collection::vec(any::<(u32, u128)>(), 20),
     ) {
         let mut regions: Vec<Region> = (0..4).map(|n| region_of(&format!("r{n}"), &[])).collect();
         for (prefix, region) in owned {
@@ -128,7 +128,10 @@ proptest! {
         }
         let network = only_regions(regions, default_region);
         let image = compiled(&network).image;
-        let random = extra.into_iter().map(|bits| IpAddr::V4((0x0a00_0000 | bits & 0x07ff_ffff).into()));
+        let random = extra.into_iter().flat_map(|(v4, v6)| {
+            let v6 = 0x2001_0db8 << 96 | v6 & 0x0000_1001_0030_ffff_0c00_0000_ffff_0003;
+            [IpAddr::V4((0x0a00_0000 | v4 & 0x07ff_ffff).into()), IpAddr::V6(v6.into())]
+        });
         assert_like_naive(&network, &image, probes(&network).into_iter().chain(random));
     }
 }

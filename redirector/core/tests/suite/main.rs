@@ -11,5 +11,6 @@ mod malformed;
 mod mistakes;
 mod names;
 mod nsid;
+mod oracle;
 mod records;
 mod subnet;
