@@ -169,6 +169,11 @@ fn judge_records(network: &Network, query: &Message, reply: &Message, trace: &Tr
             let address = answers.iter().find_map(|record| match &record.data {
                 RData::A(a) => Some(Some(IpAddr::V4(a.0)) == target.ipv4.map(IpAddr::V4)),
                 RData::AAAA(aaaa) => Some(Some(IpAddr::V6(aaaa.0)) == target.ipv6.map(IpAddr::V6)),
+                // Hints of a service record, which the library shows as addresses.
+                RData::HTTPS(_) | RData::SVCB(_) => {
+                    let own = target.ipv4.map(IpAddr::V4).or(target.ipv6.map(IpAddr::V6));
+                    Some(own.is_some_and(|own| format!("{:?}", record.data).contains(&format!("({own})"))))
+                }
                 _ => None,
             });
             // Otherwise a target that is a name, or a delegation, which may not fit.
