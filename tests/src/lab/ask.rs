@@ -219,8 +219,9 @@ impl Client<'_> {
     }
 
     fn find_by_dns(&self, vip: IpAddr, host: &str) -> Result<Vec<IpAddr>> {
-        // Behind a frame of a veth there is no room for a server cookie, too, and the daemon would answer.
-        let answer = self.dig(vip, &["+nocookie", host, self.family().record_type()])?;
+        // Padded, because behind a frame of a veth there may be no room to grow, and the daemon would answer.
+        let options = ["+nocookie", "+padding=96"];
+        let answer = self.dig(vip, &[&options[..], &[host, self.family().record_type()]].concat())?;
         ensure!(answer.status == "NOERROR", "{}", answer.status);
         Ok(answer.addresses())
     }
