@@ -14,11 +14,12 @@ use redirector_core::wire::frame::{Exit, process};
 #[xdp]
 pub fn redirector(ctx: XdpContext) -> u32 {
     let (Some(room), Some(tables)) = (maps::room(), maps::Maps::new()) else { return xdp_action::XDP_PASS };
-    let exit = process(&mut packet::XdpFrame::new(&ctx), &tables, room);
+    let exit = process(&mut packet::XdpFrame::new(&ctx), &tables, &mut maps::CpuLimits, room);
     maps::count(&room.scratch.trace);
     match exit {
         Exit::Pass => xdp_action::XDP_PASS,
         Exit::Punt => xdp_action::XDP_PASS,
+        Exit::Drop => xdp_action::XDP_DROP,
         Exit::Transmit => xdp_action::XDP_TX,
         Exit::Abort => xdp_action::XDP_ABORTED,
     }

@@ -4,9 +4,10 @@
 //! memory mappings before the program is attached.
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
+use redirector_core::limit::{Limits, Line, STRIDE};
 use redirector_core::table::{
     GroupPointer, Meta, NONE, NameBucket, Node64, Page256, Service, ShareRecord, Tables, Target, VIP_BUCKETS,
     VIP_SLOTS, VipBucket, VipInfo, WireName, Words16, Zone,
@@ -50,6 +51,10 @@ static ALIVE: Array<u64> = Array::with_max_entries(1, 0);
 static CLOCK: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 static ROOM: PerCpuArray<Room> = PerCpuArray::with_max_entries(1, 0);
+/// Buckets of the rate limits: [`STRIDE`] lines for each possible CPU. An ordinary array, because the values of a per-CPU
+/// one lie apart. Without its size, as in test runs, there are no limits.
+#[map]
+static LIMITS: Array<Line> = Array::with_max_entries(1, 0);
 #[map]
 static COUNT_REASON: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASON_SLOTS, 0);
 #[map]
@@ -85,11 +90,11 @@ impl Maps {
 
 impl Tables for Maps {
     #[inline(always)]
-    fn are_stale(&self) -> bool {
+    fn now_and_end(&self) -> (u64, u64) {
         // SAFETY: userspace writes the value by a syscall, which stores it whole.
         let end = ALIVE.get_ptr(0).map_or(0, |end| unsafe { core::ptr::read_volatile(end) });
         // SAFETY: reads a clock.
-        unsafe { bpf_ktime_get_coarse_ns() > end }
+        (unsafe { bpf_ktime_get_coarse_ns() }, end)
     }
     #[inline(always)]
     fn unix_seconds(&self) -> u32 {
@@ -164,6 +169,24 @@ impl Tables for Maps {
     #[inline(always)]
     fn wire_name(&self, index: u32) -> Option<&WireName> {
         WIRE_NAMES.get(index)
+    }
+}
+
+/// The rate limits of the CPU at hand.
+pub struct CpuLimits;
+
+impl Limits for CpuLimits {
+    #[inline(always)]
+    fn line(&mut self, index: u32) -> Option<&mut Line> {
+        // SAFETY: reads the number of this CPU; newer kernels put one load in the call's place.
+        let cpu = unsafe { bpf_get_smp_processor_id() };
+        // SAFETY: the line is this CPU's own, see `room`; any bytes are a valid `Line`.
+        LIMITS.get_ptr_mut(cpu * STRIDE + index).map(|line| unsafe { &mut *line })
+    }
+    #[inline(always)]
+    fn random(&mut self) -> u32 {
+        // SAFETY: draws a number.
+        unsafe { bpf_get_prandom_u32() }
     }
 }
 

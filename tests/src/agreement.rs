@@ -4,6 +4,7 @@
 use crate::frames::{Datagram, VecFrame};
 use crate::generate::{Case, Kind};
 use crate::slow;
+use redirector_core::limit::{Limits, Unlimited};
 use redirector_core::table::{
     OUTCOME_ADDRESS, OUTCOME_DELEGATION, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, Service, Tables, Target,
 };
@@ -18,10 +19,36 @@ use std::fmt;
 pub enum Action {
     /// `XDP_PASS`: on to the kernel.
     Pass,
+    /// `XDP_DROP`: over a limit.
+    Drop,
     /// `XDP_TX`: back where it came from.
     Transmit,
     /// `XDP_ABORTED`, or whatever else it should never be.
     Abort,
+}
+
+impl Action {
+    /// From the kernel's number.
+    #[must_use]
+    pub fn from_code(code: u32) -> Self {
+        match code {
+            1 => Self::Drop,
+            2 => Self::Pass,
+            3 => Self::Transmit,
+            _ => Self::Abort,
+        }
+    }
+
+    /// The kernel's number.
+    #[must_use]
+    pub fn code(self) -> u32 {
+        match self {
+            Self::Abort => 0,
+            Self::Drop => 1,
+            Self::Pass => 2,
+            Self::Transmit => 3,
+        }
+    }
 }
 
 /// Something that answers frames: core's code natively, or the program in the kernel.
@@ -32,29 +59,43 @@ pub trait FastPath {
 
 /// The fast path as native code.
 #[derive(Debug)]
-pub struct Native<'t, T> {
+pub struct Native<'t, T, L = Unlimited> {
     tables: &'t T,
+    limits: L,
     /// Not cleared between frames, as in the kernel.
     room: Box<Room>,
 }
 
 impl<'t, T: Tables> Native<'t, T> {
-    /// Over these tables.
+    /// Over these tables, without rate limits.
     pub fn new(tables: &'t T) -> Self {
-        Self { tables, room: Box::default() }
+        Self::within(tables, Unlimited)
+    }
+}
+
+impl<'t, T: Tables, L: Limits> Native<'t, T, L> {
+    /// Over these tables, with the buckets of their rate limits.
+    pub fn within(tables: &'t T, limits: L) -> Self {
+        Self { tables, limits, room: Box::default() }
     }
 
     /// Why the last frame fared as it did.
     pub fn reason(&self) -> Reason {
-        self.room.scratch.trace.reason
+        self.trace().reason
+    }
+
+    /// What was decided about it.
+    pub fn trace(&self) -> &Trace {
+        &self.room.scratch.trace
     }
 }
 
-impl<T: Tables> FastPath for Native<'_, T> {
+impl<T: Tables, L: Limits> FastPath for Native<'_, T, L> {
     fn run(&mut self, frame: &[u8]) -> (Action, Vec<u8>) {
         let mut frame = VecFrame::new(frame);
-        let action = match process(&mut frame, self.tables, &mut self.room) {
+        let action = match process(&mut frame, self.tables, &mut self.limits, &mut self.room) {
             Exit::Pass | Exit::Punt => Action::Pass,
+            Exit::Drop => Action::Drop,
             Exit::Transmit => Action::Transmit,
             Exit::Abort => Action::Abort,
         };
@@ -69,6 +110,7 @@ impl<T: Tables> FastPath for Native<'_, T> {
 pub fn judge<T: Tables>(slow: &T, frame: &[u8], action: Action, after: &[u8]) -> Result<(), String> {
     match action {
         Action::Abort => Err("aborted".into()),
+        Action::Drop => Err("dropped, where there are no limits".into()),
         Action::Pass if after == frame => Ok(()),
         Action::Pass => Err("passed on, but changed".into()),
         Action::Transmit => judge_reply(slow, frame, after),

@@ -168,7 +168,7 @@ fn fast_path_agrees(flow: &Flow, message: &[u8], slow: &Outcome) {
         Action::Reply => {
             assert_eq!(Some(&*fast.message), slow.reply(), "the fast path answers something else")
         }
-        Action::Ignore => panic!("the fast path is silent: {:?}", fast.trace.reason),
+        Action::Ignore | Action::Drop => panic!("the fast path is silent: {:?}", fast.trace.reason),
     }
 }
 

@@ -16,6 +16,7 @@ pub mod frames;
 pub mod generate;
 pub mod invariants;
 pub mod lab;
+pub mod limited;
 pub mod networks;
 pub mod questions;
 pub mod slow;

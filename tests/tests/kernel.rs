@@ -5,6 +5,9 @@
 #[path = "../vectors/reader.rs"]
 mod reader;
 
+#[path = "kernel/limits.rs"]
+mod limits;
+
 use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
 use reader::Vector;
@@ -55,12 +58,7 @@ impl FastPath for Kernel {
             return (Action::Pass, frame.to_vec());
         }
         let run = self.dataplane.test_run(frame).unwrap().unwrap();
-        let action = match run.action {
-            2 => Action::Pass,
-            3 => Action::Transmit,
-            _ => Action::Abort,
-        };
-        (action, run.frame)
+        (Action::from_code(run.action), run.frame)
     }
 }
 

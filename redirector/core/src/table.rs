@@ -4,6 +4,7 @@
 //! [`Tables`]. Integers are in host byte order unless a field says otherwise; addresses are in network order.
 
 use crate::hash::Keys;
+use crate::limit::Rates;
 
 /// Changes with every change to a type in this file; a program refuses tables of another version.
 pub const LAYOUT_VERSION: u32 = 6 + NEXT_LAYOUT as u32;
@@ -65,6 +66,8 @@ pub struct Meta {
     pub box_name_length: u32,
     /// Filler.
     pub reserved: u32,
+    /// Rate limits of this box.
+    pub limits: Rates,
 }
 
 /// A VIP address (P-1).
@@ -428,7 +431,7 @@ impl Default for WireName {
 }
 
 const _: () = {
-    assert!(size_of::<Meta>() == 128);
+    assert!(size_of::<Meta>() == 176);
     assert!(size_of::<VipBucket>() == 64);
     assert!(size_of::<VipInfo>() == 24);
     assert!(size_of::<NameBucket>() == 64);
@@ -467,10 +470,11 @@ pod!(
 
 /// The tables of one generation. Every method answers `None` beyond a table's end.
 pub trait Tables {
-    /// Nobody has kept these tables up to date for too long: they must not be answered from.
+    /// What time it is, and until when these tables may be answered from if nobody keeps them up to date:
+    /// nanoseconds of one clock.
     #[inline(always)]
-    fn are_stale(&self) -> bool {
-        false
+    fn now_and_end(&self) -> (u64, u64) {
+        (0, u64::MAX)
     }
     /// Seconds since 1970 modulo 2^32, for cookies.
     fn unix_seconds(&self) -> u32;

@@ -123,6 +123,20 @@ reasons! {
     Internal = 53, "internal";
     /// The daemon has not been heard of for longer than the configured age.
     PuntStale = 54, "punt-stale";
+    /// DNS answers over the client prefix's limit: this one was replaced by a truncated one.
+    LimitSlip = 55, "limit-slip";
+    /// DNS answers over the client prefix's limit: this one was dropped.
+    LimitDrop = 56, "limit-drop";
+    /// CDSR replies over the client prefix's limit: "retry later".
+    LimitCdsr = 57, "limit-cdsr";
+    /// CDSR replies over the client prefix's limit: dropped.
+    LimitCdsrDrop = 58, "limit-cdsr-drop";
+    /// Punts over the client prefix's budget: dropped.
+    LimitPunt = 59, "limit-punt";
+    /// Punts over the CPU's budget: dropped.
+    LimitPuntAll = 60, "limit-punt-all";
+    /// DNS punts over one of these budgets: this query was sent back as a truncated answer.
+    LimitPuntSlip = 61, "limit-punt-slip";
 }
 
 /// Slots of the reason counters.

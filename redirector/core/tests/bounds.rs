@@ -1,6 +1,7 @@
 //! What a message costs (P-21, A-5, invariant 6): no memory, and work that its length bounds, whatever it says.
 
 use redirector_core::decide::Client;
+use redirector_core::limit::Unlimited;
 use redirector_core::table::{
     GroupPointer, Meta, NameBucket, Node64, Page256, Service, ShareRecord, Tables, Target, VipBucket,
     VipInfo, WireName, Words16, Zone,
@@ -142,7 +143,7 @@ fn no_message_makes_the_program_allocate() {
         });
         let mut frame = VecFrame::new(&[&flow.frame(&message)[..], &[0; 2048]].concat());
         let fast = allocations(|| {
-            process(&mut frame, &*IMAGE, &mut room);
+            process(&mut frame, &*IMAGE, &mut Unlimited, &mut room);
         });
         assert_eq!((slow, fast), (0, 0), "{message:02x?}");
     }

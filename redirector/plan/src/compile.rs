@@ -13,6 +13,7 @@ use crate::regions::{self, pack_words};
 use crate::shares::{self, GroupSpec, Kind, Shares, records, relocate};
 use crate::vips::{self, ipv4_word, ipv6_words};
 use redirector_core::hash::Keys;
+use redirector_core::limit::Rates;
 use redirector_core::lookup::mapped;
 use redirector_core::table::{
     BOX_NAME_WORDS, CHOOSE_CLIENT, CHOOSE_CLIENT_PREFIX, CHOOSE_CONTENT, CHOOSE_SPREAD, GroupPointer,
@@ -94,6 +95,7 @@ pub fn compile(
             box_name,
             box_name_length,
             reserved: 0,
+            limits: Rates::default(),
         },
         vips,
         vip_info,

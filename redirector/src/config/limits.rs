@@ -2,6 +2,7 @@
 
 use super::read::Section;
 use super::units;
+use redirector_core::limit::{Class, Rate, Rates};
 use std::time::Duration;
 
 /// Bounds of the slow path, so that no client can make it hold memory or sockets without end.
@@ -19,6 +20,56 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Longest request header, in bytes.
     pub header_bytes: usize,
+    /// Bounds on what is answered by datagram.
+    #[serde(default)]
+    pub rates: RateLimits,
+}
+
+/// Rates of datagrams: for each client prefix (/24 or /56) and CPU, unless said otherwise. 0 is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct RateLimits {
+    /// DNS answers with records that were asked for.
+    pub answers_per_second: u32,
+    /// Other DNS answers.
+    pub errors_per_second: u32,
+    /// CDSR replies.
+    pub cdsr_per_second: u32,
+    /// Packets that the fast path leaves to the slow path.
+    pub punts_per_second: u32,
+    /// The same, for all prefixes together on one CPU.
+    pub punts_total_per_second: u32,
+    /// One in so many that are over a limit is told so instead of being dropped; 0: none.
+    pub slip: u32,
+    /// What a rate makes in this time may come at once.
+    pub burst: Duration,
+}
+
+impl Default for RateLimits {
+    fn default() -> Self {
+        Self {
+            answers_per_second: 4000,
+            errors_per_second: 1000,
+            cdsr_per_second: 1000,
+            punts_per_second: 500,
+            punts_total_per_second: 20_000,
+            slip: 2,
+            burst: Duration::from_secs(1),
+        }
+    }
+}
+
+impl RateLimits {
+    /// As packets are compared with them.
+    pub fn rates(&self) -> Rates {
+        let burst = u32::try_from(self.burst.as_nanos()).unwrap_or(u32::MAX);
+        let rate = |per_second| Rate::new(per_second, burst);
+        let mut of = [Rate::default(); 4];
+        of[Class::Answers as usize] = rate(self.answers_per_second);
+        of[Class::Errors as usize] = rate(self.errors_per_second);
+        of[Class::Cdsr as usize] = rate(self.cdsr_per_second);
+        of[Class::Punts as usize] = rate(self.punts_per_second);
+        Rates { of, all_punts: rate(self.punts_total_per_second), slip: self.slip, reserved: 0 }
+    }
 }
 
 impl Default for Limits {
@@ -30,6 +81,7 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(10),
             header_bytes: 16_384,
+            rates: RateLimits::default(),
         }
     }
 }
@@ -41,7 +93,20 @@ const KEYS: &[&str] = &[
     "header_timeout",
     "idle_timeout",
     "header_bytes",
+    "answers_per_second",
+    "errors_per_second",
+    "cdsr_per_second",
+    "punts_per_second",
+    "punts_total_per_second",
+    "slip",
+    "burst",
 ];
+
+/// Highest rate that can be written: 0.1 µs from one to the next.
+const MAX_RATE: u64 = 10_000_000;
+/// The kernel's coarse clock may take steps of 10 ms, and what comes in one step must fit. The longest fits 32 bits of
+/// nanoseconds.
+const BURST: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(4);
 
 /// Reads `[limits]`; `None` if there is an error.
 pub(super) fn read_limits(root: &Section<'_>) -> Option<Limits> {
@@ -64,6 +129,7 @@ pub(super) fn read_limits(root: &Section<'_>) -> Option<Limits> {
     let header_timeout = time("header_timeout", default.header_timeout);
     let idle_timeout = time("idle_timeout", default.idle_timeout);
     let header_bytes = count("header_bytes", default.header_bytes, 1024, 1 << 20);
+    let rates = read_rates(&section);
     Some(Limits {
         http_connections: http_connections?,
         rtsp_connections: rtsp_connections?,
@@ -71,5 +137,34 @@ pub(super) fn read_limits(root: &Section<'_>) -> Option<Limits> {
         header_timeout: header_timeout?,
         idle_timeout: idle_timeout?,
         header_bytes: header_bytes?,
+        rates: rates?,
+    })
+}
+
+/// The rates in `[limits]`.
+fn read_rates(section: &Section<'_>) -> Option<RateLimits> {
+    let default = RateLimits::default();
+    let count = |key, default, high| match section.get(key) {
+        None => Some(default),
+        Some(value) => value.integer(0..=high).and_then(|count| u32::try_from(count).ok()),
+    };
+    let answers = count("answers_per_second", default.answers_per_second, MAX_RATE);
+    let errors = count("errors_per_second", default.errors_per_second, MAX_RATE);
+    let cdsr = count("cdsr_per_second", default.cdsr_per_second, MAX_RATE);
+    let punts = count("punts_per_second", default.punts_per_second, MAX_RATE);
+    let punts_total = count("punts_total_per_second", default.punts_total_per_second, MAX_RATE);
+    let slip = count("slip", default.slip, 1000);
+    let burst = match section.get("burst") {
+        None => Some(default.burst),
+        Some(value) => units::duration(&value, BURST),
+    };
+    Some(RateLimits {
+        answers_per_second: answers?,
+        errors_per_second: errors?,
+        cdsr_per_second: cdsr?,
+        punts_per_second: punts?,
+        punts_total_per_second: punts_total?,
+        slip: slip?,
+        burst: burst?,
     })
 }

@@ -31,7 +31,7 @@ mod tests;
 pub use addresses::{BoxSettings, XdpMode};
 pub use checks::{Check, Probe};
 pub use error::{ConfigError, ConfigErrors, Severity};
-pub use limits::Limits;
+pub use limits::{Limits, RateLimits};
 
 use error::Source;
 use names::Labels;

@@ -7,6 +7,7 @@ use aya::maps::{Array, Map, MapData, MapType, PerCpuArray};
 use aya::programs::xdp::XdpMode;
 use aya::programs::{ProgramError, ProgramFd, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
+use redirector_core::limit::{Line, STRIDE};
 use redirector_core::table::VIP_SLOTS;
 use redirector_core::verdict::REASON_SLOTS;
 use redirector_plan::image::{TableImage, TableKind};
@@ -65,6 +66,8 @@ const COUNTERS: [&str; 5] = ["COUNT_REASON", "COUNT_VIP", "COUNT_SERVICE", "COUN
 const ALIVE: &str = "ALIVE";
 /// The daemon's clock for the program, shared like the counters: seconds since 1970.
 const CLOCK: &str = "CLOCK";
+/// Buckets of the rate limits, shared like the counters: [`STRIDE`] lines for each possible CPU.
+const LIMITS: &str = "LIMITS";
 /// Where they are pinned.
 const COUNTERS_DIR: &str = "counters";
 /// Where links are pinned.
@@ -150,6 +153,15 @@ impl BpfDataplane {
         self.object = Cow::Owned(object);
     }
 
+    /// Runs the current generation's program on a frame as if it had come in at an interface on this CPU: counted, and
+    /// within the rate limits. `None` before the first image.
+    ///
+    /// # Errors
+    /// As [`Dataplane::test_run`].
+    pub fn receive(&self, frame: &[u8]) -> io::Result<Option<TestRun>> {
+        self.current.as_ref().map(|current| run(&current.live, frame)).transpose()
+    }
+
     /// Begins to count from 0 at the next publication, if nothing was published yet.
     ///
     /// # Errors
@@ -199,6 +211,9 @@ impl BpfDataplane {
         for name in COUNTERS {
             loader.map_pin_path(name, counters.join(name));
         }
+        // The instance for test runs has no buckets: nobody's budget is spent on asking.
+        loader.map_max_entries(LIMITS, limit_lines()?);
+        loader.map_pin_path(LIMITS, counters.join(LIMITS));
         let made = |err: EbpfError| told("loading the XDP program", chain(&err));
         let mut live = loader.load(&self.object).map_err(made)?;
         let mut shadow = self.loader(image, pins).load(&self.object).map_err(made)?;
@@ -228,11 +243,14 @@ impl BpfDataplane {
     /// somebody else put it there.
     fn drop_unfitting(&self) -> io::Result<()> {
         let lengths = [REASON_SLOTS, VIP_SLOTS, self.room.services, self.room.regions, self.room.targets];
+        let word = size_of::<u64>() as u32;
         let counters = COUNTERS.into_iter().zip(lengths);
-        let counters = counters.map(|(name, length)| (name, MapType::PerCpuArray, length));
-        for (name, kind, length) in counters.chain([ALIVE, CLOCK].map(|name| (name, MapType::Array, 1))) {
+        let counters = counters.map(|(name, length)| (name, MapType::PerCpuArray, word, length));
+        let words = [ALIVE, CLOCK].map(|name| (name, MapType::Array, word, 1));
+        let limits = (LIMITS, MapType::Array, size_of::<Line>() as u32, limit_lines()?);
+        for (name, kind, size, length) in counters.chain(words).chain([limits]) {
             let path = self.directory.join(COUNTERS_DIR).join(name);
-            if path.exists() && !is_map_of(&path, kind, length) {
+            if path.exists() && !is_map_of(&path, kind, size, length) {
                 tracing::warn!("{name} begins anew: what is pinned as {} has another shape", path.display());
                 fs::remove_file(&path).map_err(|err| told(path.display(), err))?;
             }
@@ -296,17 +314,7 @@ impl Dataplane for BpfDataplane {
     }
 
     fn test_run(&self, frame: &[u8]) -> io::Result<Option<TestRun>> {
-        let Some(current) = &self.current else { return Ok(None) };
-        let mut out = vec![0; FRAME_ROOM];
-        let result = loaded(&current.shadow)?
-            .test_run(TestRunOptions {
-                data_in: Some(frame),
-                data_out: Some(&mut out),
-                ..TestRunOptions::new()
-            })
-            .map_err(|err| told("test run", chain(&err)))?;
-        out.truncate(result.data_size_out as usize);
-        Ok(Some(TestRun { action: result.return_value, frame: out }))
+        self.current.as_ref().map(|current| run(&current.shadow, frame)).transpose()
     }
 }
 
@@ -318,14 +326,32 @@ fn set(ebpf: &mut Ebpf, name: &str, value: u64) -> io::Result<()> {
     array.set(0, value, 0).map_err(|err| told(name, chain(&err)))
 }
 
-/// Whether what is pinned is a map of this kind and length with values of 64 bits.
-fn is_map_of(path: &Path, kind: MapType, length: u32) -> bool {
+/// Whether what is pinned is a map of this kind with so many values of so many bytes.
+fn is_map_of(path: &Path, kind: MapType, size: u32, length: u32) -> bool {
     let info = MapData::from_pin(path).and_then(|map| map.info());
     info.is_ok_and(|info| {
         let sizes = (info.key_size(), info.value_size(), info.max_entries());
-        info.map_type().is_ok_and(|found| found == kind)
-            && sizes == (size_of::<u32>() as u32, size_of::<u64>() as u32, length)
+        info.map_type().is_ok_and(|found| found == kind) && sizes == (size_of::<u32>() as u32, size, length)
     })
+}
+
+/// What an instance's program makes of a frame.
+fn run(instance: &Ebpf, frame: &[u8]) -> io::Result<TestRun> {
+    let mut out = vec![0; FRAME_ROOM];
+    let result = loaded(instance)?
+        .test_run(TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() })
+        .map_err(|err| told("test run", chain(&err)))?;
+    out.truncate(result.data_size_out as usize);
+    Ok(TestRun { action: result.return_value, frame: out })
+}
+
+/// Lines of buckets that the rate limits of all CPUs take.
+fn limit_lines() -> io::Result<u32> {
+    let cpus = aya::util::nr_cpus().map_err(|(path, err)| told(path, err))?;
+    u32::try_from(cpus)
+        .ok()
+        .and_then(|cpus| cpus.checked_mul(STRIDE))
+        .ok_or_else(|| io::Error::other(format!("rate limits for {cpus} CPUs")))
 }
 
 /// Sums over all CPUs of the counters that are not 0.

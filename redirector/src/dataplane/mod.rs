@@ -58,7 +58,7 @@ pub struct PublishTimes {
 /// What the XDP program makes of a frame in a test run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestRun {
-    /// XDP action: `XDP_PASS` 2, `XDP_TX` 3, `XDP_ABORTED` 0.
+    /// XDP action: `XDP_ABORTED` 0, `XDP_DROP` 1, `XDP_PASS` 2, `XDP_TX` 3.
     pub action: u32,
     /// The frame afterwards.
     pub frame: Vec<u8>,

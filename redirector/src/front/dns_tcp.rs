@@ -1,8 +1,7 @@
 //! DNS over TCP (RFC 7766): messages with their length before them, answered in the order in which they came.
 
 use super::accept::Connection;
-use super::listen::Datagram;
-use super::message::answer;
+use super::message::by_stream;
 use redirector_core::wire::{Scratch, dns};
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
@@ -29,9 +28,7 @@ pub(super) async fn serve(mut connection: Connection, stream: impl AsyncRead + A
         let Ok(Ok(len)) = timeout(patience, read(&mut stream, first, &mut bytes)).await else { return };
         let ends = (connection.vip, connection.client);
         let message = &mut bytes[PREFIX..];
-        let Some(len) =
-            answer(&connection.shared, Datagram::Dns, dns::MAX_REPLY, ends, &mut scratch, message, len)
-        else {
+        let Some(len) = by_stream(&connection.shared, ends, &mut scratch, message, len) else {
             return;
         };
         bytes[..PREFIX].copy_from_slice(&(len as u16).to_be_bytes());

@@ -3,17 +3,44 @@
 use super::listen::Datagram;
 use super::{Shared, vip_entry};
 use redirector_core::decide::Client;
+use redirector_core::limit::{Limits, Unlimited, Work};
 use redirector_core::table::{SPEAKS_CDSR, SPEAKS_DNS};
 use redirector_core::wire::{Action, Asked, Buffer, Message, Scratch, Trace, cdsr, dns};
 use std::net::{IpAddr, SocketAddr};
 
-/// Answers the message in the first `len` of `bytes`, in place, and gives the answer's length; `None` if there is none.
-/// Answers may use all of `bytes`, and need [`dns::MAX_REPLY`] at least; `room` is what the way to the client carries.
-pub(super) fn answer(
+/// Answers the message of a datagram in the first `len` of `bytes`, in place, and gives the answer's length; `None` if
+/// there is none. Answers may use all of `bytes`, and need [`dns::MAX_REPLY`] at least. Senders of datagrams may be
+/// anybody: there are rate limits.
+pub(super) fn by_datagram(
     shared: &Shared,
     kind: Datagram,
-    room: usize,
+    ends: (IpAddr, SocketAddr),
+    scratch: &mut Scratch,
+    bytes: &mut [u8],
+    len: usize,
+) -> Option<usize> {
+    scratch.limit = Work::at(shared.buckets.now());
+    let limits = &mut shared.buckets.of_one();
+    respond(shared, (kind, dns::UDP_LIMIT.into()), ends, limits, scratch, bytes, len)
+}
+
+/// The same for a DNS message of a connection, whose client is where it says it is.
+pub(super) fn by_stream(
+    shared: &Shared,
+    ends: (IpAddr, SocketAddr),
+    scratch: &mut Scratch,
+    bytes: &mut [u8],
+    len: usize,
+) -> Option<usize> {
+    respond(shared, (Datagram::Dns, dns::MAX_REPLY), ends, &mut Unlimited, scratch, bytes, len)
+}
+
+/// `room` is what the way to the client carries.
+fn respond<L: Limits>(
+    shared: &Shared,
+    (kind, room): (Datagram, usize),
     (vip, client): (IpAddr, SocketAddr),
+    limits: &mut L,
     scratch: &mut Scratch,
     bytes: &mut [u8],
     len: usize,
@@ -32,8 +59,10 @@ pub(super) fn answer(
     let asked = Asked { vip, client: Client::new(client.ip()), port: client.port(), room };
     let mut message = Buffer::new(bytes, len);
     let action = match kind {
-        Datagram::Dns => dns::respond::<_, _, true>(&mut message, &asked, tables, scratch),
-        Datagram::Cdsr => cdsr::respond::<_, _, true>(&mut message, &asked, tables, scratch),
+        Datagram::Dns => dns::respond_within::<_, _, _, true>(&mut message, &asked, tables, limits, scratch),
+        Datagram::Cdsr => {
+            cdsr::respond_within::<_, _, _, true>(&mut message, &asked, tables, limits, scratch)
+        }
     };
     let length = message.len();
     shared.counters.count(&scratch.trace, tables);

@@ -10,6 +10,7 @@ mod dns_tcp;
 mod gate;
 mod guard;
 mod http;
+mod limits;
 mod listen;
 mod location;
 mod message;
@@ -25,6 +26,7 @@ use crate::state::{Current, Generation};
 use accept::Connection;
 use gate::Gate;
 use guard::LoopGuard;
+use limits::Buckets;
 use listen::{Endpoint, Protocol};
 use redirector_core::lookup;
 use redirector_core::table::{Tables, VipEntry};
@@ -45,6 +47,7 @@ pub struct Shared {
     /// What was answered.
     pub counters: SlowCounters,
     ports: Ports,
+    buckets: Buckets,
     guard: LoopGuard,
     dns: Arc<Gate>,
     http: Arc<Gate>,
@@ -58,6 +61,7 @@ impl Shared {
             current,
             counters: SlowCounters::default(),
             ports,
+            buckets: Buckets::default(),
             guard: LoopGuard::default(),
             dns: Arc::default(),
             http: Arc::default(),

@@ -2,8 +2,8 @@
 
 use super::Shared;
 use super::listen::Datagram;
-use super::message::answer;
-use redirector_core::wire::{Scratch, dns};
+use super::message::by_datagram;
+use redirector_core::wire::Scratch;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +27,7 @@ pub(super) async fn serve(socket: UdpSocket, kind: Datagram, vip: IpAddr, shared
                 continue;
             }
         };
-        let answered =
-            answer(&shared, kind, dns::UDP_LIMIT.into(), (vip, client), &mut scratch, &mut bytes, len);
+        let answered = by_datagram(&shared, kind, (vip, client), &mut scratch, &mut bytes, len);
         if let Some(len) = answered
             && let Err(error) = socket.send_to(&bytes[..len], client).await
         {

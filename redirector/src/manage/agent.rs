@@ -489,7 +489,8 @@ fn prepare(
         let checks = checking.elapsed();
         let compiling = spawn_blocking(move || {
             let began = Instant::now();
-            let compiled = compile(&config.network, &facts::states(&facts), number, &mut slots)?;
+            let mut compiled = compile(&config.network, &facts::states(&facts), number, &mut slots)?;
+            compiled.image.meta.limits = config.limits.rates.rates();
             let built = BuildReport::prepared(read, checks, began.elapsed());
             Ok(Prepared { config, built, compiled, slots, facts })
         });

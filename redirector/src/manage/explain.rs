@@ -7,6 +7,7 @@ use crate::dataplane::{Mode, TestRun};
 use crate::front::url::{Url, decide_url};
 use ipnet::IpNet;
 use redirector_core::decide::{Client, FAST_ENDPOINTS};
+use redirector_core::limit::Unlimited;
 use redirector_core::lookup::{self, Labels, MAX_LABELS, Scheme, mapped};
 use redirector_core::table::{
     MAX_PATH_SEGMENTS, NONE, OUTCOME_ADDRESS, SERVICE_DNS_VIP, SPACE_DNS, SPEAKS_CDSR, SPEAKS_DNS,
@@ -409,7 +410,7 @@ fn ask(
 /// Why the fast path leaves a frame alone: the program's own code, run here, says so without counting.
 fn punt_reason(view: &View, bytes: Vec<u8>) -> Reason {
     let mut room = Box::<frame::Room>::default();
-    frame::process(&mut packet::PlainFrame(bytes), &view.generation.tables.read(), &mut room);
+    frame::process(&mut packet::PlainFrame(bytes), &view.generation.tables.read(), &mut Unlimited, &mut room);
     room.scratch.trace.reason
 }
 

@@ -7,7 +7,7 @@ use redirector::manage::control::{Request, Response};
 use redirector::manage::dump::dump;
 use redirector::manage::explain::{Explanation, FastPath, Question, explain};
 use redirector::manage::stats::Stats;
-use redirector_tests::agreement::{Action, FastPath as _, Native};
+use redirector_tests::agreement::{FastPath as _, Native};
 
 /// Any bytes as a line to the control socket: refused with what would be right, or a request that survives being
 /// written and read again. What is asked to be explained is explained, or refused with the reason; fast and slow path
@@ -87,12 +87,7 @@ pub(crate) fn answers() -> Vec<Vec<u8>> {
 /// What the program in the kernel would do.
 fn test_run(frame: &[u8]) -> TestRun {
     let (action, frame) = Native::new(&VIEW.generation.tables.read()).run(frame);
-    let action = match action {
-        Action::Abort => 0,
-        Action::Pass => 2,
-        Action::Transmit => 3,
-    };
-    TestRun { action, frame }
+    TestRun { action: action.code(), frame }
 }
 
 /// The command at the other end of the socket reads what was written.

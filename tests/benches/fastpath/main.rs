@@ -26,8 +26,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use workload::{CASES, Case, Keys, Workload};
 
-/// `bpf(2)`'s XDP actions.
-const XDP_PASS: u32 = 2;
+/// `bpf(2)`'s `XDP_TX`.
 const XDP_TX: u32 = 3;
 
 #[derive(Parser)]
@@ -150,7 +149,7 @@ fn one(
     let program = dataplane.program_fd()?.context("no program is published")?;
     feeder.put(Program::Other(program))?;
     verify(case, frames, &feeder, tables)?;
-    let expected = if case.action == Action::Transmit { XDP_TX } else { XDP_PASS };
+    let expected = case.action.code();
     let mut measurement = Measurement::default();
     // Once more than is noted: caches and the branch predictor begin cold.
     for round in 0..=effort.rounds {
@@ -170,11 +169,7 @@ fn one(
 fn verify(case: &Case, frames: &[Vec<u8>], feeder: &Feeder, tables: &LiveTables) -> Result<()> {
     for (number, frame) in frames.iter().enumerate() {
         let (code, after) = feeder.once()?;
-        let action = match code {
-            XDP_PASS => Action::Pass,
-            XDP_TX => Action::Transmit,
-            _ => Action::Abort,
-        };
+        let action = Action::from_code(code);
         agreement::judge(&AtTime(&tables.read(), 0), frame, action, &after)
             .map_err(|fault| anyhow::anyhow!("frame {number}: {fault}"))?;
         ensure!(action == case.action, "frame {number}: {action:?} instead of {:?}", case.action);

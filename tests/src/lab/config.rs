@@ -22,6 +22,9 @@ pub fn configuration(name: &str) -> String {
         "# The redirector in `{name}` of the lab.\n\
          [box]\nname = \"{name}\"\nmanagement = \"{}\"\ninterfaces = [\"eth0\"]\n\n\
          [fleet]\nkey = \"5eed5eed5eed5eed5eed5eed5eed5eed\"   # of a real fleet: openssl rand -hex 16\n\n\
+         # A client of the lab asks as fast as it can, where a real network has thousands of clients.\n\
+         [limits]\nanswers_per_second = 0\nerrors_per_second = 0\n\
+         cdsr_per_second = 0\npunts_per_second = 0\npunts_total_per_second = 0\n\n\
          # The anycast addresses: all four protocols are answered at each.\n\
          [[vip]]\ncdn = \"acme\"\naddresses = {}\n\n\
          # Where clients are, by their prefixes.\n{regions}\

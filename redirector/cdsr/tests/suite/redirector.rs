@@ -111,7 +111,7 @@ fn answer(datagram: &[u8], client: IpAddr) -> Option<Vec<u8>> {
             Some(bytes[..len].to_vec())
         }
         Action::Ignore => None,
-        Action::Punt => panic!("punted by the slow path"),
+        other => panic!("{other:?} by the slow path, without limits"),
     }
 }
 

@@ -5,6 +5,7 @@
 use super::{Action, Asked, Message, Scratch, text, word_of};
 use crate::decide::{FAST_ENDPOINTS, FAST_EXCLUDED, MAX_EXCLUDED, Query, decide, look_ahead};
 use crate::hash::{Keys, Slot, fold_case};
+use crate::limit::{self, Class, Limits, Unlimited};
 use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS, Scheme};
 use crate::outcome;
 use crate::table::{
@@ -172,7 +173,7 @@ struct Answer {
     policy_class: u32,
 }
 
-/// Turns a request into its reply.
+/// Turns a request into its reply, however many there are.
 #[inline(always)]
 pub fn respond<M: Message, T: Tables, const FULL: bool>(
     message: &mut M,
@@ -180,6 +181,20 @@ pub fn respond<M: Message, T: Tables, const FULL: bool>(
     tables: &T,
     scratch: &mut Scratch,
 ) -> Action {
+    respond_within::<M, T, Unlimited, FULL>(message, asked, tables, &mut Unlimited, scratch)
+}
+
+/// Turns a request into its reply, within the client's limit. The time must stand in the scratch's `limit`.
+#[inline(always)]
+pub fn respond_within<M: Message, T: Tables, L: Limits, const FULL: bool>(
+    message: &mut M,
+    asked: &Asked<'_>,
+    tables: &T,
+    limits: &mut L,
+    scratch: &mut Scratch,
+) -> Action {
+    let Some(meta) = tables.meta() else { return scratch.trace.with(Reason::PuntTable, Action::Punt) };
+    scratch.limit.begin::<L>(&asked.client, &meta.keys);
     let end = match answer::<M, T, FULL>(message, asked, tables, scratch) {
         Ok(()) => None,
         Err(stop) if !FULL => return scratch.trace.with(stop.punt, Action::Punt),
@@ -189,6 +204,15 @@ pub fn respond<M: Message, T: Tables, const FULL: bool>(
     if let Some((reason, status)) = end {
         scratch.trace.reason = reason;
         scratch.cdsr.answer = Answer::of(status);
+    }
+    phase();
+    if !scratch.limit.admits(limits, meta, Class::Cdsr) {
+        if !limit::slips(limits, meta) {
+            scratch.trace.over_limit(Reason::LimitCdsrDrop);
+            return Action::Drop;
+        }
+        scratch.trace.over_limit(Reason::LimitCdsr);
+        scratch.cdsr.answer = Answer::of(Status::RetryLater);
     }
     phase();
     write(message, tables, scratch)

@@ -2,6 +2,7 @@
 
 use super::{Action, Asked, Message, Scratch, Trace, Word, cdsr, dns, set_word, text, word_of};
 use crate::decide::Client;
+use crate::limit::{self, Class, Limits};
 use crate::lookup;
 use crate::table::{LAYOUT_VERSION, SPEAKS_CDSR, SPEAKS_DNS, Tables, VipEntry};
 use crate::verdict::Reason;
@@ -18,6 +19,9 @@ const IPV4: usize = 20;
 const IPV6: usize = 40;
 const UDP: usize = 8;
 const UDP_PROTOCOL: u8 = 17;
+const TCP_PROTOCOL: u8 = 6;
+const ICMP_PROTOCOL: u8 = 1;
+const ICMPV6_PROTOCOL: u8 = 58;
 /// IPv6 extension headers (RFC 8200 sections 4.3 and 4.6).
 const HOP_BY_HOP: u8 = 0;
 const DESTINATION_OPTIONS: u8 = 60;
@@ -64,6 +68,8 @@ pub enum Exit {
     Pass,
     /// For a VIP, for the slow path: untouched.
     Punt,
+    /// For a VIP, and over a limit: goes nowhere.
+    Drop,
     /// Now an answer: back where it came from.
     Transmit,
     /// Half written: must not go anywhere. Cannot happen, and is counted.
@@ -74,7 +80,7 @@ pub enum Exit {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Room {
-    /// Who asks which VIP.
+    /// Who asks which VIP, and when.
     origin: Origin,
     /// What the headers say.
     packet: Packet,
@@ -82,12 +88,14 @@ pub struct Room {
     pub scratch: Scratch,
 }
 
-/// Who asks which VIP.
+/// Who asks which VIP, and when.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 struct Origin {
     vip: VipEntry,
     client: Client,
+    /// Nanoseconds of the clock.
+    now: u64,
 }
 
 /// What the headers say, and the checksum at work.
@@ -118,34 +126,81 @@ struct Packet {
     sums: Sums,
 }
 
-/// Answers a frame in place, or leaves it untouched.
+/// Answers a frame in place, or leaves it untouched. What is over a limit is dropped, or answered by less.
 #[inline(always)]
-pub fn process<F: Frame, T: Tables>(frame: &mut F, tables: &T, room: &mut Room) -> Exit {
+pub fn process<F: Frame, T: Tables, L: Limits>(
+    frame: &mut F,
+    tables: &T,
+    limits: &mut L,
+    room: &mut Room,
+) -> Exit {
     let Room { origin, packet, scratch } = room;
-    let trace = &mut scratch.trace;
-    *trace = Trace::default();
+    scratch.trace = Trace::default();
+    let read = headers(frame, tables, origin, packet, &mut scratch.trace);
+    phase();
+    scratch.limit.now = origin.now;
+    match read {
+        Ok(()) => answer(frame, tables, limits, origin, packet, scratch),
+        Err(Exit::Punt) if is_budgeted(packet, scratch.trace.reason) => {
+            match punt(tables, limits, &origin.client, scratch) {
+                Action::Punt => Exit::Punt,
+                _ => Exit::Drop,
+            }
+        }
+        Err(end) => end,
+    }
+}
+
+/// Reads everything up to the message.
+#[inline(always)]
+fn headers<F: Frame, T: Tables>(
+    frame: &F,
+    tables: &T,
+    origin: &mut Origin,
+    packet: &mut Packet,
+    trace: &mut Trace,
+) -> Result<(), Exit> {
     let kind: Option<u16> = frame.head::<ETH>().and_then(|head| word_of(head, ETH_TYPE));
-    let read = match kind.map(u16::from_be) {
+    match kind.map(u16::from_be) {
         Some(EtherType::IPV4) => ipv4::<_, _, ETH, { ETH + IPV4 }>(frame, tables, origin, packet, trace),
         Some(EtherType::IPV6) => ipv6::<_, _, ETH, { ETH + IPV6 }>(frame, tables, origin, packet, trace),
         Some(EtherType::TAG | EtherType::SERVICE_TAG) => tagged(frame, tables, origin, packet, trace),
         _ => Err(exit(trace, Reason::PassEtherType, Exit::Pass)),
-    };
-    if let Err(end) = read {
-        return end;
+    }?;
+    phase();
+    if packet.options != 0 || packet.next != UDP_PROTOCOL as u32 {
+        pass_over(frame, packet, trace)?;
     }
     phase();
-    if (packet.options != 0 || packet.next != UDP_PROTOCOL as u32)
-        && let Err(end) = pass_over(frame, packet, trace)
-    {
-        return end;
+    udp(frame, packet, trace)
+}
+
+/// Whether a punt counts against the budgets. TCP and ICMP are the kernel's to limit, and the slow path must get
+/// everything once the fast path has ended.
+#[inline(always)]
+fn is_budgeted(packet: &Packet, reason: Reason) -> bool {
+    let next = packet.next;
+    let kernels =
+        next == TCP_PROTOCOL as u32 || next == ICMP_PROTOCOL as u32 || next == ICMPV6_PROTOCOL as u32;
+    reason != Reason::PuntStale && !(reason == Reason::PuntNotUdp && kernels)
+}
+
+/// Takes a punt from the budgets of its client's prefix and of the CPU: [`Action::Punt`], or [`Action::Drop`] if one of
+/// them is used up.
+#[inline(always)]
+fn punt<T: Tables, L: Limits>(tables: &T, limits: &mut L, client: &Client, scratch: &mut Scratch) -> Action {
+    let Scratch { limit, trace, .. } = scratch;
+    let Some(meta) = tables.meta() else { return Action::Punt };
+    limit.begin::<L>(client, &meta.keys);
+    if !limit.admits(limits, meta, Class::Punts) {
+        trace.over_limit(Reason::LimitPunt);
+        return Action::Drop;
     }
-    phase();
-    if let Err(end) = udp(frame, packet, trace) {
-        return end;
+    if !limit.admits_punt_of_all(limits, meta) {
+        trace.over_limit(Reason::LimitPuntAll);
+        return Action::Drop;
     }
-    phase();
-    answer(frame, tables, origin, packet, scratch)
+    Action::Punt
 }
 
 /// What a frame carries (IEEE 802 numbers).
@@ -202,15 +257,17 @@ fn exit(trace: &mut Trace, reason: Reason, exit: Exit) -> Exit {
 fn find_vip<T: Tables>(
     tables: &T,
     address: [u64; 2],
-    vip: &mut VipEntry,
+    origin: &mut Origin,
     trace: &mut Trace,
 ) -> Result<(), Exit> {
     match tables.meta() {
         Some(meta) if meta.layout == LAYOUT_VERSION => match lookup::vip(tables, &meta.keys, address) {
             Some(found) => {
-                found.copy_to(vip);
-                trace.vip = vip.counter as u32;
-                if tables.are_stale() {
+                found.copy_to(&mut origin.vip);
+                trace.vip = origin.vip.counter as u32;
+                let (now, end) = tables.now_and_end();
+                origin.now = now;
+                if now > end {
                     return Err(exit(trace, Reason::PuntStale, Exit::Punt));
                 }
                 Ok(())
@@ -238,7 +295,8 @@ fn ipv4<F: Frame, T: Tables, const IP: usize, const END: usize>(
     ) else {
         return Err(exit(trace, Reason::PuntShort, Exit::Pass));
     };
-    find_vip(tables, lookup::mapped(destination), &mut origin.vip, trace)?;
+    origin.client = Client { high: 0, low: u32::from_be(source) as u64, v6: 0 };
+    find_vip(tables, lookup::mapped(destination), origin, trace)?;
     let first = u64::from_be(first);
     let total = (first >> 32) as usize & 0xffff;
     let client = u32::from_be(source);
@@ -252,16 +310,16 @@ fn ipv4<F: Frame, T: Tables, const IP: usize, const END: usize>(
     if first & 0x3fff != 0 {
         return Err(exit(trace, Reason::PuntFragment, Exit::Punt));
     }
-    if u16::from_be(second) as u8 != UDP_PROTOCOL {
+    packet.next = u16::from_be(second) as u32 & 0xff;
+    if packet.next != UDP_PROTOCOL as u32 {
         return Err(exit(trace, Reason::PuntNotUdp, Exit::Punt));
     }
     // 0/8, 127/8 and everything from 224/4 on has no client behind it.
     if client >> 24 == 0 || client >> 24 == 127 || client >> 29 == 7 {
         return Err(exit(trace, Reason::PuntSource, Exit::Punt));
     }
-    origin.client = Client { high: 0, low: client as u64, v6: 0 };
     (packet.v6, packet.head) = (0, 0x4500 | (first >> 48) as u32 & 0xff);
-    (packet.options, packet.next) = (options, UDP_PROTOCOL as u32);
+    packet.options = options;
     (packet.ip, packet.base) = (IP, IP + IPV4 + options);
     packet.payload = total.wrapping_sub(IPV4 + options);
     Ok(())
@@ -282,23 +340,24 @@ fn ipv6<F: Frame, T: Tables, const IP: usize, const END: usize>(
     else {
         return Err(exit(trace, Reason::PuntShort, Exit::Pass));
     };
-    find_vip(tables, [to_high, to_low], &mut origin.vip, trace)?;
+    let client = Client { high: u64::from_be(high), low: u64::from_be(low), v6: 1 };
+    origin.client = client;
+    find_vip(tables, [to_high, to_low], origin, trace)?;
     let first = u64::from_be(first);
     if first >> 60 != 6 {
         return Err(exit(trace, Reason::PuntLength, Exit::Punt));
     }
     let next = (first >> 8) as u8;
+    packet.next = next as u32;
     if next != UDP_PROTOCOL && next != HOP_BY_HOP && next != DESTINATION_OPTIONS {
         return Err(exit(trace, Reason::PuntNotUdp, Exit::Punt));
     }
-    let client = Client { high: u64::from_be(high), low: u64::from_be(low), v6: 1 };
     // Unspecified, loopback, IPv4-mapped and multicast addresses have no client behind them.
     if client.high >> 56 == 0xff || (client.high == 0 && client.low >> 48 == 0) || is_mapped(&client) {
         return Err(exit(trace, Reason::PuntSource, Exit::Punt));
     }
-    origin.client = client;
     (packet.v6, packet.head) = (1, (first >> 32) as u32);
-    (packet.options, packet.next) = (0, next as u32);
+    packet.options = 0;
     (packet.ip, packet.base, packet.payload) = (IP, IP + IPV6, (first >> 16) as usize & 0xffff);
     Ok(())
 }
@@ -388,30 +447,48 @@ fn udp<F: Frame>(frame: &F, packet: &mut Packet, trace: &mut Trace) -> Result<()
 
 /// Lets the protocol of the port answer the message.
 #[inline(always)]
-fn answer<F: Frame, T: Tables>(
+fn answer<F: Frame, T: Tables, L: Limits>(
     frame: &mut F,
     tables: &T,
+    limits: &mut L,
     origin: &Origin,
     packet: &mut Packet,
     scratch: &mut Scratch,
 ) -> Exit {
     let ports = u32::from_be(packet.ports);
-    let Origin { vip, client } = origin;
+    let Origin { vip, client, .. } = origin;
     let asked = Asked { vip, client: *client, port: (ports >> 16) as u16, room: dns::UDP_LIMIT as usize };
     let mut message = Datagram { frame, packet };
-    let action = if ports as u16 == DNS_PORT && vip.speaks & SPEAKS_DNS != 0 {
-        dns::respond::<_, T, false>(&mut message, &asked, tables, scratch)
+    let is_dns = ports as u16 == DNS_PORT && vip.speaks & SPEAKS_DNS != 0;
+    let mut action = if is_dns {
+        dns::respond_within::<_, T, L, false>(&mut message, &asked, tables, limits, scratch)
     } else if ports as u16 == cdsr::PORT && vip.speaks & SPEAKS_CDSR != 0 {
-        cdsr::respond::<_, T, false>(&mut message, &asked, tables, scratch)
+        cdsr::respond_within::<_, T, L, false>(&mut message, &asked, tables, limits, scratch)
     } else {
-        return exit(&mut scratch.trace, Reason::PuntPort, Exit::Punt);
+        scratch.trace.with(Reason::PuntPort, Action::Punt)
     };
+    phase();
+    if action == Action::Punt {
+        action = punt(tables, limits, client, scratch);
+        if action == Action::Drop && is_dns && may_turn_away(tables, limits) {
+            action = match dns::turn_away(&mut message) {
+                Some(()) => scratch.trace.with(Reason::LimitPuntSlip, Action::Reply),
+                None => Action::Drop,
+            };
+        }
+    }
     phase();
     match action {
         Action::Reply if turn_round(frame, packet).is_some() => Exit::Transmit,
         Action::Punt => Exit::Punt,
+        Action::Drop => Exit::Drop,
         Action::Reply | Action::Ignore => exit(&mut scratch.trace, Reason::Internal, Exit::Abort),
     }
+}
+
+#[inline(always)]
+fn may_turn_away<T: Tables, L: Limits>(tables: &T, limits: &mut L) -> bool {
+    tables.meta().is_some_and(|meta| limit::slips(limits, meta))
 }
 
 /// Takes IPv4 options and IPv6 extension headers out of the frame: what stands before them moves up to the UDP header.

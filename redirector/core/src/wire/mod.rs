@@ -7,6 +7,7 @@ pub mod frame;
 pub mod text;
 
 use crate::decide::Query;
+use crate::limit;
 use crate::lookup::Labels;
 use crate::table::{NONE, VipEntry};
 use crate::verdict::{Reason, Verdict};
@@ -179,6 +180,8 @@ pub enum Action {
     Punt,
     /// It must not be answered.
     Ignore,
+    /// It is over a limit: neither answered nor handed on.
+    Drop,
 }
 
 /// Room for one message's work. In the kernel it lies in a per-CPU map, because the stack has 512 bytes.
@@ -193,6 +196,8 @@ pub struct Scratch {
     pub verdict: Verdict,
     /// What was decided on the way.
     pub trace: Trace,
+    /// The client's rate limits.
+    pub limit: limit::Work,
     /// A DNS query's way.
     pub dns: dns::Work,
     /// A CDSR request's way.
@@ -252,6 +257,12 @@ impl Trace {
     pub(crate) fn with(&mut self, reason: Reason, action: Action) -> Action {
         self.reason = reason;
         action
+    }
+
+    /// Notes that what was decided is not answered, for being over a limit: nobody was sent anywhere.
+    #[inline(always)]
+    pub(crate) fn over_limit(&mut self, reason: Reason) {
+        (self.reason, self.service, self.decided) = (reason, NONE, false);
     }
 
     /// Notes a verdict.

@@ -3,6 +3,7 @@
 
 use etherparse::{ArpHardwareId, EtherType, IpNumber, Ipv6FlowLabel, PacketBuilder};
 use proptest::prelude::*;
+use redirector_core::limit::Unlimited;
 use redirector_core::verdict::Reason;
 use redirector_core::wire::cdsr;
 use redirector_core::wire::frame::{Exit, Room, process};
@@ -513,7 +514,7 @@ fn frame_that_cannot_grow_is_untouched() {
         let bytes = dns_frame(v6);
         let mut frame = VecFrame::with_room(&bytes, bytes.len());
         let mut room = Room::default();
-        assert_eq!(process(&mut frame, &*IMAGE, &mut room), Exit::Punt);
+        assert_eq!(process(&mut frame, &*IMAGE, &mut Unlimited, &mut room), Exit::Punt);
         assert_eq!(room.scratch.trace.reason, Reason::PuntResize);
         assert_eq!(frame.into_bytes(), bytes);
     }

@@ -7,6 +7,7 @@ mod cookies;
 mod dns;
 mod edns;
 mod frames;
+mod limits;
 mod malformed;
 mod mistakes;
 mod names;

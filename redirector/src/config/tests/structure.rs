@@ -1,6 +1,7 @@
 //! What mistakes of form, in the box's own tables and in health checks are answered with.
 
 use super::{SMALL, findings, parse_text};
+use crate::config::RateLimits;
 
 #[test]
 fn unknown_tables_are_told() {
@@ -258,6 +259,31 @@ fn limits_are_in_range() {
         [
             "test.toml:51:20: 0 is out of range for `http_connections` (it can be 1 to 1000000)",
             "test.toml:52:16: `1ms` is out of range (it can be 100ms to 10m)"
+        ]
+    );
+}
+
+#[test]
+fn rate_limits_are_read_and_in_range() {
+    let rates =
+        parse_text(&format!("{SMALL}[limits]\nanswers_per_second = 10\npunts_total_per_second = 0\n"))
+            .unwrap()
+            .limits
+            .rates;
+    let default = RateLimits::default();
+    assert_eq!(rates, RateLimits { answers_per_second: 10, punts_total_per_second: 0, ..default });
+    let table = rates.rates();
+    assert_eq!((table.of[0].interval, table.of[0].tolerance), (100_000_000, 900_000_000));
+    assert_eq!((table.all_punts.interval, table.slip), (0, default.slip));
+    let wrong =
+        "[limits]\nerrors_per_second = 10_000_001\nslip = -1\nburst = \"5s\"\ncdsr_per_second = \"1\"\n";
+    assert_eq!(
+        findings(&[("", wrong)]),
+        [
+            "test.toml:51:21: 10000001 is out of range for `errors_per_second` (it can be 0 to 10000000)",
+            "test.toml:52:8: -1 is out of range for `slip` (it can be 0 to 1000)",
+            "test.toml:53:9: `5s` is out of range (it can be 50ms to 4s)",
+            "test.toml:54:19: `cdsr_per_second` must be an integer, this is a string (for example: cdsr_per_second = 0)"
         ]
     );
 }

@@ -16,7 +16,8 @@ mod write;
 
 use super::{Action, Asked, Message, Scratch};
 use crate::decide::{FAST_ENDPOINTS, look_ahead};
-use crate::table::Tables;
+use crate::limit::{self, Class, Limits, Unlimited};
+use crate::table::{Meta, Tables};
 use crate::verdict::Reason;
 use crate::verifier::phase;
 
@@ -151,7 +152,7 @@ const DISCOVERED: u32 = 7;
 const NAME: u32 = 8;
 /// NS of the verdict's target in the authority section; value 0 with all their addresses, 1 with those that are needed.
 const DELEGATION: u32 = 9;
-/// Too long for UDP: the question alone (RFC 2181 section 9).
+/// Too long for UDP, or over a limit: the question alone (RFC 2181 section 9).
 const TRUNCATED: u32 = 10;
 /// HTTPS or SVCB with the addresses of the verdict's targets.
 const BINDING: u32 = 11;
@@ -237,7 +238,7 @@ impl Work {
     }
 }
 
-/// Turns a query into its answer.
+/// Turns a query into its answer, however many there are.
 #[inline(always)]
 pub fn respond<M: Message, T: Tables, const FULL: bool>(
     message: &mut M,
@@ -245,14 +246,27 @@ pub fn respond<M: Message, T: Tables, const FULL: bool>(
     tables: &T,
     scratch: &mut Scratch,
 ) -> Action {
+    respond_within::<M, T, Unlimited, FULL>(message, asked, tables, &mut Unlimited, scratch)
+}
+
+/// Turns a query into its answer, within the client's limits; the scratch's `limit` tells the time.
+#[inline(always)]
+pub fn respond_within<M: Message, T: Tables, L: Limits, const FULL: bool>(
+    message: &mut M,
+    asked: &Asked<'_>,
+    tables: &T,
+    limits: &mut L,
+    scratch: &mut Scratch,
+) -> Action {
     let ahead = look_ahead::<T, FULL>(&asked.client, tables, &mut scratch.query);
     let (Some(meta), Some(())) = (tables.meta(), ahead) else {
         return scratch.trace.with(Reason::PuntTable, Action::Punt);
     };
+    scratch.limit.begin::<L>(&asked.client, &meta.keys);
     'planned: {
         let Work { head, options, .. } = &mut scratch.dns;
         if let Err(refusal) = read::head::<M, FULL>(message, &meta.keys, &mut scratch.labels, head, options) {
-            match refuse::<M, FULL>(message, refusal, scratch) {
+            match refuse::<M, L, FULL>(message, refusal, meta, limits, scratch) {
                 Some(action) => return action,
                 None => break 'planned,
             }
@@ -262,7 +276,7 @@ pub fn respond<M: Message, T: Tables, const FULL: bool>(
         if options.has != 0
             && let Err(refusal) = edns::take(message, asked, tables, options)
         {
-            match refuse::<M, FULL>(message, refusal, scratch) {
+            match refuse::<M, L, FULL>(message, refusal, meta, limits, scratch) {
                 Some(action) => return action,
                 None => break 'planned,
             }
@@ -286,7 +300,49 @@ pub fn respond<M: Message, T: Tables, const FULL: bool>(
         }
     }
     phase();
+    if !is_within(meta, limits, scratch) {
+        return Action::Drop;
+    }
+    phase();
     write::reply::<M, T, FULL>(message, tables, scratch)
+}
+
+/// Whether the planned reply may be sent. If the client's limit is reached, a truncated one may, or none. Who showed by a
+/// cookie that its address is its own has no limit (RFC 7873 section 5.2.5).
+#[inline(always)]
+fn is_within<L: Limits>(meta: &Meta, limits: &mut L, scratch: &mut Scratch) -> bool {
+    let Scratch { limit, trace, dns: work, .. } = scratch;
+    let kind = work.plan.body.kind;
+    let class = if kind == NEGATIVE || kind == EMPTY { Class::Errors } else { Class::Answers };
+    if work.has_valid_cookie() || limit.admits(limits, meta, class) {
+        return true;
+    }
+    if !limit::slips(limits, meta) {
+        trace.over_limit(Reason::LimitDrop);
+        return false;
+    }
+    trace.over_limit(Reason::LimitSlip);
+    let plan = &mut work.plan;
+    plan.body = Body::new(TRUNCATED, 0);
+    (plan.sections, plan.length, plan.bits) = ([0; 3], 0, TC);
+    // Options would make it longer than the query.
+    (work.options.has, work.options.length) = (0, 0);
+    true
+}
+
+/// Sends a query of the fast path's that is over the budget for punts back as it is, with the truncation flag: who
+/// asked can come by TCP. `None` if it is no query.
+#[inline(always)]
+pub(super) fn turn_away<M: Message>(message: &mut M) -> Option<()> {
+    let len = message.len();
+    let id_flags = message.load::<u32>(0)?;
+    let flags = u32::from_be(id_flags) as u16;
+    if len < HEADER || flags & (QR | OPCODE) != 0 {
+        return None;
+    }
+    message.begin_reply(len, len).ok()?;
+    let new = u32::from_be(id_flags) & 0xffff_0000 | (flags & COPIED | QR | TC) as u32;
+    message.replace(0, id_flags, new.to_be())
 }
 
 /// Why a message is not a query that can be looked up.
@@ -311,9 +367,11 @@ impl Refusal {
 
 /// Answers what cannot be looked up with an error alone, or leaves it to the slow path. `None`: the reply is planned.
 #[inline(always)]
-fn refuse<M: Message, const FULL: bool>(
+fn refuse<M: Message, L: Limits, const FULL: bool>(
     message: &mut M,
     refusal: Refusal,
+    meta: &Meta,
+    limits: &mut L,
     scratch: &mut Scratch,
 ) -> Option<Action> {
     scratch.trace.reason = if FULL { refusal.reason } else { refusal.punt };
@@ -324,6 +382,10 @@ fn refuse<M: Message, const FULL: bool>(
         return Some(Action::Ignore);
     }
     if !refusal.question {
+        if !scratch.limit.admits(limits, meta, Class::Errors) {
+            scratch.trace.over_limit(Reason::LimitDrop);
+            return Some(Action::Drop);
+        }
         return Some(header_only(message, refusal.rcode));
     }
     (scratch.dns.options.has, scratch.dns.options.length) = (0, 0);

@@ -1,0 +1,178 @@
+//! Rate limits of the program in the kernel: whom they hit, what they share, what survives a new generation.
+
+use super::Kernel;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use redirector::dataplane::{BpfDataplane, Dataplane as _};
+use redirector_core::limit::{Rate, Rates};
+use redirector_core::verdict::Reason;
+use redirector_core::wire::cdsr;
+use redirector_plan::image::TableImage;
+use redirector_tests::agreement::Action;
+use redirector_tests::frames::{Datagram, Flow};
+use redirector_tests::invariants::{IMAGE, flow};
+use redirector_tests::questions::{CdsrReply, CdsrRequest, DnsQuery, rr};
+use redirector_tests::slow::DNS_PORT;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// Tables that let each prefix have `burst` of every class at once, and nearly nothing more while a test lasts.
+fn limited(burst: u32, slip: u32) -> TableImage {
+    let rate = Rate { interval: u32::MAX / burst, tolerance: u32::MAX / burst * (burst - 1) };
+    let mut image = IMAGE.clone();
+    image.meta.limits = Rates { of: [rate; 4], all_punts: Rate::default(), slip, reserved: 0 };
+    image
+}
+
+/// Runs what follows on this CPU.
+fn stay_on(cpu: usize) {
+    let mut set = CpuSet::new();
+    set.set(cpu).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &set).unwrap();
+}
+
+fn frame(client: &str, port: u16, payload: &[u8]) -> Vec<u8> {
+    Flow { client: SocketAddr::new(client.parse().unwrap(), 40_000), ..flow(client.contains(':'), port) }
+        .frame(payload)
+}
+
+fn query() -> Vec<u8> {
+    DnsQuery::new("x.one.cdn.acme.net", rr::A).encode()
+}
+
+/// What became of frames.
+#[derive(Debug, Default)]
+struct Fates {
+    /// Answered or passed on.
+    served: usize,
+    /// Payloads of replies that stand in for an answer.
+    less: Vec<Vec<u8>>,
+    dropped: usize,
+}
+
+/// Sends a frame again and again, on this CPU.
+fn send(kernel: &Kernel, frame: &[u8], times: usize) -> Fates {
+    let mut fates = Fates::default();
+    for _ in 0..times {
+        let run = kernel.dataplane.receive(frame).unwrap().expect("a program");
+        match Action::from_code(run.action) {
+            Action::Pass => fates.served += 1,
+            Action::Drop => fates.dropped += 1,
+            Action::Abort => panic!("aborted"),
+            Action::Transmit => {
+                let reply = Datagram::read(&run.frame).expect("UDP");
+                assert_eq!(reply.fault, None);
+                // TC, or status 2 of CDSR.
+                let less = if reply.source.port() == DNS_PORT {
+                    reply.payload[2] & 2 != 0
+                } else {
+                    CdsrReply::read(&reply.payload).unwrap().status == 2
+                };
+                if less { fates.less.push(reply.payload) } else { fates.served += 1 }
+            }
+        }
+    }
+    fates
+}
+
+fn counted(kernel: &Kernel, reason: Reason) -> usize {
+    let reasons = kernel.dataplane.counters().unwrap().reasons;
+    reasons.get(&(reason as u16)).copied().unwrap_or(0) as usize
+}
+
+/// of a flood from one prefix the burst is answered, a share of the rest is told so as configured, and the other
+/// prefix gets every answer, in each class.
+#[test]
+fn a_flooding_prefix_is_limited_and_another_one_is_not() {
+    let Some(mut kernel) = Kernel::start() else { return };
+    kernel.publish(&limited(20, 4));
+    stay_on(0);
+    let cdsr = CdsrRequest::new("http://one.acme.net/").encode();
+    let absent = DnsQuery::new("no.such.name.cdn.acme.net", rr::A).encode();
+    let punted = DnsQuery::new("cdn.acme.net", rr::SOA).encode();
+    for (what, port, message, less, dropped) in [
+        ("answers", DNS_PORT, &query(), Reason::LimitSlip, Reason::LimitDrop),
+        ("errors", DNS_PORT, &absent, Reason::LimitSlip, Reason::LimitDrop),
+        ("CDSR", cdsr::PORT, &cdsr, Reason::LimitCdsr, Reason::LimitCdsrDrop),
+        ("punts", DNS_PORT, &punted, Reason::LimitPuntSlip, Reason::LimitPunt),
+    ] {
+        for [flooding, other] in [["10.1.2.3", "10.1.9.1"], ["2a00:1:2:300::1", "2a00:1:2:200::1"]] {
+            let before = [less, dropped].map(|reason| counted(&kernel, reason));
+            let fates = send(&kernel, &frame(flooding, port, message), 4020);
+            assert!((20..=21).contains(&fates.served), "{what}: {} served", fates.served);
+            // A quarter of 4000, give or take five standard deviations.
+            let slipped = fates.less.len();
+            assert!((860..=1140).contains(&slipped), "{what}: {slipped} slipped");
+            assert!(fates.less.iter().all(|reply| reply.len() <= message.len()), "{what}: longer than asked");
+            let rise = [less, dropped].map(|reason| counted(&kernel, reason));
+            assert_eq!([rise[0] - before[0], rise[1] - before[1]], [slipped, fates.dropped], "{what}");
+            assert_eq!(send(&kernel, &frame(other, port, message), 20).served, 20, "{what} of {other}");
+        }
+    }
+}
+
+#[test]
+fn each_cpu_has_buckets_of_its_own() {
+    let Some(mut kernel) = Kernel::start() else { return };
+    kernel.publish(&limited(20, 0));
+    let frame = frame("10.1.2.3", DNS_PORT, &query());
+    for cpu in 0..2 {
+        stay_on(cpu);
+        assert!((20..=21).contains(&send(&kernel, &frame, 100).served), "CPU {cpu}");
+    }
+    stay_on(0);
+    assert!(send(&kernel, &frame, 100).served < 10, "CPU 0 again");
+}
+
+/// Invariant: a new generation has the buckets of the one before, and so has the next daemon. New rates hold at once.
+#[test]
+fn budgets_that_are_used_up_stay_so_over_reload_and_restart() {
+    let Some(mut kernel) = Kernel::start() else { return };
+    stay_on(0);
+    kernel.publish(&limited(20, 0));
+    let frame = frame("10.1.2.3", DNS_PORT, &query());
+    assert!(send(&kernel, &frame, 100).served >= 20);
+    kernel.publish(&limited(20, 0));
+    // Time goes by: five a second come back.
+    assert!(send(&kernel, &frame, 100).served < 10, "after a reload");
+    let directory = kernel.bpffs.path().join("redirector");
+    kernel.dataplane = BpfDataplane::new(&directory, vec![], vec![], None).unwrap();
+    kernel.publish(&limited(20, 0));
+    assert!(send(&kernel, &frame, 100).served < 10, "after a restart");
+    let mut unlimited = limited(1, 0);
+    unlimited.meta.limits = Rates::default();
+    kernel.publish(&unlimited);
+    assert_eq!(send(&kernel, &frame, 1000).served, 1000, "without limits");
+}
+
+#[test]
+fn a_test_run_takes_from_no_budget() {
+    let Some(mut kernel) = Kernel::start() else { return };
+    stay_on(0);
+    kernel.publish(&limited(20, 0));
+    let frame = frame("10.1.2.3", DNS_PORT, &query());
+    for _ in 0..100 {
+        let run = kernel.dataplane.test_run(&frame).unwrap().expect("a program");
+        assert_eq!(Action::from_code(run.action), Action::Transmit);
+    }
+    assert!((20..=21).contains(&send(&kernel, &frame, 100).served));
+}
+
+/// The slow path must get everything once nobody tends the fast path.
+#[test]
+fn a_program_that_nobody_tends_punts_without_limits() {
+    let Some(mut kernel) = Kernel::start() else { return };
+    stay_on(0);
+    let directory = kernel.bpffs.path().join("redirector");
+    kernel.dataplane = BpfDataplane::new(&directory, vec![], vec![], Some(Duration::ZERO)).unwrap();
+    kernel.publish(&limited(20, 0));
+    let frame = frame("10.1.2.3", DNS_PORT, &query());
+    // The coarse clock moves on by steps.
+    let limit = Instant::now() + Duration::from_secs(5);
+    while counted(&kernel, Reason::PuntStale) == 0 {
+        assert!(Instant::now() < limit, "the program goes on answering");
+        send(&kernel, &frame, 1);
+    }
+    assert_eq!(send(&kernel, &frame, 1000).served, 1000);
+    assert_eq!(counted(&kernel, Reason::PuntStale), 1001);
+}
