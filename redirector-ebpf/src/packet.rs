@@ -4,6 +4,7 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use aya_ebpf::programs::XdpContext;
 use core::arch::asm;
+use core::ptr::NonNull;
 use redirector_core::wire::Word;
 use redirector_core::wire::frame::Frame;
 
@@ -40,11 +41,12 @@ impl XdpFrame {
     /// Pointer to the packet's start, if it has so many bytes. The verifier knows the places of constant offsets by
     /// itself.
     #[inline(always)]
-    fn start(&self, bytes: usize) -> Option<*mut u8> {
+    fn start(&self, bytes: usize) -> Option<NonNull<u8>> {
         let (mut start, end) = self.bounds();
         // SAFETY: see `pointer`.
         unsafe { asm!("{0} = {0}", inout(reg) start, options(pure, nomem, nostack, preserves_flags)) };
-        if start + bytes > end { None } else { Some(start as *mut u8) }
+        // SAFETY: packets do not begin at 0.
+        if start + bytes > end { None } else { Some(unsafe { NonNull::new_unchecked(start as *mut u8) }) }
     }
 
     /// Pointer to a `W` at `at`, if it lies within the packet.
@@ -52,7 +54,7 @@ impl XdpFrame {
     /// The verifier learns from `pointer + 2 > end`, but not from `pointer + 1 > end`, which LLVM turns into
     /// `pointer >= end`; so a single byte is checked together with the one before it.
     #[inline(always)]
-    fn pointer<W>(&self, at: usize) -> Option<*mut W> {
+    fn pointer<W>(&self, at: usize) -> Option<NonNull<W>> {
         let before = (size_of::<W>() == 1) as usize;
         let size = size_of::<W>() + before;
         let mut place = at.wrapping_sub(before);
@@ -69,7 +71,8 @@ impl XdpFrame {
         if start + size > end {
             return None;
         }
-        Some((start + before) as *mut W)
+        // SAFETY: packets do not begin at 0.
+        Some(unsafe { NonNull::new_unchecked((start + before) as *mut W) })
     }
 }
 
@@ -77,38 +80,38 @@ impl Frame for XdpFrame {
     #[inline(always)]
     fn head<const N: usize>(&self) -> Option<&[u8; N]> {
         // SAFETY: within the packet by the check; nothing else refers to it while the frame is borrowed.
-        self.start(N).map(|pointer| unsafe { &*pointer.cast_const().cast() })
+        self.start(N).map(|pointer| unsafe { pointer.cast().as_ref() })
     }
 
     #[inline(always)]
     fn head_mut<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
         // SAFETY: as above.
-        self.start(N).map(|pointer| unsafe { &mut *pointer.cast() })
+        self.start(N).map(|pointer| unsafe { pointer.cast().as_mut() })
     }
 
     #[inline(always)]
     fn block<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
         // SAFETY: as above.
-        self.pointer(at).map(|pointer: *mut [u8; N]| unsafe { &*pointer })
+        self.pointer(at).map(|pointer: NonNull<[u8; N]>| unsafe { pointer.as_ref() })
     }
 
     #[inline(always)]
     fn block_mut<const N: usize>(&mut self, at: usize) -> Option<&mut [u8; N]> {
         // SAFETY: as above.
-        self.pointer(at).map(|pointer: *mut [u8; N]| unsafe { &mut *pointer })
+        self.pointer(at).map(|mut pointer: NonNull<[u8; N]>| unsafe { pointer.as_mut() })
     }
 
     #[inline(always)]
     fn load<W: Word>(&self, at: usize) -> Option<W> {
         // SAFETY: within the packet by the check. Unaligned access is one instruction on the CPUs that run this
         // (x86-64, arm64), and the BPF target has no alignment of its own; `read_unaligned` would load byte by byte.
-        self.pointer(at).map(|pointer: *mut W| unsafe { *pointer })
+        self.pointer(at).map(|pointer: NonNull<W>| unsafe { *pointer.as_ptr() })
     }
 
     #[inline(always)]
     fn store<W: Word>(&mut self, at: usize, value: W) -> Option<()> {
         // SAFETY: as for `load`; the packet is ours until the program ends.
-        self.pointer(at).map(|pointer: *mut W| unsafe { *pointer = value })
+        self.pointer(at).map(|pointer: NonNull<W>| unsafe { *pointer.as_ptr() = value })
     }
 
     #[inline(always)]

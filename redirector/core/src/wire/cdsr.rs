@@ -13,7 +13,7 @@ use crate::table::{
     SERVICE_OUTCOMES, SPACE_URL, Service, Tables,
 };
 use crate::verdict::{MAX_ENDPOINTS, Reason, Verdict};
-use crate::verifier::phase;
+use crate::verifier::{less, phase};
 
 /// UDP port.
 pub const PORT: u16 = 2554;
@@ -316,27 +316,32 @@ fn read<M: Message, const FULL: bool>(message: &M, work: &mut Work) -> Step<()> 
     let word =
         |at: usize| word_of::<u32, REQUEST_HEADER>(head, at).map(u32::from_be).ok_or(Stop::NOT_A_REQUEST);
     let (first, wants, counts, lengths) = (word(0)?, word(12)?, word(16)?, word(20)?);
-    if first >> 16 != MAGIC as u32 || first & REPLY as u32 != 0 {
-        return Err(Stop::NOT_A_REQUEST);
-    }
-    if first >> 8 & 0xff != VERSION as u32 {
-        return Err(Stop::VERSION);
-    }
     let (families, url) = (wants >> 24, wants as usize & 0xffff);
     let (host_at, host_length) = ((counts >> 24) as usize, counts as usize >> 16 & 0xff);
     let (servers, extensions) = (counts as usize >> 8 & 0xff, lengths as usize >> 16);
     let start = REQUEST_HEADER + servers * SERVER_ENTRY;
     let end = start + url;
     let reserved = counts & 0xff | lengths & 0xffff;
-    let sizes =
-        servers <= MAX_EXCLUDED && (MIN_URL..=MAX_URL).contains(&url) && end + extensions <= message.len();
-    if first & 0xff != RESOLVE as u32 || families > 3 || reserved != 0 || !sizes {
-        return Err(Stop::BAD);
-    }
-    if host_length == 0 || host_at + host_length > url {
-        return Err(Stop::BAD);
-    }
-    if !FULL && (extensions != 0 || servers > FAST_EXCLUDED as usize) {
+    // What is wrong in the order of the answers to it; the fast path wants to know only whether anything is.
+    let strange = first >> 16 ^ MAGIC as u32 | first & REPLY as u32;
+    let version = first >> 8 & 0xff ^ VERSION as u32;
+    let wrong = first & 0xff ^ RESOLVE as u32 | families >> 2 | reserved;
+    let sizes = above(servers, MAX_EXCLUDED)
+        | above(MIN_URL, url)
+        | above(url, MAX_URL)
+        | above(end + extensions, message.len())
+        | above(1, host_length)
+        | above(host_at + host_length, url);
+    if !FULL {
+        let punted = extensions | above(servers, FAST_EXCLUDED as usize);
+        if (strange | version | wrong) as usize | sizes | punted != 0 {
+            return Err(Stop::BAD);
+        }
+    } else if strange != 0 {
+        return Err(Stop::NOT_A_REQUEST);
+    } else if version != 0 {
+        return Err(Stop::VERSION);
+    } else if wrong != 0 || sizes != 0 {
         return Err(Stop::BAD);
     }
     let host = start + host_at;
@@ -351,8 +356,22 @@ fn read<M: Message, const FULL: bool>(message: &M, work: &mut Work) -> Step<()> 
         0 => FAST_ENDPOINTS,
         some => some.min(MAX_ENDPOINTS as u32),
     };
-    work.fits = ((message.len() - REPLY_HEADER) / ENDPOINT).min(MAX_ENDPOINTS) as u32;
+    work.fits = endpoints_within(message.len() - REPLY_HEADER).min(MAX_ENDPOINTS as u32);
     Ok(())
+}
+
+/// 1 if `a` is more than `b`, else 0; without a branch, see [`less`].
+#[inline(always)]
+fn above(a: usize, b: usize) -> usize {
+    less(b as u64, a as u64) as usize
+}
+
+/// Endpoints that fit so many bytes, without a division, of which the CPU makes more than of all the rest of a request.
+#[inline(always)]
+fn endpoints_within(bytes: usize) -> u32 {
+    // 2731 / 65536 is a 24th and a bit, too little to count below 20 000.
+    const { assert!(ENDPOINT == 24) };
+    (bytes.min(MAX_ENDPOINTS * ENDPOINT) as u32 * 2731) >> 16
 }
 
 /// Scheme of the URL at `start`, whose host must follow it at once: no user information (RFC 3986 section 3.2.1).

@@ -50,11 +50,10 @@ pub fn host<M: Message, const ROUNDS: usize>(
         return Some(Scan { count: 0, bad: false, more: false });
     }
     let mut scan = Scan { count: 0, bad: false, more: true };
-    let (mut at, mut start) = (cut.start, cut.start);
-    let (mut hash, mut wrong) = (keys.seed, 0u64);
+    // `done`: bytes of the label in the words before.
+    let (mut at, mut done, mut hash, mut wrong) = (cut.start, 0, keys.seed, 0u64);
     for _ in 0..ROUNDS {
-        (at, start) = (forget(at, hash), forget(start, hash));
-        scan.count = forget(scan.count, hash);
+        (at, scan.count) = (forget(at, hash), forget(scan.count, hash));
         let left = cut.end.wrapping_sub(at);
         let word = word_from(message, at, left)?;
         let stop = first_stop(matches(word, b'.'), left);
@@ -63,24 +62,24 @@ pub fn host<M: Message, const ROUNDS: usize>(
         wrong |= matches(text | (0x10 * ONES), b'?') | matches(text, b'@');
         if stop == 0 {
             hash = keys.step(hash, fold_case(text));
-            at += 8;
+            (at, done) = (at + 8, forget(done + 8, hash));
             continue;
         }
-        at += bytes_before(stop);
-        let length = at.wrapping_sub(start);
-        // Labels have 1 to 63 bytes.
-        wrong |= length.wrapping_sub(1) as u64 >> 6 | (length as u64 >> 6);
         if scan.count >= cut.limit {
             break;
         }
-        piece(scan.count, start, keys.last(hash, fold_case(text), length));
+        let rest = bytes_before(stop);
+        let length = done + rest;
+        // Labels have 1 to 63 bytes.
+        wrong |= length.wrapping_sub(1) as u64 >> 6 | (length as u64 >> 6);
+        piece(scan.count, at.wrapping_sub(done), keys.last(hash, fold_case(text), length));
         scan.count += 1;
-        at += 1;
+        at += rest + 1;
         if at >= cut.end {
             scan.more = false;
             break;
         }
-        (start, hash) = (at, keys.seed);
+        (done, hash) = (0, keys.seed);
     }
     scan.bad = wrong != 0;
     Some(scan)
@@ -183,7 +182,9 @@ fn word_from<M: Message>(message: &M, at: usize, left: usize) -> Option<u64> {
 /// the text. 0 if all eight bytes belong to the part.
 #[inline(always)]
 fn first_stop(found: u64, left: usize) -> u64 {
-    let end = if left < 8 { 0x80 << (8 * left) } else { 0 };
+    // How many are left nobody can guess: no branch.
+    let is_last = (left.wrapping_sub(8) as i64 >> 63) as u64;
+    let end = 0x80 << (8 * (left as u64 & 7)) & is_last;
     let stops = found | end;
     stops & stops.wrapping_neg()
 }
