@@ -340,8 +340,9 @@ fn pick_leaf<T: Tables, const FULL: bool>(
             break;
         }
         let entry = take_entry(keys, &mut verdict.pick);
-        let target = tables.target(record.refs[entry] as u32)?;
-        if query.excluded[0] != 0 && is_excluded::<FULL>(query, target.digests) {
+        if query.excluded[0] != 0
+            && is_excluded::<FULL>(query, tables.target(record.refs[entry] as u32)?.digests)
+        {
             continue;
         }
         push(verdict, record, entry);
