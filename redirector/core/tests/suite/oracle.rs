@@ -174,6 +174,8 @@ fn judge_records(network: &Network, query: &Message, reply: &Message, trace: &Tr
                     let own = target.ipv4.map(IpAddr::V4).or(target.ipv6.map(IpAddr::V6));
                     Some(own.is_some_and(|own| format!("{:?}", record.data).contains(&format!("({own})"))))
                 }
+                // Ranks of sites, whose names other tests resolve.
+                RData::SRV(_) => Some(true),
                 _ => None,
             });
             // Otherwise a target that is a name, or a delegation, which may not fit.
