@@ -109,6 +109,18 @@ mod tests {
     }
 
     #[test]
+    fn a_name_instead_of_a_server_is_the_redirects_host() {
+        let name = Target {
+            outcome: Outcome::Name("edge.partner.example".into()),
+            ipv4: None,
+            ipv6: None,
+            ..target(None)
+        };
+        let url = Url::new(Scheme::Http, "tv.acme.net", "/live").expect("URL");
+        assert_eq!(location(None, &url, &name, false).url, "http://edge.partner.example:8080/live");
+    }
+
+    #[test]
     fn a_template_may_change_scheme_and_path() {
         assert_eq!(filled(Some("rtsp://{target}{path}"), None, false), "rtsp://192.0.2.10/live/1?a=b");
         assert_eq!(

@@ -6,10 +6,10 @@ use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::svcb::SvcParamValue;
 use hickory_proto::rr::{RData, Record, RecordType};
 use redirector_core::verdict::Reason;
-use redirector_core::wire::dns;
+use redirector_core::wire::{cdsr, dns};
 use redirector_tests::invariants::{self, IMAGE};
 use redirector_tests::networks::{ACME, ALIAS, CLIENT, NAME_SERVERS, long_alias};
-use redirector_tests::questions::{DnsQuery, Edns, rr};
+use redirector_tests::questions::{CdsrReply, CdsrRequest, DnsQuery, Edns, rr};
 use redirector_tests::slow::{self, DNS_PORT};
 use std::net::IpAddr;
 
@@ -22,6 +22,22 @@ const SVCB: u16 = 64;
 fn with_edns(name: &str, size: u16) -> Message {
     let edns = Edns { size, ..Edns::new(false) };
     answer(CLIENT[0], ACME[0], &DnsQuery::new(name, rr::A).edns(edns).encode()).0
+}
+
+/// ADR 13: names and delegations are no endpoints, and the legacy protocol leads there.
+#[test]
+fn cdsr_clients_are_told_to_use_the_legacy_protocol() {
+    let ask = |url: &str| {
+        let request = CdsrRequest { families: 1, ..CdsrRequest::new(url) };
+        let outcome = slow::answer(&*IMAGE, &invariants::flow(false, cdsr::PORT), &request.encode());
+        let outcome = outcome.expect("CDSR is spoken here");
+        CdsrReply::read(outcome.reply().expect("a reply")).expect("a sound reply")
+    };
+    for url in ["http://alias.acme.net/x", "http://referral.acme.net/x"] {
+        let reply = ask(url);
+        assert_eq!((reply.status, reply.lifetime, reply.endpoints.len()), (4, 300, 0), "{url}");
+    }
+    assert_eq!(ask("http://one.acme.net/x").status, 0);
 }
 
 fn canonical(record: &Record) -> String {

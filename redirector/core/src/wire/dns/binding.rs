@@ -94,7 +94,7 @@ pub(super) fn write<M: Message, T: Tables>(
     let mut place = place + RECORD_HEAD + FIXED + parameters.length as usize;
     let [v4, v6] = &plan.hints;
     if v4.count != 0 {
-        message.append(place, (IPV4_HINT << 16 | v4.count * 4).to_be())?;
+        message.append(place, (IPV4_HINT << 16 | (v4.count * 4)).to_be())?;
         place += 4;
         for index in 0..FAST_ENDPOINTS as usize {
             if index < v4.count as usize {
@@ -104,7 +104,7 @@ pub(super) fn write<M: Message, T: Tables>(
         }
     }
     if v6.count != 0 {
-        message.append(place, (IPV6_HINT << 16 | v6.count * 16).to_be())?;
+        message.append(place, (IPV6_HINT << 16 | (v6.count * 16)).to_be())?;
         place += 4;
         for index in 0..FAST_ENDPOINTS as usize {
             if index < v6.count as usize {

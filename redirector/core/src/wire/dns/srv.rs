@@ -62,11 +62,10 @@ pub(super) fn locate<M: Message, T: Tables, const FULL: bool>(
     }
     read::<M, FULL>(message, asking)?;
     phase();
-    if asking.length > MAX_BUCKET || asking.at < asking.end || asking.digits > IPV4_DIGITS {
-        if !FULL {
-            trace.reason = Reason::PuntLabels;
-            return None;
-        }
+    let long = asking.length > MAX_BUCKET || asking.at < asking.end || asking.digits > IPV4_DIGITS;
+    if !FULL && long {
+        trace.reason = Reason::PuntLabels;
+        return None;
     }
     if asking.length == 0 || asking.length > MAX_BUCKET {
         return Some(());
