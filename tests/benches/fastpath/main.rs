@@ -14,6 +14,7 @@ use aya::maps::{Array, Map, MapData};
 use clap::Parser;
 use feeder::{Feeder, Program};
 use redirector::dataplane::{BpfDataplane, Dataplane as _, LiveTables};
+use redirector_core::limit::{Rate, Rates};
 use redirector_plan::compile;
 use redirector_plan::counters::CounterSlots;
 use redirector_plan::model::TargetState;
@@ -109,9 +110,12 @@ fn measure(
     let network = reference(scale);
     let states = vec![TargetState::default(); network.targets.len()];
     let mut slots = CounterSlots::new(1 << 18, 1 << 16, 1 << 16);
-    let compiled = compile(&network, &states, 1, &mut slots)
+    let mut compiled = compile(&network, &states, 1, &mut slots)
         .map_err(|refusals| anyhow::anyhow!("the reference network was refused: {refusals:?}"))?;
     let mut dataplane = BpfDataplane::new(&pins.path().join(size), Vec::new(), Vec::new(), None)?;
+    // Limits that are looked at for each packet and never reached.
+    let rate = Rate::new(10_000_000, 1_000_000_000);
+    compiled.image.meta.limits = Rates { of: [rate; 4], all_punts: rate, slip: 2, reserved: 0 };
     let tables = dataplane.publish(&compiled.image)?;
     drop(compiled);
     stop_clock(&pins.path().join(size).join("counters/CLOCK"))?;
