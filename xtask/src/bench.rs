@@ -14,6 +14,8 @@ use crate::{
 pub(crate) enum BenchCommand {
     /// Net time of the XDP program per packet, in the kernel and without a network (docs/performance.md).
     Fastpath(BenchArgs),
+    /// CPU time of an answer over a virtual wire, compared with a bare reflector and other name servers.
+    Peers(BenchArgs),
     /// Time from a change of health to the first packets with the new answer, under full query rate.
     Change(BenchArgs),
     /// Times, memory and answers while a box takes one configuration after another at full query rate.
@@ -33,6 +35,7 @@ pub(crate) struct BenchArgs {
 pub(crate) fn run(command: &BenchCommand) -> Result<()> {
     let (name, args) = match command {
         BenchCommand::Fastpath(args) => ("fastpath", args),
+        BenchCommand::Peers(args) => ("peers", args),
         BenchCommand::Change(args) => ("change", args),
         BenchCommand::Reload(args) => ("reload", args),
     };
@@ -41,6 +44,9 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
         "running programs in the kernel takes root: run this command as root"
     );
     setup::ensure(&[setup::Purpose::Build])?;
+    if let BenchCommand::Peers(_) = command {
+        setup::ensure(&[setup::Purpose::Peers])?;
+    }
     let artifacts = build::all(Profile::Release)?;
     let feeder = build::bench_feeder()?;
     // The benchmark runs in the folder of its package.

@@ -64,6 +64,10 @@ pub(crate) const DEMO: &[&str] = &[
     "gstreamer1.0-plugins-good",
 ];
 
+/// The name servers that the fast path is compared with, and what joins them with their clients.
+pub(crate) const PEERS: &[&str] =
+    &["gdnsd", "knot", "knot-module-geoip", "nsd", "iproute2", "ethtool", "util-linux"];
+
 /// Those of `packages` that are not installed.
 pub(crate) fn missing<'a>(packages: &[&'a str]) -> Vec<&'a str> {
     let installed = |package: &str| {

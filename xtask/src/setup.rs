@@ -35,6 +35,8 @@ pub(crate) enum Purpose {
     Test,
     /// Servers and players of the lab.
     Demo,
+    /// Name servers that the fast path is compared with.
+    Peers,
     /// Fuzzing.
     Fuzz,
 }
@@ -62,6 +64,7 @@ pub(crate) fn ensure(purposes: &[Purpose]) -> Result<()> {
             Purpose::Lint => lint(),
             Purpose::Test => packages::install(packages::TEST),
             Purpose::Demo => packages::install(packages::DEMO),
+            Purpose::Peers => packages::install(packages::PEERS),
             Purpose::Fuzz => fuzz(),
         }
         .with_context(|| format!("setup for {purpose:?}"))?;

@@ -7,6 +7,7 @@
 
 mod feeder;
 mod report;
+mod ring;
 mod workload;
 
 use anyhow::{Context as _, Result, bail, ensure};
