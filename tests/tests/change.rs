@@ -1,5 +1,4 @@
 //! Changes of health and load under full query rate on both paths.
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 #[path = "../benches/change/small.rs"]
 mod small;

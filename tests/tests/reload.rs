@@ -1,5 +1,4 @@
 //! Ten changes of configuration under full query rate: nothing is wrong, mixed, lost or leaked.
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 #[path = "../benches/reload/switches.rs"]
 mod switches;

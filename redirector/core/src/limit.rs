@@ -166,7 +166,7 @@ impl Work {
 fn pair(place: u64, class: Class) -> (usize, usize) {
     // Numbers that differ by `x` are pairs. The lower of each has the highest bit of `x` not set; so a number of two
     // bits tells them, with a zero put into that place.
-    let x = 1 + ((place & 255) * 7 >> 8);
+    let x = 1 + (((place & 255) * 7) >> 8);
     let below = x >> 1 | x >> 2;
     let number = (place >> 8 ^ class as u64) & 3;
     let lower = number + (number & !below);

@@ -198,7 +198,7 @@ fn limited(each: u32, punts: u32, slip: u32) -> TableImage {
 }
 
 fn from(address: &str, port: u16) -> Flow {
-    let client: IpAddr = address.parse().unwrap();
+    let client: IpAddr = address.parse().expect("an address");
     Flow { client: SocketAddr::new(client, 40_000), ..flow(client.is_ipv6(), port) }
 }
 
