@@ -11,6 +11,7 @@ use redirector_plan::reference::{Scale, reference};
 use redirector_tests::attached::Attached;
 use redirector_tests::frames::{Datagram, Flow};
 use redirector_tests::generate::Generator;
+use redirector_tests::lab::config::NO_LIMITS;
 use redirector_tests::lab::topology::{BOX, Family, node};
 use redirector_tests::lab::{Cmd, Daemon, Lab};
 use redirector_tests::questions::{DnsQuery, name_of, rr};
@@ -70,7 +71,7 @@ impl Switches {
         let compiled = |network: &Network| {
             networks::image(network, &vec![TargetState::default(); network.targets.len()])
         };
-        let text = |network: &Network| written::tables(network, Some("eth0")).concat();
+        let text = |network: &Network| written::tables(network, Some("eth0")).concat() + NO_LIMITS;
         let (one, first) = (compiled(&network), text(&network));
         let mut anywhere: Vec<Probe> = Generator::new(&network, &one, 9)
             .take(TRIED)

@@ -8,6 +8,10 @@ pub const SERVER_NAME: &str = "index.web.abc.cdn.acme.net";
 /// A name that is answered with the VIP, where clients are then redirected by HTTP, RTSP and CDSR.
 pub const VIP_NAME: &str = "abc.cdn.acme.net";
 
+/// For clients that are few and ask as fast as they can.
+pub const NO_LIMITS: &str = "[limits]\nanswers_per_second = 0\nerrors_per_second = 0\n\
+                             cdsr_per_second = 0\npunts_per_second = 0\npunts_total_per_second = 0\n";
+
 /// What a box of the lab runs with; the fast path is attached if it can be.
 ///
 /// # Panics
@@ -23,8 +27,7 @@ pub fn configuration(name: &str) -> String {
          [box]\nname = \"{name}\"\nmanagement = \"{}\"\ninterfaces = [\"eth0\"]\n\n\
          [fleet]\nkey = \"5eed5eed5eed5eed5eed5eed5eed5eed\"   # of a real fleet: openssl rand -hex 16\n\n\
          # A client of the lab asks as fast as it can, where a real network has thousands of clients.\n\
-         [limits]\nanswers_per_second = 0\nerrors_per_second = 0\n\
-         cdsr_per_second = 0\npunts_per_second = 0\npunts_total_per_second = 0\n\n\
+         {NO_LIMITS}\n\
          # The anycast addresses: all four protocols are answered at each.\n\
          [[vip]]\ncdn = \"acme\"\naddresses = {}\n\n\
          # Where clients are, by their prefixes.\n{regions}\
