@@ -69,7 +69,7 @@ const MIX: &[&str] =
     &["DNS A", "DNS A, EDNS and server cookie", "DNS A, EDNS and client subnet", "DNS AAAA over IPv6"];
 
 /// Paces at which a server is tried, from slow to fast.
-const PACES: [u32; 19] = [2048, 1024, 512, 384, 256, 192, 128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4, 2, 1];
+const PACES: [u32; 19] = [512, 256, 192, 160, 128, 112, 96, 80, 64, 56, 48, 40, 32, 24, 16, 8, 4, 2, 1];
 /// How long a try takes at least.
 const TRY: Duration = Duration::from_millis(200);
 /// Less than a run of the sender takes.
