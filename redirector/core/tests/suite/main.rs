@@ -1,5 +1,6 @@
 //! Core from outside: messages and frames in, answers out, judged by other libraries.
 
+mod amplification;
 mod any_bytes;
 mod cdsr;
 mod choice;

@@ -32,7 +32,8 @@ pub(super) fn reply<M: Message, T: Tables, const FULL: bool>(
         }
         DISCOVERED if FULL => (NOERROR, AA, 1, 0, 0, 12 + DISCOVERY.len()),
         NAME | DELEGATION | TRUNCATED | LOCATIONS => {
-            let [answers, authority, additional] = plan.sections.map(|count| count as usize & 7);
+            // Four name servers have eight addresses.
+            let [answers, authority, additional] = plan.sections.map(|count| count as usize & 15);
             (NOERROR, plan.bits, answers, authority, additional, plan.length)
         }
         BINDING => {
