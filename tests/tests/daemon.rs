@@ -9,14 +9,19 @@ use std::{
     path::PathBuf,
     process::{Child, Command, Output},
     sync::atomic::{AtomicU8, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use redirector_tests::{lab::wait_for, program, require_root};
+use redirector_tests::{
+    lab::wait_for,
+    program,
+    questions::{CdsrRequest, DnsQuery, rr},
+    require_commands, require_root,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -414,4 +419,115 @@ fn a_control_socket_path_that_is_something_else_is_left_alone() {
     let output = bench.run_once();
     assert!(!output.status.success() && said(&output).contains("not a socket"), "{}", said(&output));
     assert_eq!(fs::read_to_string(bench.path("control.sock")).unwrap(), "precious");
+}
+
+/// What a client got for a flood of one message.
+#[derive(Debug)]
+struct Flood {
+    /// Replies that are no more than a hint to come by TCP or later.
+    less: u64,
+    /// Other replies.
+    served: u64,
+    /// How long it took: budgets grow with time.
+    took: Duration,
+}
+
+impl Bench {
+    /// How often the box counted one of these reasons.
+    fn counted(&self, reasons: &[&str]) -> u64 {
+        let stats = self.stats();
+        let of = |reason: &&str| stats["slow"]["reasons"][reason].as_u64().unwrap_or(0);
+        reasons.iter().map(of).sum()
+    }
+
+    /// Sends a message often, by few at a time: what sockets cannot hold the kernel drops. Everything is answered or
+    /// dropped for one of these reasons: that of an answer, that of less, and that of nothing.
+    fn flood(&self, from: [u8; 4], port: u16, message: &[u8], reasons: [&str; 3]) -> Flood {
+        let begun = Instant::now();
+        let socket = UdpSocket::bind((Ipv4Addr::from(from), 0)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let counts = || reasons.map(|reason| self.counted(&[reason]));
+        let before = counts();
+        for burst in 1..=6 {
+            (0..25).for_each(|_| assert!(socket.send_to(message, (self.vip, port)).is_ok()));
+            let all = before.iter().sum::<u64>() + 25 * burst;
+            let counted = || (self.counted(&reasons) == all).then_some(());
+            wait_for("the flood's end", LIMIT, counted)
+                .unwrap_or_else(|error| panic!("{error}: {}", self.stats()));
+        }
+        let after = counts();
+        let rise: Vec<u64> = before.iter().zip(after).map(|(before, after)| after - before).collect();
+        let mut flood = Flood { less: 0, served: 0, took: begun.elapsed() };
+        for _ in 0..rise[0] + rise[1] {
+            let mut reply = [0; 512];
+            let length = socket.recv(&mut reply).unwrap();
+            assert!(length >= 12);
+            // TC; or status 2 of CDSR.
+            let is_less = if port == 53 { reply[2] & 2 != 0 } else { reply[12] == 2 };
+            assert!(!is_less || length <= message.len(), "{length} bytes for {}", message.len());
+            if is_less { flood.less += 1 } else { flood.served += 1 }
+        }
+        assert_eq!([flood.served, flood.less], rise[..2], "each reply is counted for its reason");
+        assert!(rise[2] > 0, "nothing is dropped");
+        flood
+    }
+}
+
+/// A-5, A-9: without the fast path the sockets limit each prefix alike, and a client that is refused comes by TCP.
+#[test]
+fn sockets_limit_a_flooding_prefix_and_it_gets_its_answers_by_tcp() {
+    if !require_root() || !require_commands(&["dig"]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    let (_listener, port) = server();
+    bench.configure(port, 7);
+    let written = fs::read_to_string(bench.path("box.toml")).unwrap();
+    let limits = |slip: u32| {
+        format!(
+            "{written}[limits]\nanswers_per_second = 2\nerrors_per_second = 2\ncdsr_per_second = 2\n\
+             burst = \"4s\"\nslip = {slip}\n"
+        )
+    };
+    bench.write(&limits(3));
+    bench.start();
+    assert_eq!(bench.stats()["xdp"], "off");
+    let answered = DnsQuery::new("www.acme.net", rr::A).encode();
+    let absent = DnsQuery::new("absent.acme.net", rr::A).encode();
+    let cdsr = CdsrRequest::new("http://elsewhere.example/").encode();
+    for (port, message, reasons) in [
+        (53, &answered, ["first-tier", "limit-slip", "limit-drop"]),
+        (53, &absent, ["nxdomain", "limit-slip", "limit-drop"]),
+        (2554, &cdsr, ["not-our-url", "limit-cdsr", "limit-cdsr-drop"]),
+    ] {
+        let flood = bench.flood([127, 0, 1, 1], port, message, reasons);
+        let most = 8 + 2 * (flood.took.as_secs() + 1);
+        assert!((8..=most).contains(&flood.served), "{reasons:?}: {flood:?}");
+        // A third of some 140.
+        assert!((15..=85).contains(&flood.less), "{reasons:?}: {flood:?}");
+        let refused = bench.counted(&reasons[1..]);
+        let socket = UdpSocket::bind("127.0.2.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        for _ in 0..8 {
+            let mut reply = [0; 512];
+            socket.send_to(message, (bench.vip, port)).unwrap();
+            assert!(socket.recv(&mut reply).unwrap() >= 12, "another prefix");
+        }
+        assert_eq!(bench.counted(&reasons[1..]), refused, "another prefix has its whole budget");
+    }
+
+    bench.write(&limits(1));
+    assert!(bench.run(&["reload"]).status.success(), "{}", bench.log());
+    let socket = UdpSocket::bind("127.0.1.1:0").unwrap();
+    // Two a second come back, of which `dig` may get one.
+    let by_tcp = wait_for("a truncated answer", LIMIT, || {
+        (0..10).for_each(|_| assert!(socket.send_to(&answered, (bench.vip, 53)).is_ok()));
+        let server = format!("@{}", bench.vip);
+        let output =
+            Command::new("dig").args(["-b", "127.0.1.2", &server, "www.acme.net", "A"]).output().unwrap();
+        let text = said(&output);
+        assert!(output.status.success() && text.contains("\tA\t127.0.0.1"), "{text}");
+        text.contains("retrying in TCP").then_some(text)
+    });
+    assert!(by_tcp.unwrap().contains("(TCP)"));
 }
