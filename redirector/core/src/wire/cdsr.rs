@@ -488,7 +488,8 @@ pub fn locate<M: Message, T: Tables, const FULL: bool>(
         return Err(Stop::NOT_MINE);
     }
     let paths = located.host.flags >> 1 != 0;
-    located.segments = if paths { scan_path::<M, FULL>(message, &keys, place, labels)? } else { 0 };
+    located.segments =
+        if paths { scan_path::<M, FULL>(message, &keys, place, deepest(&located.host), labels)? } else { 0 };
     phase();
     let (service, depth) = lookup::path(tables, labels, located.segments, &located.host);
     if service == NONE {
@@ -539,16 +540,25 @@ fn scan_host<M: Message, const FULL: bool>(
     }
 }
 
-/// Leading path segments.
+/// Most segments of a path that a rule of this host looks at; it has one for paths.
+#[inline(always)]
+fn deepest(host: &NameEntry) -> usize {
+    const { assert!(MAX_PATH_SEGMENTS == 4) };
+    let depths = host.flags as u64;
+    1 + (less(3, depths) + less(7, depths) + less(15, depths)) as usize
+}
+
+/// Leading path segments, at most `limit`.
 #[inline(always)]
 fn scan_path<M: Message, const FULL: bool>(
     message: &M,
     keys: &Keys,
     place: &UrlPlace,
+    limit: usize,
     labels: &mut Labels,
 ) -> Step<usize> {
     let Some(slash) = path_start::<M, FULL>(message, place)? else { return Ok(0) };
-    let cut = text::Cut { start: slash + 1, end: place.end, limit: MAX_PATH_SEGMENTS };
+    let cut = text::Cut { start: slash + 1, end: place.end, limit };
     let note = |index: usize, end: usize, hash: u64| {
         labels.segments[index & (MAX_PATH_SEGMENTS - 1)] = hash;
         labels.segment_ends[index & (MAX_PATH_SEGMENTS - 1)] = end as u16;
