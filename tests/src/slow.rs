@@ -3,10 +3,7 @@
 use crate::frames::Flow;
 use redirector_core::decide::Client;
 use redirector_core::lookup;
-use redirector_core::table::{
-    GroupPointer, Meta, NameBucket, Node64, Page256, SPEAKS_CDSR, SPEAKS_DNS, Service, ShareRecord, Tables,
-    Target, VipBucket, VipEntry, VipInfo, WireName, Words16, Zone,
-};
+use redirector_core::table::{SPEAKS_CDSR, SPEAKS_DNS, Tables, VipEntry};
 use redirector_core::wire::{Action, Asked, Buffer, Message as _, Scratch, Trace, cdsr, dns};
 use std::net::IpAddr;
 
@@ -32,6 +29,32 @@ impl Outcome {
     }
 }
 
+/// Hands every method of [`Tables`] that reads a table to a macro, for tables that stand before others.
+#[macro_export]
+macro_rules! each_table {
+    ($then:ident) => {
+        $then! {
+            meta() -> &redirector_core::table::Meta;
+            vip_bucket(index) -> &redirector_core::table::VipBucket;
+            vip_info(index) -> &redirector_core::table::VipInfo;
+            suffix_bucket(index) -> &redirector_core::table::NameBucket;
+            zone(index) -> &redirector_core::table::Zone;
+            name_bucket(index) -> &redirector_core::table::NameBucket;
+            service(index) -> &redirector_core::table::Service;
+            ipv4_root(index) -> &redirector_core::table::Words16;
+            ipv4_page(index) -> &redirector_core::table::Page256;
+            ipv6_root(index) -> &redirector_core::table::Words16;
+            ipv6_node(index) -> &redirector_core::table::Node64;
+            region_counters(index) -> &redirector_core::table::Words16;
+            cells(index) -> &redirector_core::table::Words16;
+            group(index) -> redirector_core::table::GroupPointer;
+            record(index) -> &redirector_core::table::ShareRecord;
+            target(index) -> &redirector_core::table::Target;
+            wire_name(index) -> &redirector_core::table::WireName;
+        }
+    };
+}
+
 /// Tables whose clock stands at this moment (seconds since 1970), so that two paths can be asked at the same one.
 #[derive(Debug)]
 pub struct AtTime<'t, T>(pub &'t T, pub u32);
@@ -48,25 +71,7 @@ macro_rules! at_time {
         }
     };
 }
-at_time! {
-    meta() -> &Meta;
-    vip_bucket(index) -> &VipBucket;
-    vip_info(index) -> &VipInfo;
-    suffix_bucket(index) -> &NameBucket;
-    zone(index) -> &Zone;
-    name_bucket(index) -> &NameBucket;
-    service(index) -> &Service;
-    ipv4_root(index) -> &Words16;
-    ipv4_page(index) -> &Page256;
-    ipv6_root(index) -> &Words16;
-    ipv6_node(index) -> &Node64;
-    region_counters(index) -> &Words16;
-    cells(index) -> &Words16;
-    group(index) -> GroupPointer;
-    record(index) -> &ShareRecord;
-    target(index) -> &Target;
-    wire_name(index) -> &WireName;
-}
+each_table!(at_time);
 
 /// The VIP entry of an address, if it is one.
 pub fn vip<T: Tables>(tables: &T, address: IpAddr) -> Option<VipEntry> {

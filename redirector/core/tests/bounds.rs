@@ -2,10 +2,7 @@
 
 use redirector_core::decide::Client;
 use redirector_core::limit::Unlimited;
-use redirector_core::table::{
-    GroupPointer, Meta, NameBucket, Node64, Page256, Service, ShareRecord, Tables, Target, VipBucket,
-    VipInfo, WireName, Words16, Zone,
-};
+use redirector_core::table::Tables;
 use redirector_core::verdict::Reason;
 use redirector_core::wire::frame::{Room, process};
 use redirector_core::wire::{Action, Asked, Buffer, Message, Scratch, Word, cdsr, dns};
@@ -166,25 +163,7 @@ macro_rules! watched {
         }
     };
 }
-watched! {
-    meta() -> &Meta;
-    vip_bucket(index) -> &VipBucket;
-    vip_info(index) -> &VipInfo;
-    suffix_bucket(index) -> &NameBucket;
-    zone(index) -> &Zone;
-    name_bucket(index) -> &NameBucket;
-    service(index) -> &Service;
-    ipv4_root(index) -> &Words16;
-    ipv4_page(index) -> &Page256;
-    ipv6_root(index) -> &Words16;
-    ipv6_node(index) -> &Node64;
-    region_counters(index) -> &Words16;
-    cells(index) -> &Words16;
-    group(index) -> GroupPointer;
-    record(index) -> &ShareRecord;
-    target(index) -> &Target;
-    wire_name(index) -> &WireName;
-}
+redirector_tests::each_table!(watched);
 
 /// A message that counts how often it is read or written.
 struct Touched<'b>(Buffer<'b>, Cell<usize>);

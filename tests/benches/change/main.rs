@@ -1,38 +1,33 @@
 //! What a change of health takes to packets: `cargo xtask bench change`.
 
 mod full;
+#[path = "../shared/options.rs"]
+mod options;
 mod report;
 mod small;
 mod storm;
 mod watch;
 
-use anyhow::{Context as _, Result, ensure};
-use clap::Parser;
+use anyhow::{Result, ensure};
+use clap::Parser as _;
 use redirector_tests::bpffs::Bpffs;
-use std::path::PathBuf;
 use storm::{Pace, Storm};
 
-#[derive(Parser)]
-struct Options {
-    /// Write the figures here, too.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Few changes of the small network alone.
-    #[arg(long)]
-    quick: bool,
-    /// `cargo bench` says so to every benchmark.
-    #[arg(long, hide = true)]
-    bench: bool,
-}
+/// What 99 of 100 changes may take to reach answers, in microseconds.
+const LONGEST: u64 = 5000;
 
 fn main() -> Result<()> {
-    let options = Options::parse();
+    let options = options::Options::parse();
     let changes = if options.quick { 1000 } else { 10_000 };
     let mut rows = Vec::new();
     let mut measure = |name: &'static str, storm: &Storm, changes: u64, pace: Pace| {
         let bpffs = Bpffs::mount()?;
         let report = storm.run(bpffs.path(), changes, pace)?;
         ensure!(report.wrong.is_empty(), "{name}: wrong answers: {:#?}", report.wrong);
+        for latencies in &report.latencies {
+            let p99 = report::figures(latencies).map_or(0, |[_, p99, _]| p99);
+            ensure!(p99 < LONGEST, "{name}: {p99} us at 99 % from a change to the first answer with it");
+        }
         rows.push(report::Row { name, report });
         anyhow::Ok(())
     };
@@ -42,9 +37,5 @@ fn main() -> Result<()> {
     if !options.quick {
         measure("10 000 targets, one change after the other", &full::storm()?, 2000, Pace::Seen)?;
     }
-    print!("{}", report::markdown(&rows));
-    if let Some(file) = &options.json {
-        std::fs::write(file, report::json(&rows)).with_context(|| format!("writing {}", file.display()))?;
-    }
-    Ok(())
+    options.tell(&report::markdown(&rows), &report::json(&rows))
 }

@@ -11,7 +11,7 @@ pub(crate) struct Row {
 }
 
 /// Median, 99th percentile and longest, in microseconds.
-fn figures(durations: &[Duration]) -> Option<[u64; 3]> {
+pub(crate) fn figures(durations: &[Duration]) -> Option<[u64; 3]> {
     let mut micros: Vec<u64> = durations.iter().map(|duration| duration.as_micros() as u64).collect();
     micros.sort_unstable();
     let last = micros.len().checked_sub(1)?;

@@ -6,43 +6,30 @@
 //! have counted every run, for a reason that belongs to the case.
 
 mod feeder;
+#[path = "../shared/options.rs"]
+mod options;
+#[path = "../shared/ours.rs"]
+mod ours;
 mod report;
 mod ring;
 mod workload;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use aya::maps::{Array, Map, MapData};
-use clap::Parser;
+use clap::Parser as _;
 use feeder::{Feeder, Program};
+use ours::Ours;
 use redirector::dataplane::{BpfDataplane, Dataplane as _, LiveTables};
-use redirector_core::limit::{Rate, Rates};
-use redirector_plan::compile;
-use redirector_plan::counters::CounterSlots;
-use redirector_plan::model::TargetState;
 use redirector_plan::reference::{Scale, reference};
 use redirector_tests::agreement::{self, Action};
+use redirector_tests::bpffs::Bpffs;
 use redirector_tests::slow::AtTime;
 use report::{Measurement, Row};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use workload::{CASES, Case, Keys, Workload};
 
 /// `bpf(2)`'s `XDP_TX`.
 const XDP_TX: u32 = 3;
-
-#[derive(Parser)]
-struct Options {
-    /// Write the figures here, too.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Small tables and few rounds.
-    #[arg(long)]
-    quick: bool,
-    /// `cargo bench` says so to every benchmark.
-    #[arg(long, hide = true)]
-    bench: bool,
-}
 
 /// How long a case is measured.
 #[derive(Clone, Copy)]
@@ -53,73 +40,24 @@ struct Effort {
 }
 
 fn main() -> Result<()> {
-    let options = Options::parse();
+    let options = options::Options::parse();
     let effort = if options.quick {
         Effort { rounds: 3, packets: 1 << 17 }
     } else {
         Effort { rounds: 9, packets: 1 << 18 }
     };
-    let pins = Pins::mount()?;
-    let mut rows = measure("small", Scale::SMALL, &[Keys::Hot], &pins.0, effort)?;
+    let bpffs = Bpffs::mount()?;
+    let mut rows = measure("small", Scale::SMALL, &[Keys::Hot], bpffs.path(), effort)?;
     if !options.quick {
-        rows.extend(measure("full", Scale::FULL, &[Keys::Hot, Keys::Random], &pins.0, effort)?);
+        rows.extend(measure("full", Scale::FULL, &[Keys::Hot, Keys::Random], bpffs.path(), effort)?);
     }
-    print!("{}", report::markdown(&rows, effort.rounds));
-    if let Some(file) = &options.json {
-        let text = report::json(&rows);
-        std::fs::write(file, text).with_context(|| format!("writing {}", file.display()))?;
-    }
-    Ok(())
-}
-
-/// A folder with a BPF file system, gone with this process: it lies in a mount namespace of its own.
-struct Pins(tempfile::TempDir);
-
-impl Pins {
-    fn mount() -> Result<Self> {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).context("a mount namespace (as root?)")?;
-        let dir = tempfile::tempdir()?;
-        // The first keeps the second from spreading to the rest of the machine.
-        run(Command::new("mount").args(["--make-rprivate", "/"]))?;
-        run(Command::new("mount").args(["-t", "bpf", "bpf"]).arg(dir.path()))?;
-        Ok(Self(dir))
-    }
-}
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        if let Err(error) = run(Command::new("umount").arg(self.0.path())) {
-            eprintln!("{error:#}");
-        }
-    }
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("{command:?}"))?;
-    ensure!(status.success(), "{command:?}: {status}");
-    Ok(())
+    options.tell(&report::markdown(&rows, effort.rounds), &report::json(&rows))
 }
 
 /// Measures all cases over one size of tables.
-fn measure(
-    size: &'static str,
-    scale: Scale,
-    keys: &[Keys],
-    pins: &tempfile::TempDir,
-    effort: Effort,
-) -> Result<Vec<Row>> {
+fn measure(size: &'static str, scale: Scale, keys: &[Keys], pins: &Path, effort: Effort) -> Result<Vec<Row>> {
     let network = reference(scale);
-    let states = vec![TargetState::default(); network.targets.len()];
-    let mut slots = CounterSlots::new(1 << 18, 1 << 16, 1 << 16);
-    let mut compiled = compile(&network, &states, 1, &mut slots)
-        .map_err(|refusals| anyhow::anyhow!("the reference network was refused: {refusals:?}"))?;
-    let mut dataplane = BpfDataplane::new(&pins.path().join(size), Vec::new(), Vec::new(), None)?;
-    // Limits that are looked at for each packet and never reached.
-    let rate = Rate::new(10_000_000, 1_000_000_000);
-    compiled.image.meta.limits = Rates { of: [rate; 4], all_punts: rate, slip: 2, reserved: 0 };
-    let tables = dataplane.publish(&compiled.image)?;
-    drop(compiled);
-    stop_clock(&pins.path().join(size).join("counters/CLOCK"))?;
+    let Ours { dataplane, tables } = Ours::publish(&network, &pins.join(size))?;
     let mut rows = Vec::new();
     for keys in keys {
         let mut workload = Workload::new(&network, *keys);
@@ -133,12 +71,6 @@ fn measure(
         }
     }
     Ok(rows)
-}
-
-/// Sets the program's clock to 0, where the slow path's stands, too, so that both give the same cookies.
-fn stop_clock(pin: &Path) -> Result<()> {
-    let mut clock: Array<MapData, u64> = Map::Array(MapData::from_pin(pin)?).try_into()?;
-    Ok(clock.set(0, 0, 0)?)
 }
 
 /// Measures one case, after having shown that its answers are right, and shows that every packet was counted.

@@ -3,6 +3,10 @@
 //! All are asked the same by the same sender ([`wire`]), one after the other in every round. Before a peer is measured,
 //! each question is asked once from a socket and its answer looked at ([`questions`]).
 
+#[path = "../shared/options.rs"]
+mod options;
+#[path = "../shared/ours.rs"]
+mod ours;
 mod questions;
 mod report;
 #[path = "../fastpath/ring.rs"]
@@ -14,37 +18,18 @@ mod wire;
 mod workload;
 
 use anyhow::{Context as _, Result, ensure};
-use aya::maps::{Array, Map, MapData};
-use clap::Parser;
+use clap::Parser as _;
+use ours::Ours;
 use questions::{Asked, Question, Ring};
-use redirector::dataplane::{BpfDataplane, Dataplane as _, LiveTables};
-use redirector_core::limit::{Rate, Rates};
-use redirector_plan::compile;
-use redirector_plan::counters::CounterSlots;
-use redirector_plan::model::{Network, TargetState};
+use redirector_plan::model::Network;
 use redirector_plan::reference::{Scale, reference};
 use redirector_tests::bpffs::Bpffs;
 use redirector_tests::slow::{self, AtTime};
 use report::{Row, Sample};
 use server::{Running, Server, Software};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 use wire::{BURST, Behind, Run, Wire};
-
-#[derive(Parser)]
-struct Options {
-    /// Write the figures here, too.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Few and short rounds.
-    #[arg(long)]
-    quick: bool,
-    /// `cargo bench` says so to every benchmark.
-    #[arg(long, hide = true)]
-    bench: bool,
-}
 
 /// How long a peer is measured.
 #[derive(Clone, Copy)]
@@ -58,9 +43,6 @@ struct Effort {
 
 const FULL: Effort = Effort { rounds: 7, packets: 1 << 21, time: Duration::from_secs(1) };
 const QUICK: Effort = Effort { rounds: 3, packets: 1 << 18, time: Duration::from_millis(200) };
-
-/// A rate limit that is kept account of, but which nothing reaches: all queries come from few prefixes.
-const BOUNDLESS: Rate = Rate::new(1_000_000_000, 1_000_000_000);
 
 /// What all peers are asked.
 const PLAIN: &[&str] = &["DNS A"];
@@ -78,44 +60,19 @@ const RUN: Duration = Duration::from_nanos(20);
 const LOSS: f64 = 0.01;
 
 fn main() -> Result<()> {
-    let options = Options::parse();
+    let options = options::Options::parse();
     let effort = if options.quick { QUICK } else { FULL };
     let reference = reference(Scale::SMALL);
     let vip = &reference.vips[0];
     let network = wire::Network::build(&[IpAddr::from(vip.ipv4[0]), IpAddr::from(vip.ipv6[0])])?;
     let bpffs = Bpffs::mount()?;
-    let ours = Ours::publish(&reference, bpffs.path())?;
+    let ours = Ours::publish(&reference, &bpffs.path().join("peers"))?;
     let mut rows = in_kernel_and_servers(&reference, &network, &ours, effort)?;
     rows.extend(in_kernel(&reference, &network, &ours, effort)?);
-    print!("{}", report::markdown(&rows));
-    if let Some(file) = &options.json {
-        std::fs::write(file, report::json(&rows)).with_context(|| format!("writing {}", file.display()))?;
-    }
-    Ok(())
-}
-
-/// Our program with its tables.
-struct Ours {
-    dataplane: BpfDataplane,
-    tables: Arc<LiveTables>,
+    options.tell(&report::markdown(&rows), &report::json(&rows))
 }
 
 impl Ours {
-    fn publish(network: &Network, pins: &Path) -> Result<Self> {
-        let states = vec![TargetState::default(); network.targets.len()];
-        let mut slots = CounterSlots::new(1 << 18, 1 << 16, 1 << 16);
-        let mut compiled = compile(network, &states, 1, &mut slots)
-            .map_err(|refusals| anyhow::anyhow!("the reference network was refused: {refusals:?}"))?;
-        compiled.image.meta.limits = Rates { of: [BOUNDLESS; 4], all_punts: BOUNDLESS, slip: 2, reserved: 0 };
-        let dir = pins.join("peers");
-        let mut dataplane = BpfDataplane::new(&dir, Vec::new(), Vec::new(), None)?;
-        let tables = dataplane.publish(&compiled.image)?;
-        // Where the slow path's stands, too, so that both give the same cookies.
-        let clock = MapData::from_pin(dir.join("counters/CLOCK"))?;
-        Array::<_, u64>::try_from(Map::Array(clock))?.set(0, 0, 0)?;
-        Ok(Self { dataplane, tables })
-    }
-
     fn program(&self) -> Result<Behind<'_>> {
         Ok(Behind::Program(self.dataplane.program_fd()?.context("no program is published")?))
     }

@@ -177,21 +177,36 @@ fn each_cpu_has_buckets_of_its_own() {
 }
 
 /// Invariant: a new generation has the buckets of the one before, and so has the next daemon. New rates hold at once.
+/// Uses up a prefix's budget and asks again after a reload and after a restart. Gives what was asked; `None`: that took so
+/// long that the budget was whole again, and nothing is shown.
+fn budget_over_reload_and_restart(kernel: &mut Kernel, prefix: u8) -> Option<Vec<u8>> {
+    let frame = frame(&format!("10.1.{prefix}.3"), DNS_PORT, &query());
+    let directory = kernel.bpffs.path().join("redirector");
+    let mut since = Instant::now();
+    assert!(send(kernel, &frame, 100).served >= 20);
+    for again in ["after a reload", "after a restart"] {
+        if again == "after a restart" {
+            kernel.dataplane = BpfDataplane::new(&directory, vec![], vec![], None).unwrap();
+        }
+        kernel.publish(&limited(20, 0));
+        let served = send(kernel, &frame, 100).served;
+        let back = back(since);
+        if back >= 20 {
+            return None;
+        }
+        assert!(served <= back, "{again}: {served} answers, though no more than {back} can have come back");
+        since = Instant::now();
+    }
+    Some(frame)
+}
+
 #[test]
 fn budgets_that_are_used_up_stay_so_over_reload_and_restart() {
     let Some(mut kernel) = Kernel::start() else { return };
     stay_on(0);
     kernel.publish(&limited(20, 0));
-    let frame = frame("10.1.2.3", DNS_PORT, &query());
-    let mut since = Instant::now();
-    assert!(send(&kernel, &frame, 100).served >= 20);
-    kernel.publish(&limited(20, 0));
-    assert!(send(&kernel, &frame, 100).served <= back(since), "after a reload");
-    since = Instant::now();
-    let directory = kernel.bpffs.path().join("redirector");
-    kernel.dataplane = BpfDataplane::new(&directory, vec![], vec![], None).unwrap();
-    kernel.publish(&limited(20, 0));
-    assert!(send(&kernel, &frame, 100).served <= back(since), "after a restart");
+    let first = (1..=5).find_map(|try_| budget_over_reload_and_restart(&mut kernel, try_));
+    let frame = first.expect("publishing twice took so long five times that the budget was whole again");
     let mut unlimited = limited(1, 0);
     unlimited.meta.limits = Rates::default();
     kernel.publish(&unlimited);
