@@ -7,6 +7,7 @@ use redirector_plan::model::{
     Binding, ChooseBy, Coverage, DnsAnswer, Grammar, LabelRule, Locations, NameServer, Network, Origin,
     Outcome, Pool, Region, Schemes, Service, Speaks, Target, TargetState, Tier, UrlRule, Vip, Zone,
 };
+use redirector_plan::peering::Peering;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// A VIP of `acme`, which has most of the names.
@@ -121,6 +122,7 @@ pub fn rich() -> (Network, Vec<TargetState>) {
         services: services(),
         zones: zones(),
         urls: urls(),
+        peering: Peering::default(),
     };
     (network, states)
 }
@@ -302,6 +304,7 @@ const SERVICES: [(&str, &str, ChooseBy, u32, u8); 23] = [
 fn services() -> Vec<Service> {
     let service = |(name, coverage, choose_by, ttl, answers): &(&str, &str, ChooseBy, u32, u8)| Service {
         name: (*name).into(),
+        class: String::new(),
         cdn: usize::from(*name == "beta"),
         coverage: COVERAGES.iter().position(|known| known == coverage).expect("a coverage"),
         ttl: *ttl,

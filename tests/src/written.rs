@@ -57,6 +57,7 @@ fn target(target: &Target) -> String {
     let (outcome, ports) = match outcome {
         Outcome::Server => (addresses(ipv4, ipv6), ports),
         Outcome::Name(name) => (format!("cname = {name:?}"), ports),
+        Outcome::OwnServers => unreachable!("nobody writes it"),
         Outcome::Delegation(servers) => {
             let server = |server: &NameServer| match (server.ipv4, server.ipv6) {
                 (None, None) => format!("{{ name = {:?} }}", server.name),

@@ -259,6 +259,8 @@ pub const SERVICE_DNS_VIP: u16 = 4;
 pub const SERVICE_OUTCOMES: u16 = 8;
 /// Has HTTPS and SVCB records (RFC 9460).
 pub const SERVICE_BINDING: u16 = 16;
+/// Its content is a provider's: with [`SERVICE_OUTCOMES`], what is chosen first is who serves, and on whose account.
+pub const SERVICE_PROVIDED: u16 = 64;
 /// Answers SRV queries with its sites in order of preference, and nothing else (M-8).
 pub const SERVICE_SRV: u16 = 32;
 

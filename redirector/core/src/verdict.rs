@@ -77,6 +77,8 @@ reasons! {
     BadUrl = 24, "bad-url";
     /// A query for a DNS cookie, without question.
     DnsCookie = 25, "dns-cookie";
+    /// The content provider's own CDN: neither is it ours, nor has this network an agreement that covers the client.
+    Foreign = 26, "foreign";
     /// Not for a VIP: left alone.
     NotVip = 32, "not-vip";
     /// Not IPv4 or IPv6 (ARP and others), or behind more than two VLAN tags.

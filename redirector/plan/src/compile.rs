@@ -8,9 +8,10 @@ use crate::image::TableImage;
 use crate::model::{ChooseBy, DnsAnswer, Network, Service, Target, TargetState};
 use crate::names::{self, CDSR_LABEL, NS_LABEL, ZoneSource};
 use crate::outcomes;
+use crate::peering;
 use crate::refusal::Refusal;
-use crate::regions::{self, pack_words};
-use crate::shares::{self, GroupSpec, Kind, Shares, records, relocate};
+use crate::regions::{self, Class, pack_words};
+use crate::shares::{self, GroupSpec, Kind, Shares, TierSpec, records, relocate};
 use crate::vips::{self, ipv4_word, ipv6_words};
 use redirector_core::hash::Keys;
 use redirector_core::limit::Rates;
@@ -18,9 +19,11 @@ use redirector_core::lookup::mapped;
 use redirector_core::table::{
     BOX_NAME_WORDS, CHOOSE_CLIENT, CHOOSE_CLIENT_PREFIX, CHOOSE_CONTENT, CHOOSE_SPREAD, GroupPointer,
     LAYOUT_VERSION, Meta, NONE, SERVICE_BINDING, SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6,
-    SERVICE_OUTCOMES, SERVICE_SRV, Service as ServiceRecord, ShareRecord, Target as TargetRecord,
+    SERVICE_OUTCOMES, SERVICE_PROVIDED, SERVICE_SRV, Service as ServiceRecord, ShareRecord,
+    Target as TargetRecord,
 };
 use redirector_core::wire::dns::cookie::secret;
+use std::collections::BTreeMap;
 
 /// Most records of an image (1 GiB).
 pub const MAX_RECORDS: usize = 1 << 24;
@@ -40,6 +43,10 @@ pub struct Compiled {
     pub(crate) sources: Vec<ZoneSource>,
     /// By coverage: the number under which its targets of every kind stand in the cells.
     pub(crate) outcomes: Vec<Option<u32>>,
+    /// By service whose content is a provider's: the number under which stands who may serve it.
+    pub(crate) provided: BTreeMap<usize, u32>,
+    /// What region numbers in tables and verdicts mean.
+    pub classes: Vec<Class>,
 }
 
 /// Records of an image whose groups need `needed` records at most at one time: room for every group's block to be
@@ -61,6 +68,7 @@ pub fn compile(
 ) -> Result<Compiled, Vec<Refusal>> {
     let mut refusals = check(network, states);
     outcomes::check(network, &mut refusals);
+    peering::check(network, &mut refusals);
     if !refusals.is_empty() {
         return Err(refusals);
     }
@@ -69,7 +77,7 @@ pub fn compile(
     let names = names::build(network, &keys, &mut refusals);
     let (mut vips, vip_info) =
         vips::build(network, &keys, &names.dns_depths, &names.url_depths, &mut refusals);
-    let shares = shares::build(network, &mut refusals);
+    let shares = shares::build(network, &regions.classes, &mut refusals);
     if !refusals.is_empty() {
         return Err(refusals);
     }
@@ -81,10 +89,12 @@ pub fn compile(
     let mut names_of_targets = outcomes::Names::new(network);
     let targets = target_records(network, &keys, &slots.targets, &mut names_of_targets);
     let services = service_records(network, &keys, &shares, &slots.services, &mut names_of_targets);
+    let region_counters: Vec<u32> =
+        regions.classes.iter().map(|class| slots.regions[class.region as usize]).collect();
     let image = TableImage {
         meta: Meta {
             layout: LAYOUT_VERSION,
-            regions: network.regions.len() as u32 + 1,
+            regions: regions.classes.len() as u32,
             generation,
             keys,
             ns_label: keys.text(NS_LABEL.as_bytes(), true),
@@ -107,7 +117,7 @@ pub fn compile(
         ipv4_pages: regions.ipv4_pages,
         ipv6_root: regions.ipv6_root,
         ipv6_nodes: regions.ipv6_nodes,
-        region_counters: pack_words(&slots.regions, 0),
+        region_counters: pack_words(&region_counters, 0),
         cells: pack_words(&shares.cells, NONE),
         groups: arena.pointers,
         records: arena.records,
@@ -122,6 +132,8 @@ pub fn compile(
         records_used: arena.used,
         sources: names.sources,
         outcomes: shares.outcomes,
+        provided: shares.provided,
+        classes: regions.classes,
     })
 }
 
@@ -176,7 +188,15 @@ fn target_groups(targets: usize, groups: &[GroupSpec]) -> Vec<Vec<u32>> {
     let mut index: Vec<Vec<u32>> = vec![Vec::new(); targets];
     for (number, group) in groups.iter().enumerate() {
         let number = number as u32;
-        for member in group.tiers.iter().flat_map(|tier| tier.members.iter()) {
+        let members = |tier: &TierSpec| {
+            let behind = tier.behind.clone();
+            tier.members
+                .iter()
+                .copied()
+                .chain(behind.iter().flat_map(|one| one.iter().copied()))
+                .collect::<Vec<_>>()
+        };
+        for member in group.tiers.iter().flat_map(members) {
             let held = &mut index[member.target as usize];
             // Several tiers can name one target.
             if held.last() != Some(&number) {
@@ -234,7 +254,8 @@ fn service_records<'n>(
         let [v4, v6, _] = shares.fallbacks[index];
         let fallback = [v4, v6];
         let has = |family: usize| shares.families[service.coverage][family] || fallback[family] != NONE;
-        let chooses = shares.chooses_outcome(network, service);
+        let chooses = shares.chooses_outcome(network, index);
+        let provided = shares.provided.contains_key(&index);
         let flag = |set: bool, bit: u16| if set { bit } else { 0 };
         ServiceRecord {
             salt: keys.text(service.name.as_bytes(), false),
@@ -249,6 +270,7 @@ fn service_records<'n>(
                 | flag(has(1), SERVICE_HAS_IPV6)
                 | flag(service.dns == DnsAnswer::Vip, SERVICE_DNS_VIP)
                 | flag(chooses.is_some(), SERVICE_OUTCOMES)
+                | flag(provided, SERVICE_PROVIDED)
                 | flag(service.https.is_some(), SERVICE_BINDING)
                 | flag(service.srv.is_some(), SERVICE_SRV),
             network: service.cdn as u16,
@@ -263,8 +285,14 @@ fn service_records<'n>(
     };
     let mut records: Vec<ServiceRecord> = network.services.iter().enumerate().map(record).collect();
     for (index, service) in network.services.iter().enumerate() {
-        if let Some(coverage) = shares.chooses_outcome(network, service) {
-            let record = outcome_record(service, keys, coverage, shares.fallbacks[index][Kind::Any as usize]);
+        if let Some(coverage) = shares.chooses_outcome(network, index) {
+            // Whom a provider's clients may go to is no matter of servers that are all down.
+            let last = if shares.provided.contains_key(&index) {
+                NONE
+            } else {
+                shares.fallbacks[index][Kind::Any as usize]
+            };
+            let record = outcome_record(service, keys, coverage, last);
             records.push(ServiceRecord { counter: counters[index], ..record });
         }
     }

@@ -103,7 +103,8 @@ pub fn candidates(
 ) -> Vec<Candidate> {
     let spec = compiled.kind_group(coverage, region, kind);
     let used = spec.and_then(|spec| tier_in_use(spec, states));
-    let index = (region as usize).checked_sub(1);
+    let class = compiled.classes.get(region as usize);
+    let index = class.and_then(|class| (class.region as usize).checked_sub(1));
     let tiers = network.coverages.get(coverage).map_or(&[][..], |coverage| &coverage.tiers);
     let applying = tiers.iter().filter(|tier| tier.region.is_none() || tier.region == index);
     let mut found = Vec::new();

@@ -14,6 +14,7 @@ pub mod image;
 pub mod model;
 mod names;
 pub mod outcomes;
+pub mod peering;
 pub mod reference;
 pub mod refusal;
 mod regions;
@@ -25,5 +26,5 @@ pub use check::{MAX_ANSWERS, MAX_CDNS, MAX_SERVICES, MAX_TARGETS, MAX_TIER_POOLS
 pub use compile::{Compiled, compile};
 pub use entries::MAX_NAME_ENTRIES;
 pub use names::{CDSR_LABEL, MAX_SUFFIX_LABELS, NS_LABEL};
-pub use regions::{MAX_IPV4_PAGES, MAX_IPV6_NODES, MAX_REGIONS};
+pub use regions::{Class, MAX_IPV4_PAGES, MAX_IPV6_NODES, MAX_REGIONS};
 pub use vips::{MAX_VIP_ADDRESSES, ipv4_word, ipv6_words};

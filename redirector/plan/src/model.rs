@@ -3,6 +3,7 @@
 //! Every list is sorted by name by whoever builds it, and references are indices into these lists, so that two
 //! boxes with the same configuration build the same tables whatever the order in their files (invariant 8).
 
+use crate::peering::Peering;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -49,6 +50,9 @@ pub struct Network {
     pub zones: Vec<Zone>,
     /// URL rules, from the services' `urls`.
     pub urls: Vec<UrlRule>,
+    /// Other networks, providers, and the agreements about their content.
+    #[serde(default)]
+    pub peering: Peering,
 }
 
 /// An anycast service address group of one CDN (P-1).
@@ -125,7 +129,7 @@ impl Target {
     pub fn redirect_host(&self) -> Option<&str> {
         match &self.outcome {
             Outcome::Name(name) => Some(name),
-            Outcome::Server | Outcome::Delegation(_) => self.host.as_deref(),
+            Outcome::Server | Outcome::Delegation(_) | Outcome::OwnServers => self.host.as_deref(),
         }
     }
 
@@ -146,12 +150,15 @@ pub enum Outcome {
     Name(String),
     /// A referral to these name servers, one to four.
     Delegation(Vec<NameServer>),
+    /// A server of the service that chose this target: who serves is settled, and which server comes next.
+    OwnServers,
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Server => f.write_str("server"),
+            Self::OwnServers => f.write_str("servers of the network"),
             Self::Name(name) => write!(f, "CNAME {name}"),
             Self::Delegation(servers) => {
                 let names: Vec<&str> = servers.iter().map(|server| server.name.as_str()).collect();
@@ -268,6 +275,9 @@ impl Locations {
 pub struct Service {
     /// Operator's name; counters follow it across generations.
     pub name: String,
+    /// Class of content that it is, for agreements that cover some classes; may be empty.
+    #[serde(default)]
+    pub class: String,
     /// Index into [`Network::cdns`].
     pub cdn: usize,
     /// Index into [`Network::coverages`].

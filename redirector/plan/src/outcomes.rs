@@ -74,7 +74,7 @@ pub(crate) fn check(network: &Network, refusals: &mut Vec<Refusal>) {
             refusals.push(Refusal::new(what.clone(), &target.origin, why, remedy));
         };
         let names: Vec<&String> = match &target.outcome {
-            Outcome::Server => continue,
+            Outcome::Server | Outcome::OwnServers => continue,
             Outcome::Name(name) => vec![name],
             Outcome::Delegation(servers) => servers.iter().map(|server| &server.name).collect(),
         };
@@ -249,7 +249,8 @@ impl<'n> Names<'n> {
     pub(crate) fn record(&mut self, target: &Target) -> TargetRecord {
         let names = self.names.len() as u32;
         match &target.outcome {
-            Outcome::Server => {
+            // Who is meant by it is a server, and which one comes next.
+            Outcome::Server | Outcome::OwnServers => {
                 TargetRecord { outcome: OUTCOME_ADDRESS, site: self.site(target), ..TargetRecord::default() }
             }
             Outcome::Name(name) => {

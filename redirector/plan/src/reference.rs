@@ -7,6 +7,7 @@ use crate::model::{
     ChooseBy, Coverage, DnsAnswer, Grammar, LabelRule, Network, Origin, Outcome, Pool, Region, Schemes,
     Service, Speaks, Target, Tier, UrlRule, Vip, Zone,
 };
+use crate::peering::Peering;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -170,6 +171,7 @@ pub fn reference(scale: Scale) -> Network {
         coverages,
         zones: cdns.iter().enumerate().map(|(cdn, name)| zone(cdn, name, &services)).collect(),
         urls: urls(&cdns, &services),
+        peering: Peering::default(),
         services,
         cdns,
     }
@@ -238,6 +240,7 @@ fn coverages(scale: Scale, pools: usize) -> Vec<Coverage> {
 fn service(scale: Scale, number: usize, cdns: usize) -> Service {
     Service {
         name: format!("c{number:06}"),
+        class: String::new(),
         cdn: number % cdns,
         coverage: number % scale.coverages,
         ttl: if number.is_multiple_of(2) { 0 } else { 20 },

@@ -4,7 +4,7 @@
 //! run. The tables are filled from the runs, so a page or node exists only where regions differ within it, and equal
 //! pages or nodes are stored once. Both families are handled as 128-bit addresses, IPv4 in the upper 32 bits.
 
-use crate::model::{Network, Region};
+use crate::model::{Network, Origin};
 use crate::refusal::Refusal;
 use ipnet::IpNet;
 use redirector_core::hash::splitmix;
@@ -21,8 +21,20 @@ pub const MAX_IPV6_NODES: usize = 1 << 21;
 
 const IPV4_ROOT_BITS: u32 = 16;
 
+/// What the region tables tell of a client: where it is, and which network it belongs to. Classes are numbered as regions
+/// are; behind them come those of clients of other networks than the box's owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Class {
+    /// Region number: index + 1, or 0 for clients without region.
+    pub region: u32,
+    /// Index into the networks of [`crate::peering::Peering`].
+    pub network: u32,
+}
+
 /// The region tables of an image.
 pub(crate) struct RegionTables {
+    /// By number in the tables.
+    pub(crate) classes: Vec<Class>,
     pub(crate) ipv4_root: Vec<Words16>,
     pub(crate) ipv4_pages: Vec<Page256>,
     pub(crate) ipv6_root: Vec<Words16>,
@@ -32,11 +44,30 @@ pub(crate) struct RegionTables {
 /// Builds both tables. Region numbers are index + 1; 0 is no region.
 pub(crate) fn build(network: &Network, refusals: &mut Vec<Refusal>) -> RegionTables {
     let background = network.default_region.map_or(0, |index| index as u32 + 1);
-    let [v4, v6] = sorted_prefixes(&network.regions);
-    refuse_repeats(&v4, false, &network.regions, refusals);
-    refuse_repeats(&v6, true, &network.regions, refusals);
-    let (ipv4_root, pages) = trie::<256>(&runs(&v4, background), IPV4_ROOT_BITS, MAX_IPV4_PAGES);
-    let (ipv6_root, nodes) = trie::<64>(&runs(&v6, background), IPV6_ROOT_BITS, MAX_IPV6_NODES);
+    let regions = network.regions.iter().map(|region| (&region.name, &region.prefixes, &region.origin));
+    let regions = Sets { kind: "region", first: 1, list: regions.collect() };
+    let networks = network.peering.networks.iter();
+    let networks = networks.map(|network| (&network.name, &network.prefixes, &network.origin));
+    let networks = Sets { kind: "network", first: 0, list: networks.collect() };
+    let (in_regions, in_networks) = (regions.sorted_prefixes(), networks.sorted_prefixes());
+    for (sets, sorted) in [(&regions, &in_regions), (&networks, &in_networks)] {
+        sets.refuse_repeats(&sorted[0], false, refusals);
+        sets.refuse_repeats(&sorted[1], true, refusals);
+    }
+    let mut classes = Classes::new(network.regions.len());
+    let [v4, v6] = [0, 1].map(|family| {
+        classes.combine(&runs(&in_regions[family], background), &runs(&in_networks[family], 0))
+    });
+    let classes = classes.list;
+    if classes.len() > MAX_REGIONS + 1 {
+        refusals.push(Refusal::of_network(
+            "networks",
+            format!("{} combinations of regions and networks, more than {MAX_REGIONS}", classes.len() - 1),
+            "merge regions, or leave networks out whose clients need no rule of their own",
+        ));
+    }
+    let (ipv4_root, pages) = trie::<256>(&v4, IPV4_ROOT_BITS, MAX_IPV4_PAGES);
+    let (ipv6_root, nodes) = trie::<64>(&v6, IPV6_ROOT_BITS, MAX_IPV6_NODES);
     if pages.len() > MAX_IPV4_PAGES {
         refusals.push(too_scattered("IPv4", "/24", MAX_IPV4_PAGES));
     }
@@ -44,6 +75,7 @@ pub(crate) fn build(network: &Network, refusals: &mut Vec<Refusal>) -> RegionTab
         refusals.push(too_scattered("IPv6", "/48", MAX_IPV6_NODES));
     }
     RegionTables {
+        classes,
         ipv4_root: pack_words(&ipv4_root, 0),
         ipv4_pages: at_least_one(pages).into_iter().map(|words| Page256 { words }).collect(),
         ipv6_root: pack_words(&ipv6_root, 0),
@@ -73,12 +105,12 @@ fn too_scattered(family: &str, length: &str, limit: usize) -> Refusal {
     )
 }
 
-/// A prefix with its region number. The derived order puts a prefix before those nested in it.
+/// A prefix with the number of its region or network. The derived order puts a prefix before those nested in it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Prefix {
     start: u128,
     length: u8,
-    region: u16,
+    number: u16,
 }
 
 impl Prefix {
@@ -92,47 +124,100 @@ impl Prefix {
     }
 }
 
-fn sorted_prefixes(regions: &[Region]) -> [Vec<Prefix>; 2] {
-    let mut families = [Vec::new(), Vec::new()];
-    for (index, region) in regions.iter().enumerate() {
-        for prefix in &region.prefixes {
-            let (family, start, length) = match prefix.trunc() {
-                IpNet::V4(net) => (0, (net.addr().to_bits() as u128) << 96, net.prefix_len()),
-                IpNet::V6(net) => (1, net.addr().to_bits(), net.prefix_len()),
-            };
-            families[family].push(Prefix { start, length, region: (index + 1) as u16 });
-        }
-    }
-    for family in &mut families {
-        family.sort_unstable();
-        family.dedup();
-    }
-    families
+/// Sets of prefixes, of which the longest match counts: regions, or networks.
+struct Sets<'n> {
+    kind: &'static str,
+    /// Number of the first set; the others follow.
+    first: usize,
+    list: Vec<(&'n String, &'n Vec<IpNet>, &'n Origin)>,
 }
 
-/// Refuses prefixes of several regions, once for each two regions.
-fn refuse_repeats(sorted: &[Prefix], v6: bool, regions: &[Region], refusals: &mut Vec<Refusal>) {
-    let mut repeats: BTreeMap<(u16, u16), Vec<Prefix>> = BTreeMap::new();
-    for pair in sorted.windows(2) {
-        if (pair[0].start, pair[0].length) == (pair[1].start, pair[1].length) {
-            repeats.entry((pair[0].region, pair[1].region)).or_default().push(pair[1]);
+impl Sets<'_> {
+    fn sorted_prefixes(&self) -> [Vec<Prefix>; 2] {
+        let mut families = [Vec::new(), Vec::new()];
+        for (index, (_, prefixes, _)) in self.list.iter().enumerate() {
+            for prefix in *prefixes {
+                let (family, start, length) = match prefix.trunc() {
+                    IpNet::V4(net) => (0, (net.addr().to_bits() as u128) << 96, net.prefix_len()),
+                    IpNet::V6(net) => (1, net.addr().to_bits(), net.prefix_len()),
+                };
+                families[family].push(Prefix { start, length, number: (self.first + index) as u16 });
+            }
         }
+        for family in &mut families {
+            family.sort_unstable();
+            family.dedup();
+        }
+        families
     }
-    for ((held, other), prefixes) in repeats {
-        let [held, other] = [held, other].map(|number| &regions[number as usize - 1]);
-        let first = prefixes[0].net(v6);
-        let more = prefixes.len() - 1;
-        let which = if more == 0 { first.to_string() } else { format!("{first} (and {more} more)") };
-        refusals.push(Refusal::new(
-            format!("region {:?}", other.name),
-            &other.origin,
-            format!("{which} also belongs to region {:?} ({})", held.name, held.origin),
-            "give each prefix to one region",
-        ));
+
+    /// Refuses prefixes of several sets, once for each two.
+    fn refuse_repeats(&self, sorted: &[Prefix], v6: bool, refusals: &mut Vec<Refusal>) {
+        let mut repeats: BTreeMap<(u16, u16), Vec<Prefix>> = BTreeMap::new();
+        for pair in sorted.windows(2) {
+            if (pair[0].start, pair[0].length) == (pair[1].start, pair[1].length) {
+                repeats.entry((pair[0].number, pair[1].number)).or_default().push(pair[1]);
+            }
+        }
+        let kind = self.kind;
+        for ((held, other), prefixes) in repeats {
+            let [held, other] = [held, other].map(|number| self.list[number as usize - self.first]);
+            let first = prefixes[0].net(v6);
+            let more = prefixes.len() - 1;
+            let which = if more == 0 { first.to_string() } else { format!("{first} (and {more} more)") };
+            refusals.push(Refusal::new(
+                format!("{kind} {:?}", other.0),
+                other.2,
+                format!("{which} also belongs to {kind} {:?} ({})", held.0, held.2),
+                format!("give each prefix to one {kind}"),
+            ));
+        }
     }
 }
 
-/// First address of each run of addresses with one region, and that region; the first run begins at 0, neighbours
+/// Numbers for the classes that occur.
+struct Classes {
+    list: Vec<Class>,
+    numbers: HashMap<Class, u32>,
+}
+
+impl Classes {
+    /// Those of the box's owner.
+    fn new(regions: usize) -> Self {
+        let list = (0..=regions as u32).map(|region| Class { region, network: 0 }).collect();
+        Self { list, numbers: HashMap::new() }
+    }
+
+    fn number(&mut self, region: u32, network: u32) -> u32 {
+        if network == 0 {
+            return region;
+        }
+        let class = Class { region, network };
+        let next = self.list.len() as u32;
+        let number = *self.numbers.entry(class).or_insert(next);
+        if number == next {
+            self.list.push(class);
+        }
+        number
+    }
+
+    /// Runs of addresses of one region and network.
+    fn combine(&mut self, regions: &[(u128, u32)], networks: &[(u128, u32)]) -> Vec<(u128, u32)> {
+        let mut combined = Vec::with_capacity(regions.len() + networks.len());
+        let (mut region, mut network) = (0, 0);
+        let mut start = 0;
+        loop {
+            begin_run(&mut combined, start, self.number(regions[region].1, networks[network].1));
+            let next = [regions.get(region + 1), networks.get(network + 1)];
+            let Some(nearest) = next.iter().flatten().map(|(start, _)| *start).min() else { return combined };
+            start = nearest;
+            region += usize::from(next[0].is_some_and(|(start, _)| *start == nearest));
+            network += usize::from(next[1].is_some_and(|(start, _)| *start == nearest));
+        }
+    }
+}
+
+/// First address of each run of addresses with one number, and that number; the first run begins at 0, neighbours
 /// differ.
 fn runs(sorted: &[Prefix], background: u32) -> Vec<(u128, u32)> {
     let mut runs = vec![(0, background)];
@@ -140,9 +225,9 @@ fn runs(sorted: &[Prefix], background: u32) -> Vec<(u128, u32)> {
     let mut open = vec![(u128::MAX, background)];
     for prefix in sorted {
         close_before(&mut open, prefix.start, &mut runs);
-        begin_run(&mut runs, prefix.start, prefix.region as u32);
+        begin_run(&mut runs, prefix.start, prefix.number as u32);
         let last = prefix.start | u128::MAX.checked_shr(prefix.length as u32).unwrap_or(0);
-        open.push((last, prefix.region as u32));
+        open.push((last, prefix.number as u32));
     }
     while let Some((last, _)) = open.pop() {
         if let (Some(next), Some((_, region))) = (last.checked_add(1), open.last()) {

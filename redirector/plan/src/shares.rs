@@ -4,11 +4,13 @@
 //! targets' present states into records. Whoever compiles a generation and whoever follows health later call the same
 //! function, so a box that saw a server die and one that started afterwards hold equal records (invariant 8).
 
-use crate::model::{Network, Outcome, Pool, Service, Target, TargetState, Tier};
+use crate::model::{Network, Outcome, Pool, Target, TargetState, Tier};
 use crate::outcomes::{coverages_with_outcomes, has_outcomes};
+use crate::peering::{Provided, servers};
 use crate::refusal::Refusal;
+use crate::regions::Class;
 use redirector_core::table::{NONE, SHARE_ENTRIES, ShareRecord, TIER_FALLBACK};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Most targets of one tier: three levels of records.
@@ -41,6 +43,9 @@ pub struct TierSpec {
     pub within: Option<u32>,
     /// By target; at least one.
     pub members: Arc<[Member]>,
+    /// The targets that the members lead to: without a usable one among them, none of the members is. `None`: they are
+    /// what clients get.
+    pub behind: Option<Arc<[Member]>>,
 }
 
 /// Everything a share group can ever answer, however health and load change.
@@ -48,14 +53,47 @@ pub struct TierSpec {
 pub struct GroupSpec {
     /// In order of use; at least one. Tiers without a target of the family are left out.
     pub tiers: Vec<TierSpec>,
+    /// Each tier is one target, and what its load factor takes from it goes to the tiers behind it.
+    pub spills: bool,
 }
 
 impl GroupSpec {
     /// Most records a block of this group can have: those of all tiers.
     pub fn block_size(&self) -> usize {
+        if self.spills {
+            return tree_size(self.tiers.len());
+        }
         let size =
             |tier: &TierSpec| tree_size(tier.members.len()) * if tier.within.is_some() { 2 } else { 1 };
         self.tiers.iter().map(size).sum()
+    }
+}
+
+/// All of a group that spills; a part of it is never less than 1.
+const WHOLE: u128 = 1 << 40;
+
+impl GroupSpec {
+    /// Of a group that spills: the targets that get clients, and how many of them. The last usable one takes all whom
+    /// the others leave, whatever its factor.
+    pub fn parts(&self, states: &[TargetState]) -> Vec<(u16, u128)> {
+        let open = |tier: &TierSpec| {
+            let has_usable = |members: &Arc<[Member]>| members.iter().any(|one| !share(one, states).down);
+            let member = tier.members.first()?;
+            let is_open = has_usable(&tier.members) && tier.behind.as_ref().is_none_or(has_usable);
+            let factor = states.get(member.target as usize).map_or(256, |state| state.factor.min(256));
+            is_open.then_some((member.target, factor))
+        };
+        let mut parts: Vec<(u16, u128)> = Vec::new();
+        let mut left = WHOLE;
+        for (target, factor) in self.tiers.iter().filter_map(open) {
+            let weight = (left * u128::from(factor) / 256).max(1);
+            left -= weight.min(left);
+            parts.push((target, weight));
+        }
+        if let Some((_, last)) = parts.last_mut() {
+            *last += left;
+        }
+        parts
     }
 }
 
@@ -99,6 +137,9 @@ fn round_trip(target: u16, states: &[TargetState]) -> Option<u32> {
 ///
 /// Record numbers count from the block's start until [`relocate`] is applied.
 pub fn records(spec: &GroupSpec, states: &[TargetState]) -> Option<Vec<ShareRecord>> {
+    if spec.spills {
+        return spilling(&spec.parts(states));
+    }
     let mut block: Vec<ShareRecord> = Vec::new();
     let mut last = None;
     let rounds = spec.tiers.iter().flat_map(|tier| tier.rounds(states).map(move |shares| (tier, shares)));
@@ -113,6 +154,15 @@ pub fn records(spec: &GroupSpec, states: &[TargetState]) -> Option<Vec<ShareReco
         }
     }
     (!block.is_empty()).then_some(block)
+}
+
+/// One record, or a tree, for tiers of which each leaves a part to those behind it.
+fn spilling(parts: &[(u16, u128)]) -> Option<Vec<ShareRecord>> {
+    let shares: Vec<Share> =
+        parts.iter().map(|(name, weight)| Share { name: *name, weight: *weight, down: false }).collect();
+    let mut block = vec![ShareRecord::default()];
+    fill(&mut block, 0, &shares, ShareRecord::default());
+    (!shares.is_empty()).then_some(block)
 }
 
 /// A member's share under the targets' present states.
@@ -243,24 +293,33 @@ pub(crate) struct Shares {
     pub(crate) outcomes: Vec<Option<u32>>,
     /// By coverage: whether one of its targets is no server.
     with_outcomes: Vec<bool>,
+    /// By service whose content is a provider's: the number under which stands who may serve it.
+    pub(crate) provided: BTreeMap<usize, u32>,
     /// Whether each coverage has a target of IPv4 and IPv6 anywhere.
     pub(crate) families: Vec<[bool; 2]>,
 }
 
 impl Shares {
-    /// For a service whose answers are not all servers: the number of its coverage with targets of every kind.
-    pub(crate) fn chooses_outcome(&self, network: &Network, service: &Service) -> Option<u32> {
+    /// For a service whose answers are not all servers, or not all ours to give: the number under which stands what it
+    /// chooses first.
+    pub(crate) fn chooses_outcome(&self, network: &Network, index: usize) -> Option<u32> {
+        if let Some(number) = self.provided.get(&index) {
+            return Some(*number);
+        }
+        let service = &network.services[index];
         let number = self.outcomes[service.coverage]?;
         has_outcomes(service, &network.targets, &self.with_outcomes).then_some(number)
     }
 }
 
 /// Builds cells and groups; groups are numbered by first use in the order of the cells, then of the services.
-pub(crate) fn build(network: &Network, refusals: &mut Vec<Refusal>) -> Shares {
-    let regions = network.regions.len() + 1;
+pub(crate) fn build(network: &Network, classes: &[Class], refusals: &mut Vec<Refusal>) -> Shares {
+    let regions = classes.len();
     let with_outcomes = coverages_with_outcomes(&network.targets, &network.pools, &network.coverages);
     let outcomes = outcome_coverages(network, &with_outcomes);
-    let count = network.coverages.len() + outcomes.iter().flatten().count();
+    let first = network.coverages.len() + outcomes.iter().flatten().count();
+    let (rows, provided) = provided_rows(network, first as u32);
+    let count = first + rows.len();
     if count.saturating_mul(2 * regions) > MAX_CELLS {
         refusals.push(Refusal::of_network(
             "coverages",
@@ -269,15 +328,44 @@ pub(crate) fn build(network: &Network, refusals: &mut Vec<Refusal>) -> Shares {
         ));
         return Shares::default();
     }
-    let mut builder = Builder::new(network);
+    let mut builder = Builder::new(network, classes);
     for coverage in 0..network.coverages.len() {
         builder.coverage(coverage, [Kind::Ipv4, Kind::Ipv6], refusals);
     }
     for coverage in (0..network.coverages.len()).filter(|coverage| outcomes[*coverage].is_some()) {
         builder.coverage(coverage, [Kind::Any; 2], refusals);
     }
+    for row in &rows {
+        builder.provided(row, refusals);
+    }
     builder.services(refusals);
-    Shares { outcomes, with_outcomes, ..builder.shares }
+    Shares { outcomes, with_outcomes, provided, ..builder.shares }
+}
+
+/// Who may serve, for the clients of each network; and the coverage of the servers.
+#[derive(PartialEq, Eq, Hash, Clone)]
+struct ProvidedRow {
+    coverage: usize,
+    /// By network.
+    targets: Vec<Vec<usize>>,
+}
+
+/// What providers' services choose among, each once, and the number of each service's; `first` is that of the first.
+fn provided_rows(network: &Network, first: u32) -> (Vec<ProvidedRow>, BTreeMap<usize, u32>) {
+    let (mut rows, mut numbers) = (Vec::new(), HashMap::new());
+    let mut number = |provided: &Provided| {
+        let networks = 0..network.peering.networks.len();
+        let targets = networks.map(|one| servers(network, provided, one)).collect();
+        let row = ProvidedRow { coverage: network.services[provided.service].coverage, targets };
+        let next = first + rows.len() as u32;
+        let number = *numbers.entry(row.clone()).or_insert(next);
+        if number == next {
+            rows.push(row);
+        }
+        (provided.service, number)
+    };
+    let provided = network.peering.provided.iter().map(&mut number).collect();
+    (rows, provided)
 }
 
 /// Numbers for the coverages that services choose from whose answers are not all servers.
@@ -292,27 +380,30 @@ fn outcome_coverages(network: &Network, with_outcomes: &[bool]) -> Vec<Option<u3
     numbers
 }
 
-/// What makes groups equal: number, TTL, distance and members of each tier.
-type GroupKey = Vec<(u8, u32, Option<u32>, u32)>;
+/// What makes groups equal: number, TTL, distance and members of each tier, and the members behind them.
+type GroupKey = Vec<(u8, u32, Option<u32>, u32, Option<u32>)>;
 /// Members of a tier, if it has any, and their number among all distinct lists.
 type Interned = Option<(u32, Arc<[Member]>)>;
 
 struct Builder<'n> {
     network: &'n Network,
+    classes: &'n [Class],
     /// Per kind and pool: members that fit and their part of the pool.
     pools: [Vec<Vec<Member>>; 3],
     by_pools: [HashMap<&'n [(usize, u32)], Interned>; 3],
     by_members: HashMap<Arc<[Member]>, u32>,
-    by_key: HashMap<GroupKey, u32>,
+    /// Whether it spills, too.
+    by_key: HashMap<(bool, GroupKey), u32>,
     shares: Shares,
 }
 
 impl<'n> Builder<'n> {
-    fn new(network: &'n Network) -> Self {
+    fn new(network: &'n Network, classes: &'n [Class]) -> Self {
         let pools = Kind::ALL
             .map(|kind| network.pools.iter().map(|pool| pool_members(network, pool, kind)).collect());
         Self {
             network,
+            classes,
             pools,
             by_pools: Default::default(),
             by_members: HashMap::new(),
@@ -354,9 +445,9 @@ impl<'n> Builder<'n> {
                 coverage.tiers.iter().map(|tier| self.tier_members(tier, kind, refusals)).collect();
             *has = lists.iter().any(Option::is_some);
             let elsewhere = self.group(&coverage.tiers, &everywhere, &lists);
-            self.shares.cells.push(elsewhere);
-            for region in 0..network.regions.len() {
-                let group = match tiers_of.get(&region) {
+            for class in self.classes {
+                let numbers = (class.region as usize).checked_sub(1).and_then(|region| tiers_of.get(&region));
+                let group = match numbers {
                     Some(numbers) => self.group(&coverage.tiers, numbers, &lists),
                     None => elsewhere,
                 };
@@ -374,22 +465,68 @@ impl<'n> Builder<'n> {
             if let Some((list, members)) = &lists[*number] {
                 let (place, tier) = (place as u8, &tiers[*number]);
                 let (ttl, within) = (tier.ttl.unwrap_or(NONE), tier.within);
-                key.push((place, ttl, within, *list));
-                specs.push(TierSpec { number: place, ttl, within, members: members.clone() });
+                key.push((place, ttl, within, *list, None));
+                let members = members.clone();
+                specs.push(TierSpec { number: place, ttl, within, members, behind: None });
             }
         }
-        self.add_group(key, specs)
+        self.add_group(key, specs, false)
     }
 
-    fn add_group(&mut self, key: GroupKey, tiers: Vec<TierSpec>) -> u32 {
+    fn add_group(&mut self, key: GroupKey, tiers: Vec<TierSpec>, spills: bool) -> u32 {
         if tiers.is_empty() {
             return NONE;
         }
         let groups = &mut self.shares.groups;
-        *self.by_key.entry(key).or_insert_with(|| {
-            groups.push(GroupSpec { tiers });
+        *self.by_key.entry((spills, key)).or_insert_with(|| {
+            groups.push(GroupSpec { tiers, spills });
             groups.len() as u32 - 1
         })
+    }
+
+    /// Adds the cells of who may serve providers' content.
+    fn provided(&mut self, row: &ProvidedRow, refusals: &mut Vec<Refusal>) {
+        let network = self.network;
+        let tiers = &network.coverages[row.coverage].tiers;
+        let lists: Vec<Interned> =
+            tiers.iter().map(|tier| self.tier_members(tier, Kind::Any, refusals)).collect();
+        let mut cells = Vec::with_capacity(self.classes.len());
+        let mut servers_of: HashMap<u32, Interned> = HashMap::new();
+        for class in self.classes {
+            let servers = servers_of.entry(class.region).or_insert_with(|| {
+                let region = (class.region as usize).checked_sub(1);
+                let applies = |tier: &Tier| tier.region.is_none() || tier.region == region;
+                let applying = tiers.iter().zip(&lists).filter(|(tier, _)| applies(tier));
+                let members = applying.filter_map(|(_, list)| list.as_ref());
+                self.intern(members.flat_map(|(_, members)| members.iter().copied()).collect())
+            });
+            let servers = servers.clone();
+            cells.push(self.provided_group(&row.targets[class.network as usize], servers));
+        }
+        // Either family: what kind of answer it is comes first.
+        self.shares.cells.extend_from_slice(&cells);
+        self.shares.cells.extend(cells);
+    }
+
+    fn provided_group(&mut self, targets: &[usize], servers: Interned) -> u32 {
+        let (mut key, mut specs) = (GroupKey::new(), Vec::new());
+        for (place, target) in targets.iter().enumerate() {
+            let number = place.min(MAX_TIERS - 1) as u8;
+            let stands_for_servers = self.network.targets[*target].outcome == Outcome::OwnServers;
+            let behind = if stands_for_servers {
+                // Nobody there who could serve.
+                let Some(servers) = &servers else { continue };
+                Some(servers)
+            } else {
+                None
+            };
+            let member = Member { target: *target as u16, weight: 1 };
+            let Some((list, members)) = self.intern(vec![member]) else { continue };
+            key.push((number, NONE, None, list, behind.map(|(list, _)| *list)));
+            let behind = behind.map(|(_, members)| members.clone());
+            specs.push(TierSpec { number, ttl: NONE, within: None, members, behind });
+        }
+        self.add_group(key, specs, true)
     }
 
     fn tier_members(&mut self, tier: &'n Tier, kind: Kind, refusals: &mut Vec<Refusal>) -> Interned {
@@ -451,8 +588,8 @@ impl<'n> Builder<'n> {
                         "name fewer",
                     ));
                 }
-                let spec = TierSpec { number: TIER_FALLBACK, ttl: NONE, within: None, members };
-                self.add_group(vec![(TIER_FALLBACK, NONE, None, list)], vec![spec])
+                let spec = TierSpec { number: TIER_FALLBACK, ttl: NONE, within: None, members, behind: None };
+                self.add_group(vec![(TIER_FALLBACK, NONE, None, list, None)], vec![spec], false)
             });
             self.shares.fallbacks.push(groups);
         }

@@ -50,7 +50,8 @@ fn assignments(network: &Network, states: &[TargetState], clients: u32) -> Vec<u
 fn spec(weights: &[u64]) -> GroupSpec {
     let member = |(target, weight): (usize, &u64)| Member { target: target as u16, weight: *weight };
     let members = weights.iter().enumerate().map(member).collect();
-    GroupSpec { tiers: vec![TierSpec { number: 0, ttl: NONE, within: None, members }] }
+    let tier = TierSpec { number: 0, ttl: NONE, within: None, members, behind: None };
+    GroupSpec { tiers: vec![tier], spills: false }
 }
 
 #[test]

@@ -81,7 +81,7 @@ pub enum Severity {
     Warning,
 }
 
-/// One finding. Serialises to `severity`, `file`, `line`, `column`, `message`, `help` and, where there is one, `service`.
+/// One finding. Serialises to `severity`, `file`, `line`, `column`, `message`, `help` and, where there is one, `service` or `agreement`.
 #[derive(Debug, Clone, Serialize)]
 pub struct ConfigError {
     /// Error or warning.
@@ -96,6 +96,9 @@ pub struct ConfigError {
     /// The service it stands in, if it stands in one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
+    /// The agreement it stands in, if it stands in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<String>,
     #[serde(skip)]
     place: Option<(Arc<Source>, Range<usize>)>,
 }
@@ -111,13 +114,15 @@ impl ConfigError {
     ) -> Self {
         let origin = source.origin(span.start);
         let (message, help) = (escaped(message), help.map(escaped));
-        Self { severity, origin, message, help, service: None, place: Some((Arc::clone(source), span)) }
+        let place = Some((Arc::clone(source), span));
+        Self { severity, origin, message, help, service: None, agreement: None, place }
     }
 
     /// A file that could not be read.
     pub(super) fn unreadable(file: &str, message: String, help: String) -> Self {
         let origin = Origin { file: file.to_owned(), line: 0, column: 0 };
-        Self { severity: Severity::Error, origin, message, help: Some(help), service: None, place: None }
+        let help = Some(help);
+        Self { severity: Severity::Error, origin, message, help, service: None, agreement: None, place: None }
     }
 
     /// The finding with the line it is about and a caret, as text for people; `color` adds terminal colours.

@@ -15,7 +15,12 @@ pub(super) fn last_good(
 ) -> Option<(Service, Vec<UrlRule>)> {
     let number = last.services.iter().position(|service| service.name == name)?;
     let service = &last.services[number];
-    let urls = last.urls.iter().filter(|rule| rule.service == number).cloned().collect();
+    // Some may be those of a provider's part of it.
+    let of = |rule: &&UrlRule| match last.peering.provided(rule.service) {
+        Some(provided) => provided.written == number,
+        None => rule.service == number,
+    };
+    let urls = last.urls.iter().filter(of).cloned().collect();
     let need = |kind: &str, needed: &str, found: Option<usize>| {
         if found.is_none() {
             let message =

@@ -17,10 +17,12 @@ mod limits;
 mod names;
 mod network;
 mod patterns;
+mod peering;
 mod prefixes;
 mod read;
 mod suggest;
 mod targets;
+pub mod terms;
 mod units;
 mod urls;
 mod zones;
@@ -55,7 +57,7 @@ pub struct Config {
     pub limits: Limits,
     /// What is allowed and probably not meant, by place.
     pub warnings: Vec<ConfigError>,
-    /// Errors in services that stay as they were, or are left out if they are new; none from [`load`].
+    /// Errors in services and agreements that stay as they were, or are left out if they are new; none from [`load`].
     pub refused: Vec<ConfigError>,
 }
 
@@ -68,7 +70,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
     parse(&name, bytes, directory(path), Errors::Refuse)
 }
 
-/// Like [`load`], but a service with errors does not keep the rest from being used: it stays as it was in the
+/// Like [`load`], but a service or agreement with errors does not keep the rest from being used: it stays as it was in the
 /// `last` network, and is left out if it was not there. [`Config::refused`] tells.
 ///
 /// # Errors
@@ -129,6 +131,7 @@ pub fn parse(
     }
     const TABLES: &[&str] = &[
         "box", "fleet", "limits", "labels", "vip", "region", "target", "pool", "coverage", "service", "zone",
+        "network", "partner", "provider", "broker", "peering",
     ];
     let root = Section::root(&doc, &table, TABLES);
     let last = match mode {
@@ -141,7 +144,7 @@ pub fn parse(
     let bearable = |finding: &ConfigError| match mode {
         _ if finding.severity == Severity::Warning => true,
         Errors::Refuse => false,
-        Errors::KeepServices(_) => finding.service.is_some(),
+        Errors::KeepServices(_) => finding.service.is_some() || finding.agreement.is_some(),
     };
     match read {
         Some(config) if findings.iter().all(bearable) => {
@@ -204,9 +207,17 @@ fn read_all(doc: &Document, root: &Section<'_>, directory: &Path, last: Option<&
         targets: &targets.list,
     };
     known.check(&targets.hosts, &targets.aliases, &targets.unaddressed);
+    let references = peering::References {
+        targets: &targets.index,
+        target_list: &targets.list,
+        services: &services.index,
+        service_list: &services.list,
+        zones: &zones,
+    };
+    let peering = peering::read_peering(doc, directory, root, &references, last);
     let urls = urls::rules(&services.list, services.urls, &zones);
     let box_ = box_?;
-    let network = Network {
+    let mut network = Network {
         key: key?,
         box_name: box_.name.clone(),
         cdns: vips.cdns,
@@ -219,15 +230,12 @@ fn read_all(doc: &Document, root: &Section<'_>, directory: &Path, last: Option<&
         services: services.list,
         zones,
         urls,
+        peering: peering?,
     };
-    Some(Config {
-        box_,
-        network,
-        checks: targets.checks,
-        limits: limits?,
-        warnings: Vec::new(),
-        refused: Vec::new(),
-    })
+    peering::settle(root, &mut network);
+    let mut checks = targets.checks;
+    checks.resize(network.targets.len(), None);
+    Some(Config { box_, network, checks, limits: limits?, warnings: Vec::new(), refused: Vec::new() })
 }
 
 /// The fleet's secret, `key` of `[fleet]`.

@@ -228,6 +228,7 @@ pub(super) struct Services<'a> {
 
 const SERVICE: &[&str] = &[
     "name",
+    "class",
     "cdn",
     "coverage",
     "ttl",
@@ -269,6 +270,9 @@ pub(super) fn read_services<'a>(
 
 fn read_service(section: &Section<'_>, name: &str, references: &References<'_>) -> Option<Service> {
     let cdn = read_cdn(section, references.cdns);
+    let class = section
+        .get("class")
+        .map_or(Some(String::new()), |value| Some(value.word("\"video\"")?.text.to_owned()));
     let coverage = section.require("coverage", "\"web-eu\"").and_then(|value| value.word("\"web-eu\""));
     let coverage = coverage.and_then(|text| references.coverages.resolve(&text));
     let lifetime = |key, default, longest| match section.get(key) {
@@ -314,6 +318,7 @@ fn read_service(section: &Section<'_>, name: &str, references: &References<'_>) 
     };
     Some(Service {
         name: name.to_owned(),
+        class: class?,
         cdn: cdn?,
         coverage: coverage?,
         ttl: ttl?,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// has a million of them.
 const SHOWN: usize = 20;
 
-const EXAMPLE: &str = "[\"192.0.2.0/24\"], or { file = \"prefixes/fr.txt\" }";
+pub(super) const EXAMPLE: &str = "[\"192.0.2.0/24\"], or { file = \"prefixes/fr.txt\" }";
 
 /// Why a text is not a prefix, and what would be right.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,17 +66,32 @@ struct Listed {
     span: Range<usize>,
 }
 
-/// The regions being read, with the texts that prefixes came from.
-struct Reader<'a> {
+/// The regions or networks being read, with the texts that prefixes came from.
+pub(super) struct Reader<'a> {
+    kind: &'static str,
     doc: &'a Document,
     directory: &'a Path,
     sources: Vec<Arc<Source>>,
-    /// What was read so far, by region, whether or not the region has errors.
+    /// What was read so far, by name, whether or not the region or network has errors.
     listed: Vec<(String, Vec<Listed>)>,
 }
 
-impl Reader<'_> {
-    /// The prefixes of one region; `None` if there is nothing to go on with.
+impl<'a> Reader<'a> {
+    /// Of `kind` things; `directory` is where relative file names start.
+    pub(super) fn new(kind: &'static str, doc: &'a Document, directory: &'a Path) -> Self {
+        Self { kind, doc, directory, sources: vec![Arc::clone(&doc.source)], listed: Vec::new() }
+    }
+
+    /// The prefixes of the thing with this name, sorted; `None` if there is nothing to go on with.
+    pub(super) fn read(&mut self, name: &str, value: &Value<'_>) -> Option<Vec<IpNet>> {
+        let listed = self.prefixes(value)?;
+        let mut prefixes: Vec<IpNet> = listed.iter().map(|one| one.prefix).collect();
+        prefixes.sort_unstable();
+        prefixes.dedup();
+        self.listed.push((name.to_owned(), listed));
+        Some(prefixes)
+    }
+
     fn prefixes(&mut self, value: &Value<'_>) -> Option<Vec<Listed>> {
         if value.is_table() {
             let file = value.section(&["file"], EXAMPLE)?.require("file", "\"prefixes/fr.txt\"")?;
@@ -117,7 +132,7 @@ impl Reader<'_> {
         if listed.is_empty() {
             file.place.error(
                 format!("{} has no prefix", path.display()),
-                "write one prefix a line, or leave the region out",
+                format!("write one prefix a line, or leave the {} out", self.kind),
             );
         }
         Some(listed)
@@ -149,8 +164,9 @@ impl Reader<'_> {
         listed
     }
 
-    /// Reports prefixes that stand in two regions, and (as warnings) those that stand in one twice.
-    fn check_repeats(&self) {
+    /// Reports prefixes that stand in two of these things, and (as warnings) those that stand in one twice.
+    pub(super) fn check_repeats(&self) {
+        let kind = self.kind;
         let mut all: Vec<(&Listed, &str)> = Vec::new();
         for (region, listed) in &self.listed {
             all.extend(listed.iter().map(|one| (one, region.as_str())));
@@ -161,12 +177,12 @@ impl Reader<'_> {
         let counts = |n: usize, count| if n + 1 == SHOWN { and_more(count) } else { String::new() };
         for (n, pair) in wrong.iter().take(SHOWN).enumerate() {
             let [(first, region), (second, other)] = [pair[0], pair[1]];
-            let message = format!("{} is in region `{region}` and in region `{other}`", first.prefix);
+            let message = format!("{} is in {kind} `{region}` and in {kind} `{other}`", first.prefix);
             self.report_repeat(Severity::Error, first, second, message + &counts(n, wrong.len()));
         }
         for (n, pair) in harmless.iter().take(SHOWN).enumerate() {
             let [(first, region), (second, _)] = [pair[0], pair[1]];
-            let message = format!("{} stands twice in region `{region}`", first.prefix);
+            let message = format!("{} stands twice in {kind} `{region}`", first.prefix);
             self.report_repeat(Severity::Warning, first, second, message + &counts(n, harmless.len()));
         }
     }
@@ -205,7 +221,7 @@ pub(super) struct Regions {
 
 /// Reads the `[[region]]` tables; `directory` is where relative file names start.
 pub(super) fn read_regions<'a>(doc: &'a Document, directory: &Path, root: &Section<'a>) -> Regions {
-    let mut reader = Reader { doc, directory, sources: vec![Arc::clone(&doc.source)], listed: Vec::new() };
+    let mut reader = Reader::new("region", doc, directory);
     let mut default: Option<(String, Place<'_>)> = None;
     let sections = root.tables("region", &["name", "prefixes", "default"]);
     let (list, index) = read_named("region", sections, written_name, |section, name| {
@@ -221,14 +237,10 @@ pub(super) fn read_regions<'a>(doc: &'a Document, directory: &Path, root: &Secti
                 }
             });
         }
-        let listed = match section.get("prefixes") {
+        let prefixes = match section.get("prefixes") {
             None if matches!(is_default, Some((true, _))) => Vec::new(),
-            _ => reader.prefixes(&section.require("prefixes", EXAMPLE)?)?,
+            _ => reader.read(name, &section.require("prefixes", EXAMPLE)?)?,
         };
-        let mut prefixes: Vec<IpNet> = listed.iter().map(|one| one.prefix).collect();
-        prefixes.sort_unstable();
-        prefixes.dedup();
-        reader.listed.push((name.to_owned(), listed));
         Some(Region { name: name.to_owned(), prefixes, origin: section.place.origin() })
     });
     reader.check_repeats();

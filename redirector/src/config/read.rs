@@ -17,6 +17,8 @@ pub(super) struct Findings {
     errors: Cell<usize>,
     /// The service that is being read.
     service: RefCell<Option<String>>,
+    /// The agreement that is being read.
+    agreement: RefCell<Option<String>>,
 }
 
 impl Findings {
@@ -25,6 +27,7 @@ impl Findings {
             self.errors.set(self.errors.get() + 1);
         }
         finding.service.clone_from(&self.service.borrow());
+        finding.agreement.clone_from(&self.agreement.borrow());
         self.list.borrow_mut().push(finding);
     }
 
@@ -40,6 +43,14 @@ impl Findings {
         self.service.replace(Some(name.to_owned()).filter(|name| !name.is_empty()));
         let watched = self.watch(read);
         self.service.replace(None);
+        watched
+    }
+
+    /// The same for an agreement.
+    pub(super) fn within_agreement<T>(&self, name: &str, read: impl FnOnce() -> T) -> (T, bool) {
+        self.agreement.replace(Some(name.to_owned()).filter(|name| !name.is_empty()));
+        let watched = self.watch(read);
+        self.agreement.replace(None);
         watched
     }
 
@@ -202,6 +213,21 @@ impl<'a> Value<'a> {
     /// The string if it is one; anything else is for somebody else to report.
     pub(super) fn string(&self) -> Option<String> {
         self.raw.as_str().map(str::to_owned)
+    }
+
+    /// The text of a string, number, date or time, as it would stand in a string.
+    pub(super) fn scalar(&self, example: &str) -> Option<Text<'a>> {
+        let text = match self.raw {
+            DeValue::String(text) => text.as_ref(),
+            DeValue::Integer(_) | DeValue::Float(_) | DeValue::Datetime(_) => {
+                self.place.doc.source.text().get(self.place.span.clone()).unwrap_or_default()
+            }
+            _ => {
+                self.mismatch("a text, number or date", example);
+                return None;
+            }
+        };
+        Some(Text { text, place: self.place.clone() })
     }
 
     pub(super) fn is_table(&self) -> bool {

@@ -84,6 +84,9 @@ impl SlowCounters {
             if let Some(target) = tables.target(trace.target) {
                 self.targets.add(target.counter);
             }
+            if let Some(account) = tables.target(trace.account) {
+                self.targets.add(account.counter);
+            }
         }
     }
 

@@ -141,18 +141,14 @@ fn decided(
     if sent && !shared.guard.allows(client.ip(), &url.text()) {
         return Err(Refusal::Loop);
     }
-    trace.target = target;
+    (trace.target, trace.account) = (target, decision.account);
     let network = &generation.config.network;
     let mut locations = locations.into_iter();
     Ok(Redirect {
         location: locations.next().ok_or(Refusal::Unavailable)?,
         alternates: locations.collect(),
         service: network.services.get(*service as usize).ok_or(Refusal::Unavailable)?.name.clone(),
-        // Region 0 is that of clients without one.
-        region: (verdict.region as usize)
-            .checked_sub(1)
-            .and_then(|index| network.regions.get(index))
-            .map(|region| region.name.clone()),
+        region: generation.region(verdict.region).map(|region| region.name.clone()),
         reason: verdict.reason,
     })
 }

@@ -4,7 +4,8 @@ use redirector_core::decide::{Client, Query, decide};
 use redirector_core::lookup::{Labels, Scheme};
 use redirector_core::outcome;
 use redirector_core::table::{
-    OUTCOME_NAME, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, SERVICE_OUTCOMES, Tables, VipEntry,
+    NONE, OUTCOME_NAME, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, SERVICE_OUTCOMES, SERVICE_PROVIDED, Tables,
+    VipEntry,
 };
 use redirector_core::verdict::{Reason, Verdict};
 use redirector_core::wire::Buffer;
@@ -76,6 +77,8 @@ pub struct UrlDecision {
     pub v6: bool,
     /// The choice. Without targets, its reason tells why.
     pub verdict: Verdict,
+    /// The target that tells on whose account a provider's content is served, or [`NONE`].
+    pub account: u32,
 }
 
 /// Why nothing was decided for a URL.
@@ -159,13 +162,21 @@ fn choose<T: Tables>(tables: &T, client: SocketAddr, located: &Located, want: u3
         spread: client.port() as u64,
         ..Query::default()
     };
+    let provided = service.flags & SERVICE_PROVIDED != 0;
+    let mut account = NONE;
     if service.flags & SERVICE_OUTCOMES != 0 {
         outcome::decide::<_, true>(&mut query, service, tables, &mut verdict)?;
         // A delegation is an answer to a question about a name. Whoever has come here already gets a server.
         let is_name =
             |target: &u32| tables.target(*target).is_some_and(|target| target.outcome == OUTCOME_NAME);
         if verdict.count > 0 && is_name(&verdict.targets[0]) {
-            return Some(UrlDecision { service: located.service, v6, verdict });
+            if provided {
+                verdict.reason = Reason::Foreign;
+            }
+            return Some(UrlDecision { service: located.service, v6, verdict, account });
+        }
+        if provided && verdict.count > 0 {
+            account = verdict.targets[0];
         }
         verdict = Verdict::of(Reason::NoDataFamily);
     }
@@ -173,7 +184,8 @@ fn choose<T: Tables>(tables: &T, client: SocketAddr, located: &Located, want: u3
         (query.family, query.want) = (v6 as u32, want);
         decide::<_, true>(&query, service, tables, &mut verdict);
     }
-    (verdict.reason != Reason::PuntTable).then_some(UrlDecision { service: located.service, v6, verdict })
+    let decision = UrlDecision { service: located.service, v6, verdict, account };
+    (verdict.reason != Reason::PuntTable).then_some(decision)
 }
 
 #[cfg(test)]

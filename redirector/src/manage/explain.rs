@@ -541,7 +541,7 @@ fn report(
     let coverage = service.and_then(|service| network.coverages.get(service.coverage));
     let region = redirector_core::decide::region(&Client::new(client), &generation.tables.read());
     let region_number = region.unwrap_or(0);
-    let region = (region_number as usize).checked_sub(1).and_then(|index| network.regions.get(index));
+    let region = generation.region(region_number);
     let vip_part = network.vips.get(entry.vip as usize);
     Explanation {
         client: question.client,

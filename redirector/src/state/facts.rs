@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::feed::health::{Outcome, Subject, WatchId};
 use redirector_plan::model::TargetState;
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 /// Factor of a target that gets its full share.
@@ -67,10 +68,8 @@ pub fn carry_over(config: &Config, known: &[Fact], keep_load: bool) -> Vec<Fact>
         let source = config.box_.management;
         (&target.name, check.clone().map(|check| Subject { addresses, source, check }))
     });
-    let find = |name: &str| {
-        // Both lists are sorted by name.
-        known.binary_search_by(|fact| fact.name.as_str().cmp(name)).ok().map(|place| &known[place])
-    };
+    let by_name: HashMap<&str, &Fact> = known.iter().map(|fact| (fact.name.as_str(), fact)).collect();
+    let find = |name: &str| by_name.get(name).copied();
     subjects
         .map(|(name, subject)| match find(name) {
             Some(fact) if fact.subject == subject => {

@@ -191,6 +191,7 @@ mod tests {
             }],
             services: vec![Service {
                 name: "web".into(),
+                class: String::new(),
                 cdn: 0,
                 coverage: 0,
                 ttl: 0,

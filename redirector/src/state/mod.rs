@@ -10,6 +10,7 @@ use crate::dataplane::{CounterRoom, LiveTables};
 use arc_swap::ArcSwap;
 use redirector_plan::compile::Compiled;
 use redirector_plan::counters::CounterSlots;
+use redirector_plan::model::Region;
 use std::sync::Arc;
 
 /// One immutable state of everything decisions depend on; only health and load move on within it.
@@ -33,6 +34,14 @@ impl Generation {
         (image.names, image.suffixes, image.records) = Default::default();
         (image.ipv4_root, image.ipv4_pages, image.ipv6_root, image.ipv6_nodes) = Default::default();
         Self { number: compiled.image.meta.generation, config, compiled, tables }
+    }
+}
+
+impl Generation {
+    /// The region behind a number in tables and verdicts, if it is that of clients in one.
+    pub fn region(&self, number: u32) -> Option<&Region> {
+        let class = self.compiled.classes.get(number as usize)?;
+        self.config.network.regions.get((class.region as usize).checked_sub(1)?)
     }
 }
 

@@ -43,6 +43,7 @@ static IMAGE: LazyLock<TableImage> = LazyLock::new(|| {
     };
     let service = |name: &str| Service {
         name: name.into(),
+        class: String::new(),
         cdn: 0,
         coverage: 0,
         ttl: 0,

@@ -264,12 +264,15 @@ fn answer<M: Message, T: Tables, const FULL: bool>(
         if verdict.reason.is_punt() {
             return Err(Stop { reason: verdict.reason, punt: verdict.reason, status: None });
         }
-        let found = verdict.count > 0;
-        if found && tables.target(verdict.targets[0]).ok_or(Stop::TABLE)?.outcome != OUTCOME_ADDRESS {
-            // Another name or a delegation is no endpoint: the legacy protocol leads there.
-            work.answer.status = Status::UseLegacy as u32;
-            work.located.suffix = 0;
-            return Ok(());
+        if verdict.count > 0 {
+            if tables.target(verdict.targets[0]).ok_or(Stop::TABLE)?.outcome != OUTCOME_ADDRESS {
+                // Another name or a delegation is no endpoint: the legacy protocol leads there.
+                trace.outcome(number, service, verdict);
+                work.answer.status = Status::UseLegacy as u32;
+                work.located.suffix = 0;
+                return Ok(());
+            }
+            trace.account(service, verdict);
         }
     }
     if service.flags & if v6 { SERVICE_HAS_IPV6 } else { SERVICE_HAS_IPV4 } == 0 {

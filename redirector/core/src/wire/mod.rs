@@ -9,7 +9,7 @@ pub mod text;
 use crate::decide::Query;
 use crate::limit;
 use crate::lookup::Labels;
-use crate::table::{NONE, VipEntry};
+use crate::table::{NONE, SERVICE_PROVIDED, Service, VipEntry};
 use crate::verdict::{Reason, Verdict};
 
 /// An integer that is read from or written to a message as its bytes lie in memory.
@@ -235,6 +235,8 @@ pub struct Trace {
     pub group: u32,
     /// First target or [`NONE`].
     pub target: u32,
+    /// The target that tells on whose account a provider's content is served, or [`NONE`].
+    pub account: u32,
 }
 
 impl Default for Trace {
@@ -247,6 +249,7 @@ impl Default for Trace {
             decided: false,
             group: NONE,
             target: NONE,
+            account: NONE,
         }
     }
 }
@@ -263,6 +266,23 @@ impl Trace {
     #[inline(always)]
     pub(crate) fn over_limit(&mut self, reason: Reason) {
         (self.reason, self.service, self.decided) = (reason, NONE, false);
+    }
+
+    /// Notes on whose account a server is chosen next, if the content is a provider's.
+    #[inline(always)]
+    pub fn account(&mut self, service: &Service, verdict: &Verdict) {
+        if service.flags & SERVICE_PROVIDED != 0 {
+            self.account = verdict.targets[0];
+        }
+    }
+
+    /// Notes a verdict that leads away from our servers.
+    #[inline(always)]
+    pub(crate) fn outcome(&mut self, number: u32, service: &Service, verdict: &mut Verdict) {
+        if service.flags & SERVICE_PROVIDED != 0 {
+            verdict.reason = Reason::Foreign;
+        }
+        self.verdict(number, verdict);
     }
 
     /// Notes a verdict.

@@ -10,6 +10,7 @@ use redirector_plan::compile::{Compiled, compile};
 use redirector_plan::counters::CounterSlots;
 use redirector_plan::image::TableImage;
 use redirector_plan::model::*;
+use redirector_plan::peering::Peering;
 use redirector_plan::refusal::Refusal;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -55,6 +56,7 @@ pub(crate) fn coverage(name: &str, tiers: Vec<Tier>) -> Coverage {
 pub(crate) fn service(name: &str, coverage: usize) -> Service {
     Service {
         name: name.into(),
+        class: String::new(),
         cdn: 0,
         coverage,
         ttl: 0,
@@ -162,6 +164,7 @@ pub(crate) fn small() -> Network {
             vec![grammar("{object}.web.{customer}", 1), grammar("{channel}.tv", 0)],
         )],
         urls: vec![url("http://{customer}.cdn.acme.net/live", 0), url("http://{customer}.cdn.acme.net", 1)],
+        peering: Peering::default(),
     }
 }
 

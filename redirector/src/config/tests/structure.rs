@@ -5,11 +5,11 @@ use crate::config::RateLimits;
 
 #[test]
 fn unknown_tables_are_told() {
-    let found = findings(&[("", "[[peering]]\nwith = \"bcast\"\n")]);
+    let found = findings(&[("", "[[origin]]\nwith = \"bcast\"\n")]);
     assert_eq!(
         found,
         [
-            "test.toml:50:3: `peering` is not a table of this configuration (it can be `box`, `coverage`, `fleet`, `labels`, `limits`, `pool`, `region`, `service`, `target`, `vip` or `zone`)"
+            "test.toml:50:3: `origin` is not a table of this configuration (it can be `box`, `broker`, `coverage`, `fleet`, `labels`, `limits`, `network`, `partner`, `peering`, `pool`, `provider`, `region`, `service`, `target`, `vip` or `zone`)"
         ]
     );
 }
@@ -44,12 +44,7 @@ fn keys_of_later_releases_are_unknown() {
         "name = \"web\"\ncov",
         "name = \"web\"\nclasses = { premium = { coverage = \"x\" } }\ncov",
     )]);
-    assert_eq!(
-        found,
-        [
-            "test.toml:48:1: `classes` is not a key of `service` (it can be `answers`, `cdn`, `choose_by`, `coverage`, `dns`, `fallback`, `hint_lifetime`, `https`, `location`, `name`, `policy_class`, `srv`, `ttl` or `urls`)"
-        ]
-    );
+    assert_eq!(found, ["test.toml:48:1: `classes` is not a key of `service` (did you mean `class`?)"]);
 }
 
 #[test]

@@ -41,9 +41,10 @@ pub(super) fn choose<T: Tables, const FULL: bool>(
     }
     let target = tables.target(verdict.targets[0])?;
     if target.outcome == OUTCOME_ADDRESS {
+        trace.account(service, verdict);
         return Some(false);
     }
-    trace.verdict(*number, verdict);
+    trace.outcome(*number, service, verdict);
     let room = head.room(asked) - head.end - head.opt_length(options);
     if target.outcome != OUTCOME_DELEGATION {
         plan.name(room, target);
