@@ -123,6 +123,7 @@ pub fn rich() -> (Network, Vec<TargetState>) {
         zones: zones(),
         urls: urls(),
         peering: Peering::default(),
+        keys: Vec::new(),
     };
     (network, states)
 }
@@ -364,6 +365,7 @@ fn zones() -> Vec<Zone> {
             .map(|(text, service)| Grammar {
                 labels: labels(text),
                 service: number_of(service),
+                signed: None,
                 origin: origin(700),
             })
             .collect(),
@@ -428,6 +430,7 @@ fn urls() -> Vec<UrlRule> {
         suffix: if suffix.starts_with('[') { vec![suffix.into()] } else { split(suffix) },
         path: path.split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect(),
         service: number_of(service),
+        signed: None,
         origin: origin(800),
     };
     vec![

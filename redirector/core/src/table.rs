@@ -263,6 +263,9 @@ pub const SERVICE_BINDING: u16 = 16;
 pub const SERVICE_PROVIDED: u16 = 64;
 /// Answers SRV queries with its sites in order of preference, and nothing else (M-8).
 pub const SERVICE_SRV: u16 = 32;
+/// Stands for others: which of them a client gets depends on a proof in its name, URL or request, which the slow path
+/// examines (P-10, P-15; ADR 15).
+pub const SERVICE_PROOF: u16 = 128;
 
 /// Sixteen words: BPF arrays round values up to 8 bytes, so words are packed a cache line a value.
 #[repr(C)]

@@ -79,6 +79,10 @@ reasons! {
     DnsCookie = 25, "dns-cookie";
     /// The content provider's own CDN: neither is it ours, nor has this network an agreement that covers the client.
     Foreign = 26, "foreign";
+    /// The name or URL fits no rule of its suffix, which refuses such ones (P-6).
+    IllFormed = 30, "ill-formed";
+    /// No proof, or a bad one, where there must be one (P-10, P-15).
+    Denied = 31, "denied";
     /// Not for a VIP: left alone.
     NotVip = 32, "not-vip";
     /// Not IPv4 or IPv6 (ARP and others), or behind more than two VLAN tags.
@@ -139,6 +143,8 @@ reasons! {
     LimitPuntAll = 60, "limit-punt-all";
     /// DNS punts over one of these budgets: this query was sent back as a truncated answer.
     LimitPuntSlip = 61, "limit-punt-slip";
+    /// A name or URL with a tag, token or seal, or where there must be one: the slow path examines it.
+    PuntProof = 62, "punt-proof";
 }
 
 /// Slots of the reason counters.
@@ -154,7 +160,9 @@ impl Reason {
     #[inline(always)]
     pub fn is_punt(self) -> bool {
         let code = self as u16;
-        (code >= Self::PuntShort as u16 && code <= Self::PuntLayout as u16) || code == Self::PuntStale as u16
+        (code >= Self::PuntShort as u16 && code <= Self::PuntLayout as u16)
+            || code == Self::PuntStale as u16
+            || code == Self::PuntProof as u16
     }
 }
 

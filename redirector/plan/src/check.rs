@@ -1,7 +1,10 @@
 //! What must hold of a network before any table is built: references in range, lists not empty, numbers that the
 //! tables have room for. Whoever reads configurations says most of this with more context; here it guards the compiler.
 
-use crate::model::{Coverage, Network, Origin, Pool, Service, TargetState, Vip};
+use crate::model::{
+    Coverage, LabelRule, Network, Origin, Otherwise, Pool, Service, Signed, TargetState, Vip,
+};
+use crate::proofs::tag_place;
 use crate::refusal::Refusal;
 use crate::regions::MAX_REGIONS;
 
@@ -162,10 +165,29 @@ impl Check<'_> {
             self.ttl(&what, &zone.origin, zone.negative_ttl.max(zone.ns_ttl));
             for grammar in &zone.grammars {
                 self.index(&what, &grammar.origin, "service", grammar.service, services);
+                self.signed(&what, &grammar.origin, &grammar.labels, grammar.signed.as_ref());
             }
         }
         for rule in &self.network.urls {
             self.index("URL rule", &rule.origin, "service", rule.service, services);
+            self.signed("URL rule", &rule.origin, &rule.host, rule.signed.as_ref());
+        }
+    }
+
+    fn signed(&mut self, what: &str, origin: &Origin, labels: &[LabelRule], signed: Option<&Signed>) {
+        let Some(Signed { keys, otherwise }) = signed else { return };
+        if tag_place(labels).is_none() {
+            self.refuse(what, origin, "signed names have no label for the tag", "write one label `{tag}`");
+        }
+        for key in keys.iter().filter(|name| !self.network.keys.iter().any(|key| key.name == **name)) {
+            let why = format!("key {key:?} counts, and there is none");
+            self.refusals.push(Refusal::new(what, origin, why, "keep the key, or name another one"));
+        }
+        if let Otherwise::Service(name) = otherwise
+            && !self.network.services.iter().any(|service| service.name == *name)
+        {
+            let why = format!("others get service {name:?}, and there is none");
+            self.refuse(what, origin, why, "name one that exists");
         }
     }
 }

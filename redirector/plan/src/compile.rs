@@ -9,6 +9,7 @@ use crate::model::{ChooseBy, DnsAnswer, Network, Service, Target, TargetState};
 use crate::names::{self, CDSR_LABEL, NS_LABEL, ZoneSource};
 use crate::outcomes;
 use crate::peering;
+use crate::proofs::{ProofSpec, Proofs};
 use crate::refusal::Refusal;
 use crate::regions::{self, Class, pack_words};
 use crate::shares::{self, GroupSpec, Kind, Shares, TierSpec, records, relocate};
@@ -47,6 +48,15 @@ pub struct Compiled {
     pub(crate) provided: BTreeMap<usize, u32>,
     /// What region numbers in tables and verdicts mean.
     pub classes: Vec<Class>,
+    /// What services that ask for proofs stand for.
+    pub(crate) proofs: Proofs,
+}
+
+impl Compiled {
+    /// What a service with [`redirector_core::table::SERVICE_PROOF`] stands for.
+    pub fn proof(&self, service: u32) -> Option<&ProofSpec> {
+        self.proofs.get(service)
+    }
 }
 
 /// Records of an image whose groups need `needed` records at most at one time: room for every group's block to be
@@ -74,7 +84,8 @@ pub fn compile(
     }
     let keys = Keys::new(network.key);
     let regions = regions::build(network, &mut refusals);
-    let names = names::build(network, &keys, &mut refusals);
+    let proofs = Proofs::new(network);
+    let names = names::build(network, &keys, &proofs, &mut refusals);
     let (mut vips, vip_info) =
         vips::build(network, &keys, &names.dns_depths, &names.url_depths, &mut refusals);
     let shares = shares::build(network, &regions.classes, &mut refusals);
@@ -88,9 +99,9 @@ pub fn compile(
     let (box_name, box_name_length) = name_words(&network.box_name);
     let mut names_of_targets = outcomes::Names::new(network);
     let targets = target_records(network, &keys, &slots.targets, &mut names_of_targets);
-    let services = service_records(network, &keys, &shares, &slots.services, &mut names_of_targets);
     let region_counters: Vec<u32> =
         regions.classes.iter().map(|class| slots.regions[class.region as usize]).collect();
+    let services = service_records(network, &keys, &shares, &proofs, &slots.services, &mut names_of_targets);
     let image = TableImage {
         meta: Meta {
             layout: LAYOUT_VERSION,
@@ -134,6 +145,7 @@ pub fn compile(
         outcomes: shares.outcomes,
         provided: shares.provided,
         classes: regions.classes,
+        proofs,
     })
 }
 
@@ -246,10 +258,11 @@ fn service_records<'n>(
     network: &'n Network,
     keys: &Keys,
     shares: &Shares,
+    proofs: &Proofs,
     counters: &[u32],
     names: &mut outcomes::Names<'n>,
 ) -> Vec<ServiceRecord> {
-    let mut outcomes = network.services.len() as u32..;
+    let mut outcomes = (network.services.len() + proofs.list.len()) as u32..;
     let record = |(index, service): (usize, &'n Service)| {
         let [v4, v6, _] = shares.fallbacks[index];
         let fallback = [v4, v6];
@@ -284,6 +297,7 @@ fn service_records<'n>(
         }
     };
     let mut records: Vec<ServiceRecord> = network.services.iter().enumerate().map(record).collect();
+    records.extend(proofs.records(counters));
     for (index, service) in network.services.iter().enumerate() {
         if let Some(coverage) = shares.chooses_outcome(network, index) {
             // Whom a provider's clients may go to is no matter of servers that are all down.

@@ -264,14 +264,15 @@ impl Compiled {
         path: &[&str],
     ) -> Option<&'n UrlRule> {
         let ZoneSource::Url { rules } = self.sources.get(zone as usize)? else { return None };
-        let fits = |rule: &&UrlRule| {
+        let fits = |(index, rule): &(usize, &UrlRule)| {
             let Some(cut) = host.len().checked_sub(rule.suffix.len()) else { return false };
-            rule.service == service as usize
+            self.proofs.of_url(*index, rule) == service
                 && rule.path.iter().map(String::as_str).eq(path.iter().copied())
                 && rule.suffix.iter().zip(&host[cut..]).all(|(a, b)| a.eq_ignore_ascii_case(b))
                 && matches(&rule.host, &host[..cut])
         };
-        rules.iter().map(|index| &network.urls[*index]).find(fits)
+        let (_, rule) = rules.iter().map(|index| (*index, &network.urls[*index])).find(fits)?;
+        Some(rule)
     }
 }
 

@@ -53,6 +53,57 @@ pub struct Network {
     /// Other networks, providers, and the agreements about their content.
     #[serde(default)]
     pub peering: Peering,
+    /// Keys of signed and sealed names and of tokens.
+    #[serde(default)]
+    pub keys: Vec<NameKey>,
+}
+
+/// A key that names and tokens are made and checked with (P-10, P-15).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameKey {
+    /// Operator's name.
+    pub name: String,
+    /// The number that names and tokens carry.
+    pub id: u8,
+    /// The secret.
+    pub secret: [u8; 32],
+    /// New names are made with it.
+    pub signs: bool,
+    /// Unix time from which on it counts.
+    pub from: u64,
+    /// Unix time from which on it does not count any more.
+    pub until: u64,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// Without what is secret.
+impl fmt::Debug for NameKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, id, signs, from, until, .. } = self;
+        write!(f, "NameKey {{ name: {name:?}, id: {id}, signs: {signs}, from: {from}, until: {until}, .. }}")
+    }
+}
+
+/// What a client gets whose proof is missing or good for nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Otherwise {
+    /// A refusal: REFUSED, "denied", 403.
+    Refuse,
+    /// The answer of something that has no records: NODATA, "not mine", 404.
+    Empty,
+    /// The service of this name.
+    Service(String),
+}
+
+/// Names of a rule are signed: the label that its variable `tag` stands for is a tag (P-10).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signed {
+    /// Names of the keys that count.
+    pub keys: Vec<String>,
+    /// What names without a good tag get.
+    pub otherwise: Otherwise,
 }
 
 /// An anycast service address group of one CDN (P-1).
@@ -334,6 +385,9 @@ pub struct Grammar {
     pub labels: Vec<LabelRule>,
     /// Index into [`Network::services`].
     pub service: usize,
+    /// Whether its names are signed.
+    #[serde(default)]
+    pub signed: Option<Signed>,
     /// Where it was written.
     pub origin: Origin,
 }
@@ -363,6 +417,9 @@ pub struct UrlRule {
     pub path: Vec<String>,
     /// Index into [`Network::services`].
     pub service: usize,
+    /// Whether its hosts are signed.
+    #[serde(default)]
+    pub signed: Option<Signed>,
     /// Where it was written.
     pub origin: Origin,
 }

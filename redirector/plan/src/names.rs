@@ -6,6 +6,7 @@
 
 use crate::entries::{Entries, Entry, MAX_NAME_ENTRIES};
 use crate::model::{Grammar, LabelRule, Network, Origin, Zone};
+use crate::proofs::Proofs;
 use crate::refusal::Refusal;
 use redirector_core::hash::{Keys, Slot};
 use redirector_core::lookup::codepoint_slot;
@@ -51,11 +52,17 @@ pub(crate) struct Names<'n> {
     pub(crate) zones: Vec<ZoneRecord>,
     pub(crate) names: Entries,
     pub(crate) sources: Vec<ZoneSource>,
+    pub(crate) proofs: &'n Proofs,
     pub(crate) refusals: &'n mut Vec<Refusal>,
 }
 
 /// Builds the tables of all names.
-pub(crate) fn build(network: &Network, keys: &Keys, refusals: &mut Vec<Refusal>) -> NameTables {
+pub(crate) fn build(
+    network: &Network,
+    keys: &Keys,
+    proofs: &Proofs,
+    refusals: &mut Vec<Refusal>,
+) -> NameTables {
     let mut names = Names {
         network,
         keys: *keys,
@@ -63,6 +70,7 @@ pub(crate) fn build(network: &Network, keys: &Keys, refusals: &mut Vec<Refusal>)
         zones: Vec::new(),
         names: Entries::default(),
         sources: Vec::new(),
+        proofs,
         refusals,
     };
     let mut dns_depths = vec![0; network.cdns.len()];
@@ -250,7 +258,7 @@ impl Names<'_> {
     /// of its names is refused.
     fn full_names(&mut self, number: usize, zone: &Zone, index: usize, order: u16) {
         let grammar = &zone.grammars[index];
-        let service = grammar.service as u32;
+        let service = self.proofs.of_name(number, index, grammar);
         let (mut owner, mut useful) = (None, false);
         for slot in self.slots(SPACE_DNS, number, &grammar.labels) {
             let entry = Entry { slot, value: service, order, flags: 0, rule: index };

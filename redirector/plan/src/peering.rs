@@ -373,7 +373,7 @@ fn take_names(network: &mut Network, service: usize, made: usize, customers: &[S
             }
             let (taken, left) = part(&grammar.labels, customers);
             any |= taken.is_some();
-            let of = |labels, service| Grammar { labels, service, origin: grammar.origin.clone() };
+            let of = |labels, service| Grammar { labels, service, ..grammar.clone() };
             zone.grammars.extend(taken.map(|labels| of(labels, made)));
             zone.grammars.extend(left.map(|labels| of(labels, service)));
         }

@@ -172,6 +172,7 @@ pub fn reference(scale: Scale) -> Network {
         zones: cdns.iter().enumerate().map(|(cdn, name)| zone(cdn, name, &services)).collect(),
         urls: urls(&cdns, &services),
         peering: Peering::default(),
+        keys: Vec::new(),
         services,
         cdns,
     }
@@ -280,6 +281,7 @@ fn zone(cdn: usize, name: &str, services: &[Service]) -> Zone {
     let grammar = |(number, service): (usize, &Service)| Grammar {
         labels: labels(number, service),
         service: number,
+        signed: None,
         origin: Origin::default(),
     };
     Zone {
@@ -303,6 +305,7 @@ fn urls(cdns: &[String], services: &[Service]) -> Vec<UrlRule> {
             suffix: suffix(&cdns[service.cdn]),
             path: if number.is_multiple_of(2) { vec!["live".to_owned()] } else { Vec::new() },
             service: number,
+            signed: None,
             origin: Origin::default(),
         }
     };

@@ -151,7 +151,7 @@ impl<'z, 'n> HostZone<'z, 'n> {
             let held = *self.by_path.entry((host, &urls[index].path)).or_insert(index);
             if held == index {
                 self.hosts[host].rules.push(index);
-            } else if urls[held].service != urls[index].service {
+            } else if self.entry(held) != self.entry(index) {
                 self.names.refusals.push(Refusal::new(
                     title(&urls[index]),
                     &urls[index].origin,
@@ -161,6 +161,11 @@ impl<'z, 'n> HostZone<'z, 'n> {
                 return;
             }
         }
+    }
+
+    /// Number of the service that a rule leads to first.
+    fn entry(&self, rule: usize) -> u32 {
+        self.names.proofs.of_url(rule, &self.names.network.urls[rule])
     }
 
     fn slot(&self, shape: (u16, u16), hashes: &[u64]) -> Slot {
@@ -204,12 +209,12 @@ impl<'z, 'n> HostZone<'z, 'n> {
         let Host { slot, shape, .. } = self.hosts[number];
         let flags = rules.iter().fold(0, |flags, rule| flags | 1 << urls[*rule].path.len());
         let whole = rules.iter().find(|rule| urls[**rule].path.is_empty());
-        let value = whole.map_or(NONE, |rule| urls[*rule].service as u32);
+        let value = whole.map_or(NONE, |rule| self.entry(*rule));
         let order = ranked.iter().position(|ranked| *ranked == shape).unwrap_or(0) as u16;
         self.names.names.add_new(Entry { slot, value, order, flags, rule: rules[0] });
         for rule in rules.into_iter().filter(|rule| !urls[*rule].path.is_empty()) {
             let slot = path_slot(&self.names.keys, slot.fingerprint, &urls[rule].path);
-            let value = urls[rule].service as u32;
+            let value = self.entry(rule);
             self.names.names.add_new(Entry { slot, value, order: 0, flags: 0, rule });
         }
         true

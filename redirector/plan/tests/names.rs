@@ -86,6 +86,7 @@ fn any_grammar() -> impl Strategy<Value = Grammar> {
     (prop::collection::vec(any_label(), 0..4), 0usize..3).prop_map(|(labels, service)| Grammar {
         labels,
         service,
+        signed: None,
         origin: at(1),
     })
 }

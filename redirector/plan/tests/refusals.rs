@@ -147,7 +147,9 @@ fn every_permitted_number_of_vip_addresses_fits() {
 #[test]
 fn grammars_that_tables_cannot_hold_are_refused() {
     let with = |labels: Vec<LabelRule>| {
-        move |n: &mut Network| n.zones[0].grammars.push(Grammar { labels, service: 0, origin: at(9) })
+        move |n: &mut Network| {
+            n.zones[0].grammars.push(Grammar { labels, service: 0, signed: None, origin: at(9) })
+        }
     };
     let name = |labels: &str| format!("box.toml:9:1: name {labels:?} in zone \"cdn.acme.net\": ");
     let fixed = |label: &str| LabelRule::Fixed(label.into());
@@ -188,7 +190,7 @@ fn zone_of_too_many_forms_is_refused() {
                 _ => LabelRule::Free("x".into()),
             };
             let labels = (0..5).map(label).collect();
-            n.zones[0].grammars.push(Grammar { labels, service: 0, origin: at(1 + bits) });
+            n.zones[0].grammars.push(Grammar { labels, service: 0, signed: None, origin: at(1 + bits) });
         }
     };
     assert_refused(forms, "box.toml:");

@@ -3,6 +3,7 @@
 mod check;
 mod client;
 mod explain;
+mod names;
 mod run;
 
 use clap::{Args, Parser, Subcommand};
@@ -52,6 +53,11 @@ enum Command {
         /// As JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Makes and checks signed names (docs/names.md).
+    Names {
+        #[command(subcommand)]
+        command: names::Command,
     },
     /// Shows what is in the tables that answers come from.
     Dump {
@@ -121,6 +127,7 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => client::reload(&args.socket),
         Command::Stats { socket, json } => client::stats(&socket.socket, json),
         Command::Explain { source, question, json } => explain::explain(&source, question, json),
+        Command::Names { command } => names::names(&command),
         Command::Dump { source, all } => explain::dump(&source, all),
         Command::Status(args) => client::status(&args.socket),
         Command::Detach(args) => client::detach(&args.socket),

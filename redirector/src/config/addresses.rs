@@ -147,9 +147,9 @@ fn interfaces(value: &Value<'_>) -> Option<Vec<String>> {
 }
 
 /// A word out of a fixed set.
-pub(super) fn choice<T: Copy>(value: &Value<'_>, words: &[(&str, T)]) -> Option<T> {
+pub(super) fn choice<T: Clone>(value: &Value<'_>, words: &[(&str, T)]) -> Option<T> {
     let text = value.text(&format!("\"{}\"", words[0].0))?;
-    let found = words.iter().find(|(word, _)| *word == text.text).map(|(_, meaning)| *meaning);
+    let found = words.iter().find(|(word, _)| *word == text.text).map(|(_, meaning)| meaning.clone());
     if found.is_none() {
         let help = suggest::help(text.text, words.iter().map(|(word, _)| *word), "");
         text.place.error(format!("`{}` is not known here", text.text), help);

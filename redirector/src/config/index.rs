@@ -73,6 +73,11 @@ impl<'a> Named<'a> {
         named
     }
 
+    /// The names that are written, without those that cannot be used.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.by_name.keys().copied()
+    }
+
     /// Makes things of the tables with `read`, which gets an empty name where there is none.
     pub(super) fn read<T>(self, mut read: impl FnMut(&Section<'a>, &str) -> Option<T>) -> (Vec<T>, Index) {
         for section in &self.nameless {

@@ -3,7 +3,7 @@
 //! [`load`] reads the operator's file and the prefix files that it names. It tells everything that is wrong in one
 //! run, each finding with file, line, column and what would be right, and gives a [`Config`] only if nothing is.
 //!
-//! Things are read in the order of their references (VIPs, regions, targets, pools, coverages, services, zones), and
+//! Things are read in the order of their references (keys, VIPs, regions, targets, pools, coverages, services, zones), and
 //! each kind is sorted by name before the next one refers to it by index: so the result does not depend on the order
 //! in the file (invariant 8). `docs/configuration.md` describes every key.
 
@@ -13,12 +13,14 @@ mod checks;
 mod error;
 mod index;
 mod kept;
+mod keys;
 mod limits;
 mod names;
 mod network;
 mod patterns;
 mod peering;
 mod prefixes;
+mod proofs;
 mod read;
 mod suggest;
 mod targets;
@@ -33,7 +35,9 @@ mod tests;
 pub use addresses::{BoxSettings, XdpMode};
 pub use checks::{Check, Probe};
 pub use error::{ConfigError, ConfigErrors, Severity};
+pub use keys::key_file;
 pub use limits::{Limits, RateLimits};
+pub use units::duration_of as duration;
 
 use error::Source;
 use names::Labels;
@@ -130,8 +134,8 @@ pub fn parse(
         return Err(ConfigErrors::new(findings));
     }
     const TABLES: &[&str] = &[
-        "box", "fleet", "limits", "labels", "vip", "region", "target", "pool", "coverage", "service", "zone",
-        "network", "partner", "provider", "broker", "peering",
+        "box", "fleet", "limits", "labels", "key", "vip", "region", "target", "pool", "coverage", "service",
+        "zone", "network", "partner", "provider", "broker", "peering",
     ];
     let root = Section::root(&doc, &table, TABLES);
     let last = match mode {
@@ -170,6 +174,7 @@ fn read_all(doc: &Document, root: &Section<'_>, directory: &Path, last: Option<&
     let key = read_key(root);
     let limits = limits::read_limits(root);
     let labels = Labels::read(root);
+    let keys = keys::read_keys(root, directory);
     let vips = addresses::read_vips(root, box_.as_ref().map(|settings| settings.management));
     let regions = prefixes::read_regions(doc, directory, root);
     let targets = targets::read_targets(root, &vips.holders);
@@ -186,6 +191,7 @@ fn read_all(doc: &Document, root: &Section<'_>, directory: &Path, last: Option<&
         coverages: &coverage_index,
         targets: &targets.index,
         labels: &labels,
+        keys: &keys.index,
     };
     let services = network::read_services(doc, root, &references, last);
     let by_coverage = coverages_with_outcomes(&targets.list, &pools, &coverages);
@@ -197,6 +203,7 @@ fn read_all(doc: &Document, root: &Section<'_>, directory: &Path, last: Option<&
         index: &services.index,
         outcomes: &outcomes,
         labels: &labels,
+        proofs: proofs::References { keys: &keys.index, services: &services.names },
     };
     let zones = zones::read_zones(root, &references);
     let known = aliases::Known {
@@ -231,6 +238,7 @@ fn read_all(doc: &Document, root: &Section<'_>, directory: &Path, last: Option<&
         zones,
         urls,
         peering: peering?,
+        keys: keys.list,
     };
     peering::settle(root, &mut network);
     let mut checks = targets.checks;

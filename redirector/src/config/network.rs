@@ -5,6 +5,7 @@ use super::checks::Check;
 use super::index::{Index, Named, read_named, written_name};
 use super::kept::last_good;
 use super::names::{self, Labels};
+use super::proofs;
 use super::read::{Document, Place, Section, Text, Value};
 use super::units;
 use super::urls::{self, Urls, read_urls};
@@ -13,7 +14,7 @@ use redirector_plan::model::{
 };
 use redirector_plan::outcomes::MAX_PARAMETERS;
 use redirector_plan::{MAX_ANSWERS, MAX_WEIGHT};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Longest TTL: a week, beyond which resolvers cut anyway.
@@ -216,6 +217,7 @@ pub(super) struct References<'r> {
     pub(super) coverages: &'r Index,
     pub(super) targets: &'r Index,
     pub(super) labels: &'r Labels,
+    pub(super) keys: &'r Index,
 }
 
 /// What [`read_services`] found.
@@ -224,6 +226,8 @@ pub(super) struct Services<'a> {
     pub(super) index: Index,
     /// The URL rules of each service, by index.
     pub(super) urls: Vec<Urls<'a>>,
+    /// Names of all that are written.
+    pub(super) names: BTreeSet<String>,
 }
 
 const SERVICE: &[&str] = &[
@@ -252,10 +256,13 @@ pub(super) fn read_services<'a>(
     last: Option<&Network>,
 ) -> Services<'a> {
     let named = Named::sort("service", root.tables("service", SERVICE), written_name);
+    let names = named.names().map(str::to_owned).collect();
+    let proofs = proofs::References { keys: references.keys, services: &names };
     let (read, index) = named.read(|section, name| {
         let read = || {
-            let urls =
-                section.get("urls").map_or(Some(Vec::new()), |value| read_urls(&value, references.labels));
+            let urls = section
+                .get("urls")
+                .map_or(Some(Vec::new()), |value| read_urls(&value, references.labels, &proofs));
             Some((read_service(section, name, references)?, Urls::Written(urls?)))
         };
         let (service, wrong) = doc.findings.within_service(name, || section.read(read));
@@ -265,7 +272,7 @@ pub(super) fn read_services<'a>(
         Some((service, Urls::Kept(urls)))
     });
     let (list, urls) = read.into_iter().unzip();
-    Services { list, index, urls }
+    Services { list, index, urls, names }
 }
 
 fn read_service(section: &Section<'_>, name: &str, references: &References<'_>) -> Option<Service> {

@@ -339,7 +339,6 @@ fn read_carries(section: &Section<'_>, parties: &Parties<'_>) -> Option<Carries>
 }
 
 fn read_terms(section: &Section<'_>) -> Option<Terms> {
-    const VALID: &str = "{ from = 2027-01-01, until = 2027-12-31 }";
     let mut terms = Terms::default();
     if let Some(value) = section.get("capacity") {
         let example = "\"2 Gbit/s\", or [\"500 requests/s\", \"2 Gbit/s\"]";
@@ -354,17 +353,7 @@ fn read_terms(section: &Section<'_>) -> Option<Terms> {
     for text in words(section, "hours", "[\"18:00-24:00\"]")? {
         terms.hours.push(told(&text, terms::hours)?);
     }
-    if let Some(value) = section.get("valid") {
-        let section = value.section(&["from", "until"], VALID)?;
-        let read = |key, ends| match section.get(key) {
-            None => Some(None),
-            Some(value) => told(&value.scalar("2027-12-31")?, |text| terms::instant(text, ends)).map(Some),
-        };
-        (terms.from, terms.until) = (read("from", false)?, read("until", true)?);
-        if terms.from.zip(terms.until).is_some_and(|(from, until)| from >= until) {
-            value.place.error("it ends before it begins", format!("for example valid = {VALID}"));
-        }
-    }
+    (terms.from, terms.until) = read_validity(section)?;
     if let Some(value) = section.get("state") {
         let states = [
             ("accepted", Consent::Accepted),
@@ -374,6 +363,22 @@ fn read_terms(section: &Section<'_>) -> Option<Terms> {
         terms.state = super::addresses::choice(&value, &states)?;
     }
     Some(terms)
+}
+
+/// `valid`: first second, and the one after the last, in seconds since 1970.
+pub(super) fn read_validity(section: &Section<'_>) -> Option<(Option<u64>, Option<u64>)> {
+    const VALID: &str = "{ from = 2027-01-01, until = 2027-12-31 }";
+    let Some(value) = section.get("valid") else { return Some((None, None)) };
+    let section = value.section(&["from", "until"], VALID)?;
+    let read = |key, ends| match section.get(key) {
+        None => Some(None),
+        Some(value) => told(&value.scalar("2027-12-31")?, |text| terms::instant(text, ends)).map(Some),
+    };
+    let (from, until) = (read("from", false)?, read("until", true)?);
+    if from.zip(until).is_some_and(|(from, until)| from >= until) {
+        value.place.error("it ends before it begins", format!("for example valid = {VALID}"));
+    }
+    Some((from, until))
 }
 
 /// What `parse` makes of a text; why it makes nothing of it is reported.

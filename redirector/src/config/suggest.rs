@@ -15,7 +15,7 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
 }
 
 /// Longest enumeration that a help text spells out.
-const LISTED: usize = 16;
+const LISTED: usize = 24;
 
 /// Help for an unknown word: the nearest candidate, else all of them if they are few.
 pub(super) fn help<'a>(

@@ -19,6 +19,14 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     number.parse::<u64>().ok()?.checked_mul(*scale).map(Duration::from_millis)
 }
 
+/// A duration on a command line.
+///
+/// # Errors
+/// How durations are written.
+pub fn duration_of(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| DURATION_FORM.to_owned())
+}
+
 /// The shortest way to write a duration of whole milliseconds.
 pub(super) fn write_duration(duration: Duration) -> String {
     let millis = duration.as_millis();

@@ -2,9 +2,10 @@
 
 use super::names::{self, Labels};
 use super::patterns;
+use super::proofs;
 use super::read::{Place, Text, Value};
 use redirector_core::table::{MAX_CODEPOINT_LABELS, MAX_PATH_SEGMENTS};
-use redirector_plan::model::{LabelRule, Schemes, Service, UrlRule, Zone};
+use redirector_plan::model::{LabelRule, Schemes, Service, Signed, UrlRule, Zone};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Range;
@@ -18,6 +19,7 @@ pub(super) struct UrlPattern<'a> {
     /// All labels of the host, leftmost first; a literal address has fixed labels only.
     host: Vec<LabelRule>,
     path: Vec<String>,
+    signed: Option<Signed>,
     place: Place<'a>,
 }
 
@@ -34,8 +36,8 @@ impl UrlPattern<'_> {
         if let Some(start) = (0..suffix.len()).rev().find(|start| zones.contains(&suffix[*start..])) {
             self.host.extend(suffix.drain(..start).map(LabelRule::Fixed));
         }
-        let Self { schemes, host, path, place } = self;
-        UrlRule { schemes, host, suffix, path, service, origin: place.origin() }
+        let Self { schemes, host, path, signed, place } = self;
+        UrlRule { schemes, host, suffix, path, service, signed, origin: place.origin() }
     }
 }
 
@@ -52,14 +54,30 @@ pub(super) enum Urls<'a> {
 type Zones<'z> = BTreeSet<&'z [String]>;
 
 /// Reads a service's `urls`; `None` if one of them has an error.
-pub(super) fn read_urls<'a>(value: &Value<'a>, labels: &Labels) -> Option<Vec<UrlPattern<'a>>> {
+pub(super) fn read_urls<'a>(
+    value: &Value<'a>,
+    labels: &Labels,
+    proofs: &proofs::References<'_>,
+) -> Option<Vec<UrlPattern<'a>>> {
     let list = value.list(&format!("[\"{EXAMPLE}\"]"))?;
-    let read: Vec<_> = list
-        .iter()
-        .filter_map(|element| element.text(&format!("[\"{EXAMPLE}\"]")))
-        .filter_map(|text| read_url(&text, labels))
-        .collect();
+    let read: Vec<_> = list.iter().filter_map(|element| read_element(element, labels, proofs)).collect();
     (read.len() == list.len()).then_some(read)
+}
+
+/// A rule, or a table with a rule and what it asks for.
+fn read_element<'a>(
+    element: &Value<'a>,
+    labels: &Labels,
+    proofs: &proofs::References<'_>,
+) -> Option<UrlPattern<'a>> {
+    if !element.is_table() {
+        return read_url(&element.text(&format!("[\"{EXAMPLE}\"]"))?, labels);
+    }
+    let section = element.section(&["url", "signed"], &format!("{{ url = \"{EXAMPLE}\" }}"))?;
+    let text = section.require("url", &format!("\"{EXAMPLE}\""))?.word(&format!("\"{EXAMPLE}\""))?;
+    let pattern = read_url(&text, labels);
+    let signed = proofs.signed(&section, pattern.as_ref().map(|pattern| &pattern.host[..]))?;
+    Some(UrlPattern { signed, ..pattern? })
 }
 
 fn read_url<'a>(text: &Text<'a>, labels: &Labels) -> Option<UrlPattern<'a>> {
@@ -72,7 +90,7 @@ fn read_url<'a>(text: &Text<'a>, labels: &Labels) -> Option<UrlPattern<'a>> {
     let host_end = text.text[host_start..].find('/').map_or(text.text.len(), |slash| host_start + slash);
     let host = read_host(text, host_start..host_end, labels);
     let path = read_path(text, host_end);
-    Some(UrlPattern { schemes: schemes?, host: host?, path: path?, place: text.place.clone() })
+    Some(UrlPattern { schemes: schemes?, host: host?, path: path?, signed: None, place: text.place.clone() })
 }
 
 fn read_schemes(text: &Text<'_>, part: Range<usize>) -> Option<Schemes> {

@@ -4,6 +4,7 @@ use super::index::Index;
 use super::names::{self, Labels};
 use super::network::{LONGEST_TTL, read_cdn};
 use super::patterns::{self, Ordered};
+use super::proofs;
 use super::read::{Place, Section, Text, Value};
 use super::units;
 use redirector_core::table::MAX_CODEPOINT_LABELS;
@@ -31,6 +32,7 @@ pub(super) struct References<'r> {
     /// By service: whether it can answer with something else than servers.
     pub(super) outcomes: &'r [bool],
     pub(super) labels: &'r Labels,
+    pub(super) proofs: proofs::References<'r>,
 }
 
 /// Reads the `[[zone]]` tables, sorted by suffix and CDN.
@@ -96,11 +98,12 @@ fn read_grammar<'a>(
     cdn: Option<usize>,
     references: &References<'_>,
 ) -> Option<(Grammar, Place<'a>)> {
-    let section =
-        value.section(&["labels", "service"], "{ labels = \"{object}.web\", service = \"web\" }")?;
+    let section = value
+        .section(&["labels", "service", "signed"], "{ labels = \"{object}.web\", service = \"web\" }")?;
     let text =
         section.require("labels", "\"{object}.web.{customer}\"").and_then(|value| value.word("\"{object}\""));
     let labels = text.as_ref().and_then(|text| read_labels(text, suffix, references.labels));
+    let signed = references.proofs.signed(&section, labels.as_deref());
     let service = section.require("service", "\"web\"")?.word("\"web\"")?;
     let index = references.index.resolve(&service)?;
     if references.outcomes[index] && text.as_ref().is_some_and(|text| text.text == "@") {
@@ -117,7 +120,8 @@ fn read_grammar<'a>(
         service.place.error(message, "a zone's names lead to services of the zone's own `cdn`");
         return None;
     }
-    Some((Grammar { labels: labels?, service: index, origin: section.place.origin() }, text?.place))
+    let origin = section.place.origin();
+    Some((Grammar { labels: labels?, service: index, signed: signed?, origin }, text?.place))
 }
 
 fn read_labels(text: &Text<'_>, suffix: &[String], labels: &Labels) -> Option<Vec<LabelRule>> {

@@ -36,7 +36,7 @@ impl Default for Ports {
 
 /// What is asked in datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Datagram {
+pub(crate) enum Datagram {
     /// RFC 1035 section 4.2.1.
     Dns,
     /// docs/cdsr-protocol.md.

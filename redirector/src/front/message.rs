@@ -1,11 +1,15 @@
 //! Messages of DNS and CDSR: answered by `redirector-core`, with the current generation's tables.
 
 use super::listen::Datagram;
+use super::proof::{self, Carried, Finding};
 use super::{Shared, vip_entry};
+use crate::dataplane::Reading;
+use crate::state::Generation;
 use redirector_core::decide::Client;
 use redirector_core::limit::{Limits, Unlimited, Work};
 use redirector_core::table::{SPEAKS_CDSR, SPEAKS_DNS};
-use redirector_core::wire::{Action, Asked, Buffer, Message, Scratch, Trace, cdsr, dns};
+use redirector_core::verdict::Reason;
+use redirector_core::wire::{Action, Asked, Buffer, Message, Proof, Scratch, Trace, cdsr, dns};
 use std::net::{IpAddr, SocketAddr};
 
 /// Answers the message of a datagram in the first `len` of `bytes`, in place, and gives the answer's length; `None` if
@@ -55,16 +59,49 @@ fn respond<L: Limits>(
     if vip.speaks & spoken == 0 {
         return None;
     }
-    scratch.trace = Trace { vip: vip.counter as u32, ..Trace::default() };
     let asked = Asked { vip, client: Client::new(client.ip()), port: client.port(), room };
-    let mut message = Buffer::new(bytes, len);
-    let action = match kind {
-        Datagram::Dns => dns::respond_within::<_, _, _, true>(&mut message, &asked, tables, limits, scratch),
-        Datagram::Cdsr => {
-            cdsr::respond_within::<_, _, _, true>(&mut message, &asked, tables, limits, scratch)
-        }
-    };
-    let length = message.len();
+    let (action, length, _) = answer(&generation, tables, kind, &asked, limits, scratch, (bytes, len));
     shared.counters.count(&scratch.trace, tables);
     (action == Action::Reply).then_some(length)
+}
+
+/// Has the core answer the message in the first `len` of `bytes`. If it asks for a proof to be examined, that is done, and
+/// the core goes on with what it came to.
+pub(crate) fn answer<L: Limits>(
+    generation: &Generation,
+    tables: &Reading<'_>,
+    kind: Datagram,
+    asked: &Asked<'_>,
+    limits: &mut L,
+    scratch: &mut Scratch,
+    (bytes, len): (&mut [u8], usize),
+) -> (Action, usize, Vec<Finding>) {
+    let mut pass = |bytes: &mut [u8], scratch: &mut Scratch| {
+        scratch.trace = Trace { vip: asked.vip.counter as u32, ..Trace::default() };
+        let mut message = Buffer::new(bytes, len);
+        let action = match kind {
+            Datagram::Dns => {
+                dns::respond_within::<_, _, _, true>(&mut message, asked, tables, limits, scratch)
+            }
+            Datagram::Cdsr => {
+                cdsr::respond_within::<_, _, _, true>(&mut message, asked, tables, limits, scratch)
+            }
+        };
+        (action, message.len())
+    };
+    scratch.proof = Proof::default();
+    let (action, length) = pass(bytes, scratch);
+    if action != Action::Punt || scratch.trace.reason != Reason::PuntProof {
+        return (action, length, Vec::new());
+    }
+    let carried = match kind {
+        Datagram::Dns => Carried::by_dns(&bytes[..len]),
+        Datagram::Cdsr => Carried::by_cdsr(&bytes[..len], &scratch.cdsr.url()),
+    };
+    // What the core could read can be read here.
+    let Some(carried) = carried else { return (Action::Ignore, length, Vec::new()) };
+    let examined = proof::examine(generation, tables, scratch.trace.service, carried);
+    scratch.proof = examined.proof;
+    let (action, length) = pass(bytes, scratch);
+    (action, length, examined.findings)
 }

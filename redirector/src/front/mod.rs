@@ -13,13 +13,15 @@ mod http;
 mod limits;
 mod listen;
 mod location;
-mod message;
+pub(crate) mod message;
+pub(crate) mod proof;
 mod redirect;
 mod rtsp;
 mod udp;
 pub mod url;
 
 pub use counters::SlowCounters;
+pub(crate) use listen::Datagram;
 pub use listen::{BindError, Ports, Stream};
 
 use crate::state::{Current, Generation};

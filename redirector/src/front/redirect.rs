@@ -1,7 +1,8 @@
 //! From a URL to a redirect, the same for HTTP and RTSP.
 
 use super::location::{Location, location};
-use super::url::{Url, UrlDecision, UrlError, decide_url};
+use super::proof::{Carried, examine};
+use super::url::{Denied, Url, UrlDecision, UrlError, decide_url};
 use super::{Shared, vip_entry};
 use crate::dataplane::Reading;
 use crate::state::Generation;
@@ -38,6 +39,8 @@ pub(super) enum Refusal {
     NotOurs,
     /// No server can take the client now.
     NothingUsable(Reason),
+    /// The URL needs a proof, and has no good one.
+    Denied(Denied),
     /// The client was redirected for this URL too often, or would come back here.
     Loop,
     /// The VIP or its protocol was removed, or the tables contradict themselves.
@@ -52,6 +55,7 @@ impl Refusal {
             Self::TooLong => UrlError::TooLong.reason(),
             Self::NotOurs => Reason::NotOurUrl,
             Self::NothingUsable(reason) => reason,
+            Self::Denied(_) => Reason::Denied,
             Self::Loop => Reason::Loop,
             Self::Unavailable => Reason::PuntTable,
         }
@@ -65,6 +69,8 @@ impl Refusal {
             }
             Self::TooLong => "the URL is too long: at most 1024 characters, scheme and host included",
             Self::NotOurs => "no service for this URL here",
+            Self::Denied(Denied::Refused) => "this URL is for those who are authorised",
+            Self::Denied(Denied::Empty) => "no service for this URL here",
             Self::NothingUsable(_) => "no server can take this request now; try again",
             Self::Loop => "too many redirects for this URL: it seems to lead back here",
             Self::Unavailable => "not answered here now; try again",
@@ -122,7 +128,9 @@ fn decided(
     if vip.speaks & spoken(url.scheme) == 0 {
         return Err(Refusal::Unavailable);
     }
-    let decision = decide_url(tables, vip, client, url, FAST_ENDPOINTS).map_err(|error| match error {
+    let examine = |service| examine(generation, tables, service, Carried::by_url(*url)).proof;
+    let decided = decide_url(tables, vip, client, url, FAST_ENDPOINTS, examine);
+    let decision = decided.map_err(|error| match error {
         UrlError::TooLong => Refusal::TooLong,
         UrlError::Malformed => Refusal::Malformed,
         UrlError::NotOurs => Refusal::NotOurs,
@@ -130,6 +138,9 @@ fn decided(
     })?;
     let UrlDecision { service, verdict, .. } = &decision;
     trace.service = *service;
+    if let Some(denied) = decision.denied {
+        return Err(Refusal::Denied(denied));
+    }
     if verdict.reason == Reason::NoDataFamily {
         return Err(Refusal::NothingUsable(verdict.reason));
     }

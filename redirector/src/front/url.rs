@@ -4,12 +4,12 @@ use redirector_core::decide::{Client, Query, decide};
 use redirector_core::lookup::{Labels, Scheme};
 use redirector_core::outcome;
 use redirector_core::table::{
-    NONE, OUTCOME_NAME, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, SERVICE_OUTCOMES, SERVICE_PROVIDED, Tables,
-    VipEntry,
+    NONE, OUTCOME_NAME, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, SERVICE_OUTCOMES, SERVICE_PROOF,
+    SERVICE_PROVIDED, Tables, VipEntry,
 };
 use redirector_core::verdict::{Reason, Verdict};
-use redirector_core::wire::Buffer;
-use redirector_core::wire::cdsr::{Located, MAX_URL, UrlPlace, locate};
+use redirector_core::wire::cdsr::{Located, MAX_URL, UrlPlace, locate, url_hash};
+use redirector_core::wire::{ADMITTED, Buffer, EMPTY, Proof};
 use std::net::SocketAddr;
 
 /// Place of the URL in the buffer that is searched: readers load whole words, also before its first byte.
@@ -79,6 +79,22 @@ pub struct UrlDecision {
     pub verdict: Verdict,
     /// The target that tells on whose account a provider's content is served, or [`NONE`].
     pub account: u32,
+    /// Nothing was chosen for want of a good proof.
+    pub denied: Option<Denied>,
+}
+
+/// What a client gets without a good proof, where it gets no server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// It is told so.
+    Refused,
+    /// It is told that there is nothing.
+    Empty,
+}
+
+/// The scheme of a number in [`UrlPlace`].
+pub(super) fn scheme(number: u32) -> Option<Scheme> {
+    [Scheme::Http, Scheme::Https, Scheme::Rtsp].into_iter().find(|scheme| *scheme as u32 == number)
 }
 
 /// Why nothing was decided for a URL.
@@ -105,7 +121,8 @@ impl UrlError {
     }
 }
 
-/// Decides for a URL that `client` asks for at `vip`. At most `want` (1 to 8) targets are chosen.
+/// Decides for a URL that `client` asks for at `vip`. At most `want` (1 to 8) targets are chosen. If the URL leads to a
+/// service that asks for a proof, `examine` is asked what that came to.
 ///
 /// # Errors
 /// See [`UrlError`].
@@ -115,7 +132,35 @@ pub fn decide_url<T: Tables>(
     client: SocketAddr,
     url: &Url<'_>,
     want: u32,
+    examine: impl FnOnce(u32) -> Proof,
 ) -> Result<UrlDecision, UrlError> {
+    let mut bytes = [0; START + MAX_URL];
+    let place = put(url, &mut bytes)?;
+    let message = Buffer::new(&mut bytes, place.end);
+    let mut located = Located::default();
+    let mut labels = Labels::default();
+    let (cdn, depths) = (vip.cdn, vip.url_depths);
+    locate::<_, _, true>(&message, &place, cdn, depths, tables, &mut labels, &mut located).map_err(
+        |stop| match stop.reason {
+            Reason::NotOurUrl => UrlError::NotOurs,
+            Reason::PuntTable => UrlError::Tables,
+            _ => UrlError::Malformed,
+        },
+    )?;
+    if tables.service(located.service).ok_or(UrlError::Tables)?.flags & SERVICE_PROOF != 0 {
+        let proof = examine(located.service);
+        if proof.outcome != ADMITTED {
+            let denied = Some(if proof.outcome == EMPTY { Denied::Empty } else { Denied::Refused });
+            let verdict = Verdict::of(Reason::Denied);
+            return Ok(UrlDecision { service: located.service, v6: false, verdict, account: NONE, denied });
+        }
+        (located.service, located.content) = (proof.service, proof.content);
+    }
+    choose(tables, client, &located, want).ok_or(UrlError::Tables)
+}
+
+/// Writes a URL into a buffer, and gives its place there.
+fn put(url: &Url<'_>, bytes: &mut [u8; START + MAX_URL]) -> Result<UrlPlace, UrlError> {
     let text = url.text();
     if text.len() > MAX_URL {
         return Err(UrlError::TooLong);
@@ -133,20 +178,15 @@ pub fn decide_url<T: Tables>(
     {
         return Err(UrlError::Malformed);
     }
-    let mut bytes = [0; START + MAX_URL];
     bytes[place.start..place.end].copy_from_slice(text.as_bytes());
-    let message = Buffer::new(&mut bytes, place.end);
-    let mut located = Located::default();
-    let mut labels = Labels::default();
-    let (cdn, depths) = (vip.cdn, vip.url_depths);
-    locate::<_, _, true>(&message, &place, cdn, depths, tables, &mut labels, &mut located).map_err(
-        |stop| match stop.reason {
-            Reason::NotOurUrl => UrlError::NotOurs,
-            Reason::PuntTable => UrlError::Tables,
-            _ => UrlError::Malformed,
-        },
-    )?;
-    choose(tables, client, &located, want).ok_or(UrlError::Tables)
+    Ok(place)
+}
+
+/// Hash of a URL, for services that choose by content.
+pub(super) fn content<T: Tables>(tables: &T, url: &Url<'_>) -> Option<u64> {
+    let mut bytes = [0; START + MAX_URL];
+    let place = put(url, &mut bytes).ok()?;
+    url_hash(&Buffer::new(&mut bytes, place.end), &place, tables, &mut Labels::default())
 }
 
 fn choose<T: Tables>(tables: &T, client: SocketAddr, located: &Located, want: u32) -> Option<UrlDecision> {
@@ -173,7 +213,7 @@ fn choose<T: Tables>(tables: &T, client: SocketAddr, located: &Located, want: u3
             if provided {
                 verdict.reason = Reason::Foreign;
             }
-            return Some(UrlDecision { service: located.service, v6, verdict, account });
+            return Some(UrlDecision { service: located.service, v6, verdict, account, denied: None });
         }
         if provided && verdict.count > 0 {
             account = verdict.targets[0];
@@ -184,7 +224,7 @@ fn choose<T: Tables>(tables: &T, client: SocketAddr, located: &Located, want: u3
         (query.family, query.want) = (v6 as u32, want);
         decide::<_, true>(&query, service, tables, &mut verdict);
     }
-    let decision = UrlDecision { service: located.service, v6, verdict, account };
+    let decision = UrlDecision { service: located.service, v6, verdict, account, denied: None };
     (verdict.reason != Reason::PuntTable).then_some(decision)
 }
 

@@ -4,6 +4,9 @@
 use super::packet;
 use super::view::View;
 use crate::dataplane::{Mode, TestRun};
+use crate::front::Datagram;
+use crate::front::message::answer;
+use crate::front::proof::{Carried, Examined, Finding, examine};
 use crate::front::url::{Url, decide_url};
 use ipnet::IpNet;
 use redirector_core::decide::{Client, FAST_ENDPOINTS};
@@ -14,7 +17,7 @@ use redirector_core::table::{
     SPEAKS_HTTP, SPEAKS_RTSP, Tables, VipEntry,
 };
 use redirector_core::verdict::{Reason, Verdict};
-use redirector_core::wire::{Action, Asked, Buffer, Message, Scratch, Trace, cdsr, dns, frame};
+use redirector_core::wire::{Action, Asked, Scratch, Trace, dns, frame};
 use redirector_plan::explain::{candidates, fallback_candidates};
 use redirector_plan::model::{ChooseBy, Origin, Outcome, Region};
 use redirector_plan::shares::Kind;
@@ -188,6 +191,9 @@ pub struct Explanation {
     pub vip_part: Part,
     /// Zone or URL rule that holds.
     pub rule: Option<Part>,
+    /// What the proofs came to that the rule asks for, one after the other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proofs: Vec<String>,
     /// Service that it names.
     pub service: Option<Part>,
     /// Region that the client is in.
@@ -227,6 +233,7 @@ struct Answered {
     verdict: Verdict,
     v6: bool,
     fast_path: FastPath,
+    findings: Vec<Finding>,
 }
 
 /// Explains the answer to a question with the tables and facts of `view`. `test_run` runs the fast path.
@@ -375,15 +382,12 @@ fn ask(
     let mut bytes = message.to_vec();
     bytes.resize(message.len().max(dns::MAX_REPLY), 0);
     let mut scratch = Box::<Scratch>::default();
-    scratch.trace.vip = entry.counter as u32;
     let asked =
         Asked { vip: entry, client: Client::new(client), port: CLIENT_PORT, room: dns::UDP_LIMIT.into() };
-    let mut buffer = Buffer::new(&mut bytes, message.len());
-    let action = match protocol {
-        Protocol::Dns => dns::respond::<_, _, true>(&mut buffer, &asked, &tables, &mut scratch),
-        _ => cdsr::respond::<_, _, true>(&mut buffer, &asked, &tables, &mut scratch),
-    };
-    let length = buffer.len();
+    let kind = if protocol == Protocol::Dns { Datagram::Dns } else { Datagram::Cdsr };
+    let given = (&mut bytes[..], message.len());
+    let (action, length, findings) =
+        answer(&view.generation, &tables, kind, &asked, &mut Unlimited, &mut scratch, given);
     let reply = (action == Action::Reply).then(|| bytes[..length].to_vec());
     let frame = packet::frame(SocketAddr::new(client, CLIENT_PORT), vip, protocol == Protocol::Dns, message);
     let run = test_run(&frame).map_err(|error| error.to_string())?;
@@ -404,7 +408,8 @@ fn ask(
     };
     let v6 = scratch.query.family != 0;
     let scope = scratch.dns.subnet_scope().filter(|_| protocol == Protocol::Dns);
-    Ok(Answered { text, ttl, scope, trace: scratch.trace, verdict: scratch.verdict, v6, fast_path })
+    let (trace, verdict) = (scratch.trace, scratch.verdict);
+    Ok(Answered { text, ttl, scope, trace, verdict, v6, fast_path, findings })
 }
 
 /// Why the fast path leaves a frame alone: the program's own code, run here, says so without counting.
@@ -417,13 +422,15 @@ fn punt_reason(view: &View, bytes: Vec<u8>) -> Reason {
 /// Asks for a redirect.
 fn redirect(view: &View, client: IpAddr, entry: &VipEntry, url: &Url<'_>) -> Answered {
     let mut trace = Trace { vip: entry.counter as u32, ..Trace::default() };
-    let decided = decide_url(
-        &view.generation.tables.read(),
-        entry,
-        SocketAddr::new(client, CLIENT_PORT),
-        url,
-        FAST_ENDPOINTS,
-    );
+    let tables = &view.generation.tables.read();
+    let mut findings = Vec::new();
+    let client = SocketAddr::new(client, CLIENT_PORT);
+    let decided = decide_url(tables, entry, client, url, FAST_ENDPOINTS, |service| {
+        let Examined { proof, findings: found } =
+            examine(&view.generation, tables, service, Carried::by_url(*url));
+        findings = found;
+        proof
+    });
     let (text, verdict, v6) = match decided {
         Err(error) => {
             trace.reason = error.reason();
@@ -432,12 +439,12 @@ fn redirect(view: &View, client: IpAddr, entry: &VipEntry, url: &Url<'_>) -> Ans
         Ok(decision) => {
             let verdict = decision.verdict;
             (trace.reason, trace.service, trace.region) = (verdict.reason, decision.service, verdict.region);
-            trace.decided = true;
+            trace.decided = decision.denied.is_none();
             let text = if verdict.count > 0 { "redirect" } else { "no redirect" };
             (text.to_owned(), verdict, decision.v6)
         }
     };
-    Answered { text, ttl: None, scope: None, trace, verdict, v6, fast_path: FastPath::Never }
+    Answered { text, ttl: None, scope: None, trace, verdict, v6, fast_path: FastPath::Never, findings }
 }
 
 /// RCODE of a DNS answer in words.
@@ -531,7 +538,7 @@ fn report(
     let generation = &view.generation;
     let network = &generation.config.network;
     let part = |name: &str, origin: &Origin| Part { name: name.to_owned(), origin: origin.clone() };
-    let Answered { text, ttl, scope, trace, verdict, v6, fast_path } = answered;
+    let Answered { text, ttl, scope, trace, verdict, v6, fast_path, findings } = answered;
     let client = served(question);
     let is_server = |target: &redirector_core::table::Target| target.outcome == OUTCOME_ADDRESS;
     let first = verdict.targets[..verdict.count as usize].first();
@@ -552,6 +559,7 @@ fn report(
         vip,
         vip_part: vip_part.map_or_else(|| part("?", &Origin::default()), |vip| part(&vip.name, &vip.origin)),
         rule: find_rule(view, entry, asked),
+        proofs: findings.iter().map(ToString::to_string).collect(),
         service: service.map(|service| part(&service.name, &service.origin)),
         region: region.map(|region| part(&region.name, &region.origin)),
         prefix: region.and_then(|region| prefix(region, client)),

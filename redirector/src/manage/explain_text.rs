@@ -67,6 +67,7 @@ impl fmt::Display for Explanation {
         }
         writeln!(f, "vip        {}  {}", self.vip, self.vip_part)?;
         none(f, "rule", &self.rule)?;
+        self.proofs.iter().try_for_each(|proof| writeln!(f, "{:<11}{proof}", "proof"))?;
         none(f, "service", &self.service)?;
         none(f, "region", &self.region)?;
         if self.region.is_some() {

@@ -8,6 +8,7 @@ pub mod records;
 use crate::config::Config;
 use crate::dataplane::{CounterRoom, LiveTables};
 use arc_swap::ArcSwap;
+use redirector_names::Key;
 use redirector_plan::compile::Compiled;
 use redirector_plan::counters::CounterSlots;
 use redirector_plan::model::Region;
@@ -25,6 +26,8 @@ pub struct Generation {
     pub compiled: Compiled,
     /// The tables that both paths read.
     pub tables: Arc<LiveTables>,
+    /// The configuration's keys for names and tokens, in its order.
+    pub keys: Vec<Key>,
 }
 
 impl Generation {
@@ -33,7 +36,8 @@ impl Generation {
         let image = &mut compiled.image;
         (image.names, image.suffixes, image.records) = Default::default();
         (image.ipv4_root, image.ipv4_pages, image.ipv6_root, image.ipv6_nodes) = Default::default();
-        Self { number: compiled.image.meta.generation, config, compiled, tables }
+        let keys = config.network.keys.iter().map(|key| Key::new(key.id, &key.secret)).collect();
+        Self { number: compiled.image.meta.generation, config, compiled, tables, keys }
     }
 }
 

@@ -10,6 +10,7 @@ use redirector_core::lookup::Scheme;
 use redirector_core::table::{CHOOSE_SPREAD, Tables as _};
 use redirector_core::verdict::Reason;
 use redirector_core::wire::cdsr::PORT;
+use redirector_core::wire::{Proof, REFUSED};
 use redirector_tests::frames::Flow;
 use redirector_tests::invariants::{IMAGE, flow};
 use redirector_tests::questions::{CdsrReply, DnsQuery, rr};
@@ -68,7 +69,7 @@ fn same_as_connections(flow: &Flow, url: &Url, reply: &CdsrReply) {
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     let vip = slow::vip(&*IMAGE, flow.vip.ip()).expect("a VIP");
     let front = FrontUrl::new(scheme, authority, path).expect("an authority");
-    let decision = match decide_url(&*IMAGE, &vip, flow.client, &front, 4) {
+    let decision = match decide_url(&*IMAGE, &vip, flow.client, &front, 4, |_| Proof::denied(REFUSED)) {
         Ok(decision) => decision,
         Err(error) => return assert_ne!(reply.status, 0, "{url} is answered by CDSR alone: {error:?}"),
     };

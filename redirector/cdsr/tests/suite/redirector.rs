@@ -64,6 +64,7 @@ static IMAGE: LazyLock<TableImage> = LazyLock::new(|| {
         suffix: suffix.split('.').map(str::to_owned).collect(),
         path: path.iter().map(ToString::to_string).collect(),
         service,
+        signed: None,
         origin: Origin::default(),
     };
     let any = [LabelRule::Free("any".into())];

@@ -2,7 +2,7 @@
 //!
 //! With `FULL` everything is answered; without, extensions, preferences, long server lists and errors are punted.
 
-use super::{Action, Asked, Message, Scratch, text, word_of};
+use super::{ADMITTED, Action, Asked, Message, Proof, Scratch, Trace, text, word_of};
 use crate::decide::{FAST_ENDPOINTS, FAST_EXCLUDED, MAX_EXCLUDED, Query, decide, look_ahead};
 use crate::hash::{Keys, Slot, fold_case};
 use crate::limit::{self, Class, Limits, Unlimited};
@@ -10,7 +10,7 @@ use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS, Scheme};
 use crate::outcome;
 use crate::table::{
     CHOOSE_CONTENT, MAX_PATH_SEGMENTS, NONE, NameEntry, OUTCOME_ADDRESS, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6,
-    SERVICE_OUTCOMES, SPACE_URL, Service, Tables,
+    SERVICE_OUTCOMES, SERVICE_PROOF, SPACE_URL, Service, Tables,
 };
 use crate::verdict::{MAX_ENDPOINTS, Reason, Verdict};
 use crate::verifier::{less, phase};
@@ -143,6 +143,7 @@ impl Stop {
         Self { reason: Reason::NotOurUrl, punt: Reason::PuntCdsrForm, status: Some(Status::NotMine) };
     const TABLE: Self = Self { reason: Reason::PuntTable, punt: Reason::PuntTable, status: None };
     const LONG: Self = Self { punt: Reason::PuntLabels, ..Self::BAD };
+    const PROOF: Self = Self { reason: Reason::PuntProof, punt: Reason::PuntProof, status: None };
 }
 
 /// A request's way from phase to phase; its server list goes into the query.
@@ -173,6 +174,13 @@ struct Answer {
     policy_class: u32,
 }
 
+impl Work {
+    /// Where the request's URL lies.
+    pub fn url(&self) -> UrlPlace {
+        self.place
+    }
+}
+
 /// Turns a request into its reply, however many there are.
 #[inline(always)]
 pub fn respond<M: Message, T: Tables, const FULL: bool>(
@@ -197,7 +205,9 @@ pub fn respond_within<M: Message, T: Tables, L: Limits, const FULL: bool>(
     scratch.limit.begin::<L>(&asked.client, &meta.keys);
     let end = match answer::<M, T, FULL>(message, asked, tables, scratch) {
         Ok(()) => None,
-        Err(stop) if !FULL => return scratch.trace.with(stop.punt, Action::Punt),
+        Err(stop) if !FULL || stop.reason == Reason::PuntProof => {
+            return scratch.trace.with(stop.punt, Action::Punt);
+        }
         Err(Stop { reason, status: None, .. }) => return scratch.trace.with(reason, Action::Ignore),
         Err(Stop { reason, status: Some(status), .. }) => Some((reason, status)),
     };
@@ -236,7 +246,7 @@ fn answer<M: Message, T: Tables, const FULL: bool>(
     tables: &T,
     scratch: &mut Scratch,
 ) -> Step<()> {
-    let Scratch { labels, query, verdict, trace, cdsr: work, .. } = scratch;
+    let Scratch { labels, query, verdict, trace, proof, cdsr: work, .. } = scratch;
     look_ahead::<T, FULL>(&asked.client, tables, query).ok_or(Stop::TABLE)?;
     let keys = &tables.meta().ok_or(Stop::TABLE)?.keys;
     read::<M, FULL>(message, work)?;
@@ -246,6 +256,9 @@ fn answer<M: Message, T: Tables, const FULL: bool>(
     let (cdn, depths) = (asked.vip.cdn, asked.vip.url_depths);
     locate::<M, T, FULL>(message, &work.place, cdn, depths, tables, labels, &mut work.located)?;
     phase();
+    if FULL {
+        admit(tables, proof, &mut work.located, trace)?;
+    }
     let number = work.located.service;
     let service = tables.service(number).ok_or(Stop::TABLE)?;
     trace.service = number;
@@ -257,7 +270,10 @@ fn answer<M: Message, T: Tables, const FULL: bool>(
     query.service = number;
     query.content = work.located.content;
     query.spread = asked.port as u64;
-    if service.flags & SERVICE_OUTCOMES != 0 {
+    if service.flags & (SERVICE_OUTCOMES | SERVICE_PROOF) != 0 {
+        if !FULL && service.flags & SERVICE_PROOF != 0 {
+            return Err(Stop::PROOF);
+        }
         outcome::decide::<T, FULL>(query, service, tables, verdict).ok_or(Stop::TABLE)?;
         phase();
         trace.verdict(number, verdict);
@@ -294,6 +310,26 @@ fn answer<M: Message, T: Tables, const FULL: bool>(
     }
     work.answer.more = query.want < work.asked_for && verdict.count == query.want;
     work.answer.endpoints = verdict.count;
+    Ok(())
+}
+
+/// Puts into the place of a service that asks for a proof what that came to. The answer holds for this URL alone then, and
+/// tells of no others. Slow path only.
+fn admit<T: Tables>(tables: &T, proof: &Proof, located: &mut Located, trace: &mut Trace) -> Step<()> {
+    if tables.service(located.service).ok_or(Stop::TABLE)?.flags & SERVICE_PROOF == 0 {
+        return Ok(());
+    }
+    trace.service = located.service;
+    match proof.outcome {
+        ADMITTED => {}
+        super::REFUSED => {
+            return Err(Stop { reason: Reason::Denied, status: Some(Status::Denied), ..Stop::PROOF });
+        }
+        super::EMPTY => return Err(Stop { reason: Reason::Denied, ..Stop::NOT_MINE }),
+        _ => return Err(Stop::PROOF),
+    }
+    (located.service, located.content) = (proof.service, proof.content);
+    (located.scope, located.prefix, located.suffix) = (SCOPE_URL, 0, 0);
     Ok(())
 }
 
@@ -619,6 +655,18 @@ fn content<M: Message, const FULL: bool>(
         text::all::<M, FAST_PATH_WORDS>(message, keys, place.host_end, place.end)
     };
     Ok(slot.push(keys, rest.ok_or(Stop::LONG)?).find)
+}
+
+/// Hash of a URL that lies in a message, as services know it that choose by content; `None` if it is none.
+pub fn url_hash<M: Message, T: Tables>(
+    message: &M,
+    place: &UrlPlace,
+    tables: &T,
+    labels: &mut Labels,
+) -> Option<u64> {
+    let keys = tables.meta()?.keys;
+    let count = scan_host::<M, true>(message, &keys, place, labels).ok()?;
+    content::<M, true>(message, &keys, place, labels, count).ok()
 }
 
 /// Writes the reply: everything but the nonce is new.

@@ -198,10 +198,46 @@ pub struct Scratch {
     pub trace: Trace,
     /// The client's rate limits.
     pub limit: limit::Work,
+    /// What the proof came to that the message carries; whoever reads a message of another sets it anew.
+    pub proof: Proof,
     /// A DNS query's way.
     pub dns: dns::Work,
     /// A CDSR request's way.
     pub cdsr: cdsr::Work,
+}
+
+/// What examining a proof came to. It is examined outside (ADR 15): a message for which there must be one is punted with
+/// [`Reason::PuntProof`], on both paths, and goes through again with this.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Proof {
+    /// [`UNEXAMINED`] and others.
+    pub outcome: u32,
+    /// With [`ADMITTED`]: the service that the client gets.
+    pub service: u32,
+    /// With [`ADMITTED`]: hash of what is asked for, without tag or token and unsealed.
+    pub content: u64,
+}
+
+/// Nobody has looked at the proof.
+pub const UNEXAMINED: u32 = 0;
+/// The client gets the service that the proof names.
+pub const ADMITTED: u32 = 1;
+/// It gets a refusal.
+pub const REFUSED: u32 = 2;
+/// It gets the answer of something that has no records.
+pub const EMPTY: u32 = 3;
+
+impl Proof {
+    /// Leads to a service, for something with this hash.
+    pub fn admitted(service: u32, content: u64) -> Self {
+        Self { outcome: ADMITTED, service, content }
+    }
+
+    /// [`REFUSED`] or [`EMPTY`].
+    pub fn denied(outcome: u32) -> Self {
+        Self { outcome, ..Self::default() }
+    }
 }
 
 /// Where a message came from and to.

@@ -26,6 +26,7 @@ fn tables() -> (Network, TableImage) {
     let rule = |letter: &str, name: &str| Grammar {
         labels: vec![LabelRule::Fixed(letter.into())],
         service: service(name),
+        signed: None,
         origin: template.origin.clone(),
     };
     let mut grammars: Vec<_> = [

@@ -98,7 +98,7 @@ pub(crate) fn zone(suffix: &str, grammars: Vec<Grammar>) -> Zone {
 
 /// A grammar in the operator's notation; `{a|b}` is one of several values, `{name}` is free.
 pub(crate) fn grammar(labels: &str, service: usize) -> Grammar {
-    Grammar { labels: rules(labels), service, origin: at(900) }
+    Grammar { labels: rules(labels), service, signed: None, origin: at(900) }
 }
 
 /// `http://{customer}.cdn.acme.net/live`; the suffix are the fixed labels at the end.
@@ -114,6 +114,7 @@ pub(crate) fn url(pattern: &str, service: usize) -> UrlRule {
         suffix: dotted(&suffix.iter().map(label_text).collect::<Vec<_>>().join(".")),
         path: path.split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect(),
         service,
+        signed: None,
         origin: at(1000),
     }
 }
@@ -165,6 +166,7 @@ pub(crate) fn small() -> Network {
         )],
         urls: vec![url("http://{customer}.cdn.acme.net/live", 0), url("http://{customer}.cdn.acme.net", 1)],
         peering: Peering::default(),
+        keys: Vec::new(),
     }
 }
 

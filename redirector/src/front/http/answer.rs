@@ -2,6 +2,7 @@
 
 use super::super::accept::Connection;
 use super::super::redirect::{Redirect, Refusal};
+use super::super::url::Denied;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{
@@ -66,7 +67,8 @@ impl Answer {
             Self::Refused { refusal, .. } => match refusal {
                 Refusal::Malformed => StatusCode::BAD_REQUEST,
                 Refusal::TooLong => StatusCode::URI_TOO_LONG,
-                Refusal::NotOurs => StatusCode::NOT_FOUND,
+                Refusal::NotOurs | Refusal::Denied(Denied::Empty) => StatusCode::NOT_FOUND,
+                Refusal::Denied(Denied::Refused) => StatusCode::FORBIDDEN,
                 Refusal::NothingUsable(_) | Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
                 Refusal::Loop => StatusCode::LOOP_DETECTED,
             },

@@ -2,6 +2,7 @@
 
 use super::super::accept::Connection;
 use super::super::redirect::{Redirect, Refusal};
+use super::super::url::Denied;
 use super::request::Request;
 
 /// Methods that the servers behind a redirect take; players look here before they go on.
@@ -39,7 +40,8 @@ impl Answer {
             Self::Refused(refusal) => match refusal {
                 Refusal::Malformed => (400, "Bad Request"),
                 Refusal::TooLong => (414, "Request-URI Too Long"),
-                Refusal::NotOurs => (404, "Not Found"),
+                Refusal::NotOurs | Refusal::Denied(Denied::Empty) => (404, "Not Found"),
+                Refusal::Denied(Denied::Refused) => (403, "Forbidden"),
                 Refusal::NothingUsable(_) | Refusal::Loop | Refusal::Unavailable => {
                     (503, "Service Unavailable")
                 }

@@ -6,15 +6,15 @@ use super::{
     edns, outcome, srv,
 };
 use crate::decide::{Query, decide, region_entry};
-use crate::hash::Slot;
+use crate::hash::{Keys, Slot};
 use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS};
 use crate::table::{
     CHOOSE_CONTENT, NONE, SERVICE_BINDING, SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6,
-    SERVICE_OUTCOMES, SERVICE_SRV, SPACE_DNS, Service, Tables, Zone,
+    SERVICE_OUTCOMES, SERVICE_PROOF, SERVICE_SRV, SPACE_DNS, Service, Tables, Zone,
 };
 use crate::verdict::Reason;
 use crate::verifier::phase;
-use crate::wire::{Asked, Message, Scratch, Trace};
+use crate::wire::{self, ADMITTED, Asked, Message, Proof, Scratch, Trace};
 
 /// Finds what the name means: the reply's body, or the service to choose targets for. `None`: punt, for the reason
 /// noted.
@@ -24,8 +24,9 @@ pub(super) fn rule<T: Tables, const FULL: bool>(
     tables: &T,
     scratch: &mut Scratch,
 ) -> Option<()> {
-    let Scratch { labels, trace, dns: Work { head, plan, zone: number, codepoint, service, .. }, .. } =
-        scratch;
+    let Scratch {
+        labels, trace, proof, dns: Work { head, plan, zone: number, codepoint, service, .. }, ..
+    } = scratch;
     (plan.vip, plan.body) = (asked.vip.vip as u32, Body::default());
     if head.qclass != CLASS_IN {
         trace.reason = if FULL { Reason::DnsRefused } else { Reason::PuntType };
@@ -77,6 +78,8 @@ pub(super) fn rule<T: Tables, const FULL: bool>(
             }
         } else if lookup::is_partial(&entry) {
             negative(trace, Reason::NoDataPartial, NOERROR)
+        } else if FULL {
+            admitted(tables, proof, service, trace)?
         } else {
             Body::default()
         }
@@ -88,6 +91,30 @@ pub(super) fn rule<T: Tables, const FULL: bool>(
 pub(super) fn negative(trace: &mut Trace, reason: Reason, rcode: u16) -> Body {
     trace.reason = reason;
     Body::new(NEGATIVE, rcode as u32)
+}
+
+/// What a proof puts into the place of a service that asks for one; other services stay. Slow path only. `None`: the proof
+/// is still to be examined.
+fn admitted<T: Tables>(tables: &T, proof: &Proof, service: &mut u32, trace: &mut Trace) -> Option<Body> {
+    if tables.service(*service)?.flags & SERVICE_PROOF == 0 {
+        return Some(Body::default());
+    }
+    trace.service = *service;
+    match proof.outcome {
+        ADMITTED => {
+            *service = proof.service;
+            Some(Body::default())
+        }
+        wire::REFUSED => {
+            trace.reason = Reason::Denied;
+            Some(Body::empty(REFUSED))
+        }
+        wire::EMPTY => Some(negative(trace, Reason::Denied, NOERROR)),
+        _ => {
+            trace.reason = Reason::PuntProof;
+            None
+        }
+    }
 }
 
 /// `_cdsr` beneath a name that has or leads to a rule (P-19). Slow path only.
@@ -124,7 +151,11 @@ pub(super) fn targets<M: Message, T: Tables, const FULL: bool>(
 ) -> Option<()> {
     let service = tables.service(scratch.dns.service)?;
     scratch.trace.service = scratch.dns.service;
-    if service.flags & (SERVICE_DNS_VIP | SERVICE_OUTCOMES | SERVICE_SRV) != 0 {
+    if service.flags & (SERVICE_DNS_VIP | SERVICE_OUTCOMES | SERVICE_SRV | SERVICE_PROOF) != 0 {
+        if !FULL && service.flags & SERVICE_PROOF != 0 {
+            scratch.trace.reason = Reason::PuntProof;
+            return None;
+        }
         if service.flags & SERVICE_SRV != 0 {
             return srv::locate::<M, T, FULL>(message, asked, service, tables, scratch);
         }
@@ -142,6 +173,7 @@ pub(super) fn targets<M: Message, T: Tables, const FULL: bool>(
         query,
         verdict,
         trace,
+        proof,
         dns: Work { head, options, plan, codepoint, service: number, .. },
         ..
     } = scratch;
@@ -170,7 +202,7 @@ pub(super) fn targets<M: Message, T: Tables, const FULL: bool>(
     }
     plan.body = Body::new(kind, v6 as u32);
     query.service = *number;
-    query.content = content(tables, labels, *codepoint, service);
+    query.content = content::<T, FULL>(tables, labels, *codepoint, service, proof);
     (query.family, query.want) = (v6 as u32, service.answers as u32);
     for_whom(query, head, options, asked, tables, service.choose_by)?;
     phase();
@@ -211,17 +243,32 @@ pub(super) fn for_whom<T: Tables>(
 
 /// Hash of the codepoint, for services that choose by content.
 #[inline(always)]
-pub(super) fn content<T: Tables>(tables: &T, labels: &Labels, codepoint: usize, service: &Service) -> u64 {
+pub(super) fn content<T: Tables, const FULL: bool>(
+    tables: &T,
+    labels: &Labels,
+    codepoint: usize,
+    service: &Service,
+    proof: &Proof,
+) -> u64 {
     let Some(meta) = tables.meta() else { return 0 };
     if service.choose_by != CHOOSE_CONTENT {
         return 0;
     }
-    let mut slot = Slot::start(&meta.keys, SPACE_DNS, 0);
+    if FULL && proof.outcome == ADMITTED {
+        return proof.content;
+    }
+    codepoint_hash(&meta.keys, labels, codepoint)
+}
+
+/// Hash of a name's first `codepoint` labels, as services know it that choose by content.
+#[inline(always)]
+pub fn codepoint_hash(keys: &Keys, labels: &Labels, codepoint: usize) -> u64 {
+    let mut slot = Slot::start(keys, SPACE_DNS, 0);
     for index in 0..FAST_LABELS {
         if index >= codepoint {
             break;
         }
-        slot = slot.push(&meta.keys, labels.hash(index));
+        slot = slot.push(keys, labels.hash(index));
     }
     slot.find
 }

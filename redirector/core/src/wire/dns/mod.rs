@@ -14,6 +14,8 @@ mod srv;
 mod subnet;
 mod write;
 
+pub use find::codepoint_hash;
+
 use super::{Action, Asked, Message, Scratch};
 use crate::decide::{FAST_ENDPOINTS, look_ahead};
 use crate::limit::{self, Class, Limits, Unlimited};

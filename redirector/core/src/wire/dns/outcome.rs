@@ -23,11 +23,12 @@ pub(super) fn choose<T: Tables, const FULL: bool>(
         query,
         verdict,
         trace,
+        proof,
         dns: Work { head, options, plan, codepoint, service: number, .. },
         ..
     } = scratch;
     query.service = *number;
-    query.content = find::content(tables, labels, *codepoint, service);
+    query.content = find::content::<T, FULL>(tables, labels, *codepoint, service, proof);
     find::for_whom(query, head, options, asked, tables, tables.service(service.outcomes)?.choose_by)?;
     phase();
     outcome::decide::<T, FULL>(query, service, tables, verdict)?;
