@@ -176,8 +176,15 @@ fn pair(place: u64, class: Class) -> (usize, usize) {
 /// Whether one that is over a limit is told so. By chance, so that nobody can choose whom the others are.
 #[inline(always)]
 pub fn slips<L: Limits>(limits: &mut L, meta: &Meta) -> bool {
+    is_told(limits, meta, 1)
+}
+
+/// Whether one is told, of whom all are with `some` 0, and one in `slip` with `some` 1; none without `slip`.
+#[inline(always)]
+pub(crate) fn is_told<L: Limits>(limits: &mut L, meta: &Meta, some: u64) -> bool {
     let slip = meta.limits.slip as u64;
-    slip != 0 && (limits.random() as u64 * slip) >> 32 == 0
+    // One comparison for both: without `slip` the right side is all ones.
+    ((limits.random() as u64 * some * slip) | slip.wrapping_sub(1)) >> 32 == 0
 }
 
 /// Takes one from the emptier of two buckets. The fuller one is raised only as far as the emptier one comes.

@@ -470,7 +470,7 @@ fn answer<F: Frame, T: Tables, L: Limits>(
     phase();
     if action == Action::Punt {
         action = punt(tables, limits, client, scratch);
-        if action == Action::Drop && is_dns && may_turn_away(tables, limits) {
+        if action == Action::Drop && is_dns && may_turn_away(tables, limits, scratch.trace.reason) {
             action = match dns::turn_away(&mut message) {
                 Some(()) => scratch.trace.with(Reason::LimitPuntSlip, Action::Reply),
                 None => Action::Drop,
@@ -486,9 +486,14 @@ fn answer<F: Frame, T: Tables, L: Limits>(
     }
 }
 
+/// Whether a query over a budget for punts is sent back. Whose prefix is within its own is always told, for it need not be
+/// one that floods: a flood of punts from everywhere must not cost it the way to TCP. What a prefix is sent so is bounded by
+/// its own budget.
 #[inline(always)]
-fn may_turn_away<T: Tables, L: Limits>(tables: &T, limits: &mut L) -> bool {
-    tables.meta().is_some_and(|meta| limit::slips(limits, meta))
+fn may_turn_away<T: Tables, L: Limits>(tables: &T, limits: &mut L, reason: Reason) -> bool {
+    // The reason is one of two neighbours: 0 for the budget of all, 1 for the prefix's own.
+    let own = Reason::LimitPuntAll as u64 - reason as u64;
+    tables.meta().is_some_and(|meta| limit::is_told(limits, meta, own))
 }
 
 /// Takes IPv4 options and IPv6 extension headers out of the frame: what stands before them moves up to the UDP header.

@@ -346,6 +346,26 @@ fn all_punts_together_have_a_budget() {
     assert!(reasons[50..].iter().all(|reason| *reason == Reason::LimitPuntAll), "{reasons:?}");
 }
 
+/// Whoever floods with punts from everywhere, a query from a prefix within its own budget is told to come by TCP, never
+/// dropped; unless nobody is to be told.
+#[test]
+fn no_prefix_within_its_budget_loses_a_dns_query_to_punts_of_others() {
+    let query = DnsQuery::new("cdn.acme.net", rr::SOA).encode();
+    for (slip, told) in [(1, 950), (1000, 950), (0, 0)] {
+        let image = limited(10, 50, slip);
+        let mut native = Native::within(&image, Buckets::new(1));
+        let (mut passed, mut slipped) = (0, 0);
+        for host in 0..1000 {
+            let client = format!("10.{}.{}.1", host / 250, host % 250);
+            let fates = send(&mut native, &from(&client, DNS_PORT).frame(&query), 1);
+            passed += fates.passed;
+            slipped += fates.slipped.len();
+            fates.slipped.iter().for_each(|frame| check_truncated(&query, frame));
+        }
+        assert_eq!((passed, slipped), (50, told), "slip {slip}");
+    }
+}
+
 #[test]
 fn every_kind_of_udp_punt_is_limited_and_tcp_and_icmp_are_not() {
     let image = limited(3, 1000, 0);
