@@ -33,7 +33,8 @@ pub(crate) struct Feeder {
 impl Feeder {
     /// Loads it with a ring of frames, whose number must be a power of two.
     pub(crate) fn load(frames: &[Vec<u8>]) -> Result<Self> {
-        let mut object = ring::load(&["feeder", "nothing", "reflector"], frames)?;
+        let mut object = ring::load(&["feeder", "nothing", "reflector"], frames.len(), &[])?;
+        ring::fill(&mut object, "FRAMES", frames)?;
         let under_test = object.take_map("UNDER_TEST").context("UNDER_TEST")?.try_into()?;
         Ok(Self { object, under_test, packet: vec![0; ring::LONGEST] })
     }

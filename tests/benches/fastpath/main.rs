@@ -11,6 +11,7 @@ mod options;
 #[path = "../shared/ours.rs"]
 mod ours;
 mod report;
+#[path = "../shared/ring.rs"]
 mod ring;
 mod workload;
 

@@ -3,13 +3,15 @@
 //! All are asked the same by the same sender ([`wire`]), one after the other in every round. Before a peer is measured,
 //! each question is asked once from a socket and its answer looked at ([`questions`]).
 
+#[path = "../shared/ends.rs"]
+mod ends;
 #[path = "../shared/options.rs"]
 mod options;
 #[path = "../shared/ours.rs"]
 mod ours;
 mod questions;
 mod report;
-#[path = "../fastpath/ring.rs"]
+#[path = "../shared/ring.rs"]
 mod ring;
 mod server;
 mod wire;
@@ -64,7 +66,7 @@ fn main() -> Result<()> {
     let effort = if options.quick { QUICK } else { FULL };
     let reference = reference(Scale::SMALL);
     let vip = &reference.vips[0];
-    let network = wire::Network::build(&[IpAddr::from(vip.ipv4[0]), IpAddr::from(vip.ipv6[0])])?;
+    let network = ends::Network::build(&[IpAddr::from(vip.ipv4[0]), IpAddr::from(vip.ipv6[0])], 1)?;
     let bpffs = Bpffs::mount()?;
     let ours = Ours::publish(&reference, &bpffs.path().join("peers"))?;
     let mut rows = in_kernel_and_servers(&reference, &network, &ours, effort)?;
@@ -96,7 +98,7 @@ struct Paced {
 /// Asks the same of all peers.
 fn in_kernel_and_servers(
     network: &Network,
-    wires: &wire::Network,
+    wires: &ends::Network,
     ours: &Ours,
     effort: Effort,
 ) -> Result<Vec<Row>> {
@@ -124,7 +126,7 @@ fn in_kernel_and_servers(
 }
 
 /// Asks what those in the kernel alone are asked.
-fn in_kernel(network: &Network, wires: &wire::Network, ours: &Ours, effort: Effort) -> Result<Vec<Row>> {
+fn in_kernel(network: &Network, wires: &ends::Network, ours: &Ours, effort: Effort) -> Result<Vec<Row>> {
     let ring = Ring::new(network, MIX, &ours.tables.read())?;
     let mut wire = Wire::attach(wires, &ring.frames)?;
     let mut rows = kernel_rows("mix", &mut wire, ours, &ring.questions)?;

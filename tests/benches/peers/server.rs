@@ -1,7 +1,7 @@
 //! Other people's name servers, with the names and clients of the workload.
 
+use crate::ends::cpu_time;
 use crate::questions::Asked;
-use crate::wire::cpu_time;
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::time::ClockId;
