@@ -20,6 +20,8 @@ pub(crate) enum BenchCommand {
     Change(BenchArgs),
     /// Times, memory and answers while a box takes one configuration after another at full query rate.
     Reload(BenchArgs),
+    /// Share of its answers that a client keeps during floods with forged sources, and where the rest is lost.
+    Flood(BenchArgs),
 }
 
 #[derive(Args)]
@@ -38,6 +40,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
         BenchCommand::Peers(args) => ("peers", args),
         BenchCommand::Change(args) => ("change", args),
         BenchCommand::Reload(args) => ("reload", args),
+        BenchCommand::Flood(args) => ("flood", args),
     };
     ensure!(
         nix::unistd::geteuid().is_root(),

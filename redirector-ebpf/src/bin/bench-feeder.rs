@@ -7,10 +7,13 @@
 //!
 //! `bench peers` has the same frames go over a pair of virtual Ethernet interfaces: [`sender`] makes them at one end, in
 //! a test-run with live frames; [`hook`] runs the program under test at the other; [`counter`] counts what comes back.
+//! What `bench flood` has instead is in [`flood`].
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+#[path = "../flood.rs"]
+mod flood;
 #[path = "../packet.rs"]
 mod packet;
 
@@ -89,7 +92,12 @@ fn feed(ctx: &XdpContext) -> Option<u32> {
     let (number, mask) = unsafe { (read_volatile(fed), read_volatile(&raw const RING_MASK)) };
     // SAFETY: as above.
     unsafe { write_volatile(fed, number.wrapping_add(1)) };
-    let slot = FRAMES.get_ptr(number & mask)?;
+    put(ctx, FRAMES.get_ptr(number & mask)?)
+}
+
+/// Makes the packet this frame, and gives its length.
+#[inline(always)]
+fn put(ctx: &XdpContext, slot: *const Slot) -> Option<u32> {
     // SAFETY: valid, and not written while the feeder runs. Volatile, so that the verifier sees one load and its check.
     let len = unsafe { read_volatile(&raw const (*slot).len) };
     if len == 0 || len > LONGEST {
