@@ -219,8 +219,8 @@ pub fn url_text(bytes: &[u8]) {
     assert_eq!(scan.map(|scan| scan.count), Some(found.len()));
     assert_eq!(found, path_segments(bytes, &keys));
 
-    assert_eq!(text::all::<_, MANY>(&message, &keys, 8, end), Some(keys.text(bytes, false)));
-    let few = text::all::<_, FEW>(&message, &keys, 8, end);
+    assert_eq!(text::all::<_, MANY, false>(&message, &keys, 8, end), Some(keys.text(bytes, false)));
+    let few = text::all::<_, FEW, false>(&message, &keys, 8, end);
     assert_eq!(few, (bytes.len() <= FEW * 8).then(|| keys.text(bytes, false)));
 }
 

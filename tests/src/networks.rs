@@ -414,7 +414,7 @@ fn zones() -> Vec<Zone> {
             0,
             &[("_tcp.srv.{object}", "tv"), ("{a}.{b}.{c}.object", "object"), ("w.v.u.t.s.r.far", "object")],
         ),
-        zone("live.eu.cdn.acme.net", 0, &[("{channel}", "tv")]),
+        zone("live.eu.deep.acme.net", 0, &[("{channel}", "tv")]),
         zone("cdn.beta.example", 1, &[("{object}.{x|y}", "beta")]),
     ]
 }

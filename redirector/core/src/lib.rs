@@ -18,6 +18,7 @@ pub mod outcome;
 pub mod rank;
 pub mod siphash;
 pub mod table;
+pub mod tail;
 pub mod verdict;
 pub mod verifier;
 pub mod wire;

@@ -5,9 +5,10 @@
 
 use crate::hash::Keys;
 use crate::limit::Rates;
+use crate::tail::Tail;
 
 /// Changes with every change to a type in this file; a program refuses tables of another version.
-pub const LAYOUT_VERSION: u32 = 6 + NEXT_LAYOUT as u32;
+pub const LAYOUT_VERSION: u32 = 7 + NEXT_LAYOUT as u32;
 /// This is the layout that tests of upgrades are made with: as the other, but for the version and the size of a zone.
 const NEXT_LAYOUT: bool = cfg!(feature = "next-layout");
 /// Words of a zone that mean nothing.
@@ -124,7 +125,7 @@ pub struct VipBucket {
     pub entries: [VipEntry; 2],
 }
 
-/// The addresses that answers naming a VIP carry.
+/// The addresses that answers naming a VIP carry, and what names at it end in.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct VipInfo {
@@ -134,6 +135,12 @@ pub struct VipInfo {
     pub ipv4: u32,
     /// Filler.
     pub reserved: u32,
+    /// The suffix of most rules for names.
+    pub names: Tail,
+    /// The suffix of most rules for hosts of URLs.
+    pub hosts: Tail,
+    /// Filler.
+    pub filler: [u64; 3],
 }
 
 /// One entry of the suffix or name table.
@@ -438,7 +445,7 @@ impl Default for WireName {
 const _: () = {
     assert!(size_of::<Meta>() == 176);
     assert!(size_of::<VipBucket>() == 64);
-    assert!(size_of::<VipInfo>() == 24);
+    assert!(size_of::<VipInfo>() == 192);
     assert!(size_of::<NameBucket>() == 64);
     assert!(size_of::<Zone>() == 84 + 4 * ZONE_FILLER);
     assert!(size_of::<Service>() == 64);

@@ -86,8 +86,7 @@ pub fn compile(
     let regions = regions::build(network, &mut refusals);
     let proofs = Proofs::new(network);
     let names = names::build(network, &keys, &proofs, &mut refusals);
-    let (mut vips, vip_info) =
-        vips::build(network, &keys, &names.dns_depths, &names.url_depths, &mut refusals);
+    let (mut vips, vip_info) = vips::build(network, &keys, &names, &mut refusals);
     let shares = shares::build(network, &regions.classes, &mut refusals);
     if !refusals.is_empty() {
         return Err(refusals);

@@ -20,6 +20,7 @@ pub mod reference;
 pub mod refusal;
 mod regions;
 pub mod shares;
+mod tails;
 mod urls;
 mod vips;
 

@@ -8,11 +8,13 @@ use crate::entries::{Entries, Entry, MAX_NAME_ENTRIES};
 use crate::model::{Grammar, LabelRule, Network, Origin, Zone};
 use crate::proofs::Proofs;
 use crate::refusal::Refusal;
+use crate::tails;
 use redirector_core::hash::{Keys, Slot};
 use redirector_core::lookup::codepoint_slot;
 use redirector_core::table::{
     MAX_CODEPOINT_LABELS, MAX_SHAPES, NAME_PARTIAL, NameBucket, SPACE_DNS, Shape, Zone as ZoneRecord,
 };
+use redirector_core::tail::Tail;
 use std::collections::HashMap;
 
 /// Label of generated name-server names, directly beneath a suffix.
@@ -32,6 +34,9 @@ pub(crate) struct NameTables {
     /// Per CDN: bit n set if a suffix of n labels exists.
     pub(crate) dns_depths: Vec<u32>,
     pub(crate) url_depths: Vec<u32>,
+    /// Per CDN: what most names, and most hosts of URLs, end in.
+    pub(crate) name_tails: Vec<Tail>,
+    pub(crate) host_tails: Vec<Tail>,
     pub(crate) sources: Vec<ZoneSource>,
 }
 
@@ -82,14 +87,17 @@ pub(crate) fn build(
         let record = names.zone(number, zone, &enclosed[number]);
         names.zones.push(record);
     }
-    let url_depths = crate::urls::build(&mut names);
+    let cdns = network.cdns.len();
+    let name_tails = tails::of_zones(&network.zones, &enclosed, cdns);
+    let (url_depths, hosts) = crate::urls::build(&mut names);
+    let host_tails = hosts.tails(cdns);
     let Names { suffixes, mut zones, names, sources, refusals, .. } = names;
     if zones.is_empty() {
         zones.push(ZoneRecord { shapes: Shapes::default().packed().0, ..Default::default() });
     }
     let suffixes = suffixes.into_table("suffixes", refusals);
     let names = names.into_table("names and URLs", refusals);
-    NameTables { suffixes, zones, names, dns_depths, url_depths, sources }
+    NameTables { suffixes, zones, names, dns_depths, url_depths, name_tails, host_tails, sources }
 }
 
 impl Names<'_> {

@@ -11,6 +11,7 @@ use crate::entries::{Entry, MAX_NAME_ENTRIES};
 use crate::model::{LabelRule, Schemes, UrlRule};
 use crate::names::{Names, Shapes, ZoneSource, combinations, shape_of, written};
 use crate::refusal::Refusal;
+use crate::tails::HostSuffixes;
 use redirector_core::hash::{Keys, Slot};
 use redirector_core::lookup::{Scheme, codepoint_slot};
 use redirector_core::table::{MAX_PATH_SEGMENTS, NONE, SPACE_PATH, Zone as ZoneRecord};
@@ -20,10 +21,10 @@ use std::collections::{BTreeMap, HashMap};
 /// Scheme, CDN and suffix labels from the right.
 type Suffix<'n> = (Scheme, usize, Vec<&'n str>);
 
-/// Adds all URL rules; answers each CDN's bit set of suffix lengths, the union over schemes.
-pub(crate) fn build(names: &mut Names) -> Vec<u32> {
+/// Adds all URL rules; answers each CDN's bit set of suffix lengths, the union over schemes, and its suffixes.
+pub(crate) fn build(names: &mut Names) -> (Vec<u32>, HostSuffixes) {
     let network = names.network;
-    let mut depths = vec![0; network.cdns.len()];
+    let (mut depths, mut suffixes) = (vec![0; network.cdns.len()], HostSuffixes::default());
     for ((scheme, cdn, reversed), rules) in
         rules_by_suffix(&network.urls, |rule| network.services[rule.service].cdn)
     {
@@ -31,6 +32,7 @@ pub(crate) fn build(names: &mut Names) -> Vec<u32> {
         let suffix: Vec<String> = reversed.iter().rev().map(|label| (*label).to_owned()).collect();
         if names.add_suffix(scheme.space(), cdn, &suffix, number, &network.urls[rules[0]].origin) {
             depths[cdn] |= 1 << suffix.len();
+            suffixes.add(cdn, &suffix, scheme, number, rules.len());
         }
         let shapes = HostZone::new(names, scheme, number, suffix.len()).build(&rules);
         let (shapes, shape_count) = shapes.packed();
@@ -38,7 +40,7 @@ pub(crate) fn build(names: &mut Names) -> Vec<u32> {
         names.zones.push(ZoneRecord { shapes, shape_count, suffix_labels, ..Default::default() });
         names.sources.push(ZoneSource::Url { rules });
     }
-    depths
+    (depths, suffixes)
 }
 
 fn schemes(schemes: Schemes) -> impl Iterator<Item = Scheme> {

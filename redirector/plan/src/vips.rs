@@ -2,6 +2,7 @@
 
 use crate::buckets;
 use crate::model::{Network, Speaks};
+use crate::names::NameTables;
 use crate::refusal::Refusal;
 use redirector_core::hash::Keys;
 use redirector_core::lookup::mapped;
@@ -15,12 +16,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub const MAX_VIP_ADDRESSES: usize = VIP_BUCKETS as usize;
 const BUCKET_ENTRIES: usize = 2;
 
-/// Buckets and each VIP's addresses; the depth sets are per CDN.
+/// Buckets, and each VIP's addresses with what names at it end in.
 pub(crate) fn build(
     network: &Network,
     keys: &Keys,
-    dns_depths: &[u32],
-    url_depths: &[u32],
+    names: &NameTables,
     refusals: &mut Vec<Refusal>,
 ) -> (Vec<VipBucket>, Vec<VipInfo>) {
     let mut entries: Vec<VipEntry> = Vec::new();
@@ -43,8 +43,8 @@ pub(crate) fn build(
             }
             entries.push(VipEntry {
                 address: key,
-                dns_depths: dns_depths[vip.cdn],
-                url_depths: url_depths[vip.cdn],
+                dns_depths: names.dns_depths[vip.cdn],
+                url_depths: names.url_depths[vip.cdn],
                 vip: index as u16,
                 cdn: vip.cdn as u16,
                 speaks: speaks_bits(vip.speaks),
@@ -55,7 +55,9 @@ pub(crate) fn build(
     let info = |vip: &crate::model::Vip| VipInfo {
         ipv6: vip.ipv6.first().map_or([0; 2], |address| ipv6_words(*address)),
         ipv4: vip.ipv4.first().map_or(0, |address| ipv4_word(*address)),
-        reserved: 0,
+        names: names.name_tails[vip.cdn],
+        hosts: names.host_tails[vip.cdn],
+        ..VipInfo::default()
     };
     let mut infos: Vec<VipInfo> = network.vips.iter().map(info).collect();
     if infos.is_empty() {

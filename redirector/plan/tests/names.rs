@@ -5,6 +5,8 @@ mod common;
 use common::*;
 use proptest::prelude::*;
 use redirector_core::lookup::{Scheme, is_partial};
+use redirector_core::table::NONE;
+use redirector_core::tail::Tail;
 use redirector_plan::compile::compile;
 use redirector_plan::model::{Grammar, LabelRule, Network, UrlRule, Zone};
 use std::cmp::Reverse;
@@ -236,6 +238,30 @@ fn zone_inside_a_zone_leaves_no_nxdomain_on_the_way() {
     assert_eq!(meaning("us.cdn.acme.net"), Meaning::Nothing);
     assert_eq!(meaning("x.live.eu.cdn.acme.net"), Meaning::Service(1));
     assert_eq!(meaning("x.y.live.eu.cdn.acme.net"), Meaning::Nothing);
+}
+
+#[test]
+fn the_suffix_of_most_rules_is_recognised_as_a_whole_unless_another_begins_beneath_it() {
+    let zones = vec![
+        zone("cdn.acme.net", vec![grammar("www", 0), grammar("a", 0), grammar("b", 0)]),
+        zone("live.cdn.acme.net", vec![grammar("{channel}", 1)]),
+        zone("tv.acme.net", vec![grammar("{channel}", 1), grammar("a.b", 1)]),
+        zone("a-suffix-of-many-bytes.acme.net", vec![grammar("c", 0), grammar("d", 0), grammar("e", 0)]),
+    ];
+    let urls = vec![
+        url("http://{x}.web.acme.net/", 0),
+        url("http://{x}.web.acme.net/live", 0),
+        url("rtsp://{x}.web.acme.net/", 1),
+        url("https://one.acme.net/", 1),
+    ];
+    let compiled = compiled(&Network { zones, urls, ..network() });
+    let info = &compiled.image.vip_info[0];
+    assert_eq!(info.names, Tail::of_names(b"\x02tv\x04acme\x03net\0", 2).expect("it is short"));
+    let web = info.hosts;
+    let zones = &compiled.image.zones;
+    assert_eq!(web, Tail::of_hosts(b"web.acme.net", web.zones).expect("it is short"));
+    assert_eq!(web.zones.map(|zone| zone != NONE), [true, false, true, false]);
+    assert!([0, 2].iter().all(|scheme| zones[web.zones[*scheme] as usize].suffix_labels == 3));
 }
 
 #[test]

@@ -139,8 +139,7 @@ pub fn decide_url<T: Tables>(
     let message = Buffer::new(&mut bytes, place.end);
     let mut located = Located::default();
     let mut labels = Labels::default();
-    let (cdn, depths) = (vip.cdn, vip.url_depths);
-    locate::<_, _, true>(&message, &place, cdn, depths, tables, &mut labels, &mut located).map_err(
+    locate::<_, _, true>(&message, &place, vip, tables, &mut labels, &mut located).map_err(
         |stop| match stop.reason {
             Reason::NotOurUrl => UrlError::NotOurs,
             Reason::PuntTable => UrlError::Tables,
@@ -186,7 +185,7 @@ fn put(url: &Url<'_>, bytes: &mut [u8; START + MAX_URL]) -> Result<UrlPlace, Url
 pub(super) fn content<T: Tables>(tables: &T, url: &Url<'_>) -> Option<u64> {
     let mut bytes = [0; START + MAX_URL];
     let place = put(url, &mut bytes).ok()?;
-    url_hash(&Buffer::new(&mut bytes, place.end), &place, tables, &mut Labels::default())
+    url_hash(&Buffer::new(&mut bytes, place.end), &place, tables)
 }
 
 fn choose<T: Tables>(tables: &T, client: SocketAddr, located: &Located, want: u32) -> Option<UrlDecision> {

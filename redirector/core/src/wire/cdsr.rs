@@ -10,8 +10,9 @@ use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS, Scheme};
 use crate::outcome;
 use crate::table::{
     CHOOSE_CONTENT, MAX_PATH_SEGMENTS, NONE, NameEntry, OUTCOME_ADDRESS, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6,
-    SERVICE_OUTCOMES, SERVICE_PROOF, SPACE_URL, Service, Tables,
+    SERVICE_OUTCOMES, SERVICE_PROOF, SPACE_URL, Service, Tables, VipEntry,
 };
+use crate::tail::MAX_TAIL;
 use crate::verdict::{MAX_ENDPOINTS, Reason, Verdict};
 use crate::verifier::{less, phase};
 
@@ -109,8 +110,7 @@ pub struct Located {
     suffix: u32,
     /// Zone number of the host's suffix.
     zone: u32,
-    /// Labels of the host, and those before the suffix.
-    labels: usize,
+    /// Labels before the suffix.
     codepoint: usize,
     /// The host's rule.
     host: NameEntry,
@@ -253,8 +253,7 @@ fn answer<M: Message, T: Tables, const FULL: bool>(
     phase();
     read_servers::<M, FULL>(message, keys, work.servers, query)?;
     phase();
-    let (cdn, depths) = (asked.vip.cdn, asked.vip.url_depths);
-    locate::<M, T, FULL>(message, &work.place, cdn, depths, tables, labels, &mut work.located)?;
+    locate::<M, T, FULL>(message, &work.place, asked.vip, tables, labels, &mut work.located)?;
     phase();
     if FULL {
         admit(tables, proof, &mut work.located, trace)?;
@@ -497,31 +496,17 @@ fn read_servers<M: Message, const FULL: bool>(
 pub fn locate<M: Message, T: Tables, const FULL: bool>(
     message: &M,
     place: &UrlPlace,
-    cdn: u16,
-    depths: u32,
+    vip: &VipEntry,
     tables: &T,
     labels: &mut Labels,
     located: &mut Located,
 ) -> Step<()> {
     let keys = tables.meta().ok_or(Stop::TABLE)?.keys;
-    let count = scan_host::<M, FULL>(message, &keys, place, labels)?;
-    phase();
     let space = SPACE_URL + place.scheme;
-    let number = if FULL {
-        lookup::suffix::<T, MAX_LABELS>(tables, labels, count, space, cdn, depths)
-    } else {
-        lookup::suffix::<T, FAST_LABELS>(tables, labels, count, space, cdn, depths)
-    };
-    if number == NONE {
-        return Err(Stop::NOT_MINE);
-    }
-    located.zone = number;
-    located.labels = count;
+    find_zone::<M, T, FULL>(message, &keys, place, vip, tables, labels, located)?;
     phase();
     let zone = tables.zone(located.zone).ok_or(Stop::TABLE)?;
-    let codepoint = located.labels - (zone.suffix_labels as usize).min(located.labels);
-    located.codepoint = codepoint;
-    located.host = lookup::rule(tables, labels, codepoint, space, located.zone, zone);
+    located.host = lookup::rule(tables, labels, located.codepoint, space, located.zone, zone);
     phase();
     if located.host.fingerprint == 0 {
         return Err(Stop::NOT_MINE);
@@ -534,10 +519,8 @@ pub fn locate<M: Message, T: Tables, const FULL: bool>(
     if service == NONE {
         return Err(Stop::NOT_MINE);
     }
-    let suffix_at = labels.offsets[located.codepoint & (MAX_LABELS - 1)] as usize;
     located.service = service;
     located.content = 0;
-    located.suffix = place.host_end.wrapping_sub(suffix_at) as u32 & 0xff;
     (located.scope, located.prefix) = if !paths { (SCOPE_HOST, 0) } else { (SCOPE_URL, 0) };
     let end = labels.segment_ends[depth.wrapping_sub(1) & (MAX_PATH_SEGMENTS - 1)] as usize;
     // A deeper rule would hold for some of the URLs with this prefix; and `/live` is no prefix that tells it from
@@ -548,20 +531,68 @@ pub fn locate<M: Message, T: Tables, const FULL: bool>(
     phase();
     if tables.service(located.service).ok_or(Stop::TABLE)?.choose_by == CHOOSE_CONTENT {
         (located.scope, located.prefix) = (SCOPE_URL, 0);
-        located.content = content::<M, FULL>(message, &keys, place, labels, located.labels)?;
+        located.content = content::<M, FULL>(message, &keys, place)?;
     }
     Ok(())
 }
 
+/// Finds the suffix that the host ends in, and the labels before it.
+#[inline(always)]
+fn find_zone<M: Message, T: Tables, const FULL: bool>(
+    message: &M,
+    keys: &Keys,
+    place: &UrlPlace,
+    vip: &VipEntry,
+    tables: &T,
+    labels: &mut Labels,
+    located: &mut Located,
+) -> Step<()> {
+    let tail = &tables.vip_info(vip.vip as u32).ok_or(Stop::TABLE)?.hosts;
+    let mut end = place.host_end;
+    let before = end.wrapping_sub(tail.length as usize);
+    located.zone = NONE;
+    if !FULL
+        && let Some(bytes) = message.block::<MAX_TAIL>(end.wrapping_sub(MAX_TAIL))
+        && tail.ends(bytes)
+        && before > place.host
+    {
+        located.zone = tail.zones[place.scheme as usize & 3];
+    }
+    if located.zone != NONE {
+        (located.suffix, end) = (tail.length as u32 - 1, before);
+    }
+    located.codepoint = scan_host::<M, FULL>(message, keys, place.host, end, labels)?;
+    phase();
+    if located.zone != NONE {
+        return Ok(());
+    }
+    let (space, count) = (SPACE_URL + place.scheme, located.codepoint);
+    located.zone = if FULL {
+        lookup::suffix::<T, MAX_LABELS>(tables, labels, count, space, vip.cdn, vip.url_depths)
+    } else {
+        lookup::suffix::<T, FAST_LABELS>(tables, labels, count, space, vip.cdn, vip.url_depths)
+    };
+    if located.zone == NONE {
+        return Err(Stop::NOT_MINE);
+    }
+    let zone = tables.zone(located.zone).ok_or(Stop::TABLE)?;
+    located.codepoint = count - (zone.suffix_labels as usize).min(count);
+    let suffix_at = labels.offsets[located.codepoint & (MAX_LABELS - 1)] as usize;
+    located.suffix = place.host_end.wrapping_sub(suffix_at) as u32 & 0xff;
+    Ok(())
+}
+
+/// Hashes the labels of a host, or of its part before the suffix.
 #[inline(always)]
 fn scan_host<M: Message, const FULL: bool>(
     message: &M,
     keys: &Keys,
-    place: &UrlPlace,
+    start: usize,
+    end: usize,
     labels: &mut Labels,
 ) -> Step<usize> {
     let limit = if FULL { MAX_LABELS } else { FAST_LABELS };
-    let cut = text::Cut { start: place.host, end: place.host_end, limit };
+    let cut = text::Cut { start, end, limit };
     let note = |index: usize, at: usize, hash: u64| {
         labels.hashes[index & (MAX_LABELS - 1)] = hash;
         labels.offsets[index & (MAX_LABELS - 1)] = at as u16;
@@ -635,38 +666,26 @@ fn path_start<M: Message, const FULL: bool>(message: &M, place: &UrlPlace) -> St
 
 /// Key of host and everything behind it, for services that choose by content.
 #[inline(always)]
-fn content<M: Message, const FULL: bool>(
-    message: &M,
-    keys: &Keys,
-    place: &UrlPlace,
-    labels: &Labels,
-    count: usize,
-) -> Step<u64> {
-    let mut slot = Slot::start(keys, SPACE_URL, 0);
-    for index in 0..FAST_LABELS {
-        if index >= count {
-            break;
-        }
-        slot = slot.push(keys, labels.hash(index));
-    }
-    let rest = if FULL {
-        text::all::<M, FULL_WORDS>(message, keys, place.host_end, place.end)
+fn content<M: Message, const FULL: bool>(message: &M, keys: &Keys, place: &UrlPlace) -> Step<u64> {
+    let UrlPlace { host, host_end, end, .. } = *place;
+    let (host, rest) = if FULL {
+        (
+            text::all::<M, FULL_WORDS, true>(message, keys, host, host_end),
+            text::all::<M, FULL_WORDS, false>(message, keys, host_end, end),
+        )
     } else {
-        text::all::<M, FAST_PATH_WORDS>(message, keys, place.host_end, place.end)
+        (
+            text::all::<M, FAST_HOST_WORDS, true>(message, keys, host, host_end),
+            text::all::<M, FAST_PATH_WORDS, false>(message, keys, host_end, end),
+        )
     };
+    let slot = Slot::start(keys, SPACE_URL, 0).push(keys, host.ok_or(Stop::LONG)?);
     Ok(slot.push(keys, rest.ok_or(Stop::LONG)?).find)
 }
 
 /// Hash of a URL that lies in a message, as services know it that choose by content; `None` if it is none.
-pub fn url_hash<M: Message, T: Tables>(
-    message: &M,
-    place: &UrlPlace,
-    tables: &T,
-    labels: &mut Labels,
-) -> Option<u64> {
-    let keys = tables.meta()?.keys;
-    let count = scan_host::<M, true>(message, &keys, place, labels).ok()?;
-    content::<M, true>(message, &keys, place, labels, count).ok()
+pub fn url_hash<M: Message, T: Tables>(message: &M, place: &UrlPlace, tables: &T) -> Option<u64> {
+    content::<M, true>(message, &tables.meta()?.keys, place).ok()
 }
 
 /// Writes the reply: everything but the nonce is new.

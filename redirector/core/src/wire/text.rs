@@ -14,6 +14,13 @@ fn matches(word: u64, byte: u8) -> u64 {
     x.wrapping_sub(ONES) & !x & TOPS
 }
 
+/// Bit 7 of the first byte that is zero; 0 if none is.
+#[inline(always)]
+pub(super) fn first_zero(word: u64) -> u64 {
+    let found = matches(word, 0);
+    found & found.wrapping_neg()
+}
+
 /// What a scan found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scan {
@@ -125,9 +132,10 @@ pub fn path<M: Message, const ROUNDS: usize>(
     Some(scan)
 }
 
-/// Hash of all bytes from `start` to `end`, in at most `ROUNDS` words; `None` if there are more.
+/// Hash of all bytes from `start` to `end`, in at most `ROUNDS` words; `None` if there are more. `FOLD` maps A–Z to a–z
+/// first.
 #[inline(always)]
-pub fn all<M: Message, const ROUNDS: usize>(
+pub fn all<M: Message, const ROUNDS: usize, const FOLD: bool>(
     message: &M,
     keys: &Keys,
     start: usize,
@@ -140,6 +148,7 @@ pub fn all<M: Message, const ROUNDS: usize>(
             break;
         }
         let (word, taken) = word_at(message, at, end.wrapping_sub(at))?;
+        let word = if FOLD { fold_case(word) } else { word };
         at += taken;
         if taken == 8 {
             hash = keys.step(hash, word);
@@ -195,8 +204,8 @@ fn before(stop: u64) -> u64 {
     (stop >> 7).wrapping_sub(1)
 }
 
-/// Number of bytes before a stop.
+/// Number of bytes before a stop, or eight without one.
 #[inline(always)]
-fn bytes_before(stop: u64) -> usize {
+pub(super) fn bytes_before(stop: u64) -> usize {
     ((before(stop) & ONES).wrapping_mul(ONES) >> 56) as usize
 }

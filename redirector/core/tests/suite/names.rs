@@ -108,17 +108,62 @@ fn longest_names_are_read_and_longer_ones_refused() {
     }
 }
 
+/// What the slow path makes of a question, once the fast path is found to make the same of it or to leave it.
+fn both(message: &[u8]) -> (Reason, bool) {
+    let ((slow, all), (fast, some)) = (scratch::<true>(message), scratch::<false>(message));
+    if fast != Action::Punt {
+        assert_eq!(
+            (fast, some.trace.reason, some.verdict),
+            (slow, all.trace.reason, all.verdict),
+            "{message:02x?}"
+        );
+    }
+    (all.trace.reason, fast != Action::Punt)
+}
+
+#[test]
+fn a_suffix_is_found_at_a_names_end_and_nowhere_else() {
+    let long = ["a".repeat(60), "b".repeat(60), "c".repeat(60)].join(".");
+    for (name, reason, fast) in [
+        ("x.web.abc.cdn.acme.net", Reason::FirstTier, true),
+        ("x.web.abc.CDN.Acme.nEt", Reason::FirstTier, true),
+        // The suffix, or its first label, further to the left as well.
+        ("cdn.web.cdn.cdn.acme.net", Reason::FirstTier, true),
+        ("cdn.acme.net.web.abc.cdn.acme.net", Reason::NxDomain, true),
+        ("x.web.abc.cdn.acme.net.org", Reason::NotOurZone, false),
+        ("x.web.abc.xcdn.acme.net", Reason::NotOurZone, false),
+        ("cdn.acme.net", Reason::FirstTier, true),
+        (&format!("{long}.cdn.acme.net"), Reason::NxDomain, true),
+    ] {
+        assert_eq!(both(&DnsQuery::new(name, rr::A).encode()), (reason, fast), "{name}");
+    }
+}
+
+#[test]
+fn bytes_that_look_like_a_suffix_within_a_label_are_none() {
+    let question =
+        |name: &[u8]| [&DnsQuery::new("x", rr::A).encode()[..dns::HEADER], name, &[0, 1, 0, 1]].concat();
+    // One label of 18 bytes that ends in the suffix as it would stand behind five others; then with what follows it.
+    let hidden = question(b"\x12webxx\x03cdn\x04acme\x03net\0");
+    assert_eq!(both(&hidden).0, Reason::NotOurZone);
+    // A zero within a label, behind which the suffix follows.
+    let zero = question(b"\x05ab\0cd\x03web\x03abc\x03cdn\x04acme\x03net\0");
+    assert_eq!(both(&zero).0, Reason::FirstTier);
+    // The suffix before such a zero, and the name goes on.
+    let earlier = question(b"\x12web\x03cdn\x04acme\x03net\0z\x03web\x03abc\x03cdn\x04acme\x03net\0");
+    assert_eq!(both(&earlier).0, Reason::FirstTier);
+}
+
 #[test]
 fn names_of_more_labels_than_the_fast_path_takes_are_punted() {
-    for count in [FAST_LABELS - 4, FAST_LABELS - 3] {
-        let name = format!("{}.cdn.acme.net", ["x"; FAST_LABELS].join(".").split_at(2 * count + 1).0);
-        let labels = name.split('.').count();
-        let (action, scratch) = scratch::<false>(&DnsQuery::new(&name, rr::A).encode());
-        let want = if labels <= FAST_LABELS {
-            (Action::Reply, Reason::NxDomain)
-        } else {
-            (Action::Punt, Reason::PuntLabels)
-        };
-        assert_eq!((action, scratch.trace.reason), want, "{labels} labels");
+    // Of the suffix that most names end in, labels do not count.
+    for (suffix, most) in [("cdn.acme.net", FAST_LABELS), ("deep.acme.net", FAST_LABELS - 3)] {
+        for (labels, want) in
+            [(most, (Action::Reply, Reason::NxDomain)), (most + 1, (Action::Punt, Reason::PuntLabels))]
+        {
+            let name = format!("{}.{suffix}", vec!["x"; labels].join("."));
+            let (action, scratch) = scratch::<false>(&DnsQuery::new(&name, rr::A).encode());
+            assert_eq!((action, scratch.trace.reason), want, "{labels} labels beneath {suffix}");
+        }
     }
 }

@@ -34,22 +34,27 @@ pub(super) fn rule<T: Tables, const FULL: bool>(
         return FULL.then_some(());
     }
     let meta = tables.meta()?;
-    let (cdn, depths) = (asked.vip.cdn, asked.vip.dns_depths);
-    let found = if FULL {
-        lookup::suffix::<T, MAX_LABELS>(tables, labels, head.labels, SPACE_DNS, cdn, depths)
-    } else {
-        lookup::suffix::<T, FAST_LABELS>(tables, labels, head.labels, SPACE_DNS, cdn, depths)
-    };
-    if found == NONE {
-        trace.reason = if FULL { Reason::NotOurZone } else { Reason::PuntNotOurZone };
-        plan.body = Body::empty(REFUSED);
-        return FULL.then_some(());
+    if head.zone == NONE {
+        let (cdn, depths) = (asked.vip.cdn, asked.vip.dns_depths);
+        head.zone = if FULL {
+            lookup::suffix::<T, MAX_LABELS>(tables, labels, head.labels, SPACE_DNS, cdn, depths)
+        } else {
+            lookup::suffix::<T, FAST_LABELS>(tables, labels, head.labels, SPACE_DNS, cdn, depths)
+        };
+        if head.zone == NONE {
+            trace.reason = if FULL { Reason::NotOurZone } else { Reason::PuntNotOurZone };
+            plan.body = Body::empty(REFUSED);
+            return FULL.then_some(());
+        }
+        let suffix = tables.zone(head.zone)?.suffix_labels as usize;
+        head.labels -= suffix.min(head.labels);
+        head.suffix = labels.offsets[head.labels & (MAX_LABELS - 1)] as usize;
     }
-    *number = found;
+    phase();
+    let (found, count) = (head.zone, head.labels);
     let zone = tables.zone(found)?;
-    let count = head.labels - (zone.suffix_labels as usize).min(head.labels);
-    *codepoint = count;
-    plan.suffix_at = labels.offsets[count & (MAX_LABELS - 1)] as usize;
+    (*number, *codepoint) = (found, count);
+    plan.suffix_at = head.suffix;
     (plan.serial, plan.negative_ttl, plan.ns_ttl) = (zone.serial, zone.negative_ttl, zone.ns_ttl);
     let discovery = count > 0 && labels.hash(0) == meta.cdsr_label;
     let own_record = count == 0 && (head.qtype == TYPE_SOA || head.qtype == TYPE_NS);

@@ -83,8 +83,12 @@ struct Head {
     counts: u32,
     /// NSCOUNT and ARCOUNT.
     more_counts: u32,
-    /// Labels of the name.
+    /// Labels of the name; if its zone is known, those before the suffix.
     labels: usize,
+    /// Where its suffix begins, if that seems to be the [`Tail`]; else beyond every message.
+    suffix: usize,
+    /// Number of its zone, once that is known; until then [`NONE`].
+    zone: u32,
     /// Place behind the question.
     end: usize,
     /// QTYPE.
@@ -260,14 +264,16 @@ pub fn respond_within<M: Message, T: Tables, L: Limits, const FULL: bool>(
     limits: &mut L,
     scratch: &mut Scratch,
 ) -> Action {
+    let info = tables.vip_info(asked.vip.vip as u32);
     let ahead = look_ahead::<T, FULL>(&asked.client, tables, &mut scratch.query);
-    let (Some(meta), Some(())) = (tables.meta(), ahead) else {
+    let (Some(meta), Some(info), Some(())) = (tables.meta(), info, ahead) else {
         return scratch.trace.with(Reason::PuntTable, Action::Punt);
     };
     scratch.limit.begin::<L>(&asked.client, &meta.keys);
     'planned: {
         let Work { head, options, .. } = &mut scratch.dns;
-        if let Err(refusal) = read::head::<M, FULL>(message, &meta.keys, &mut scratch.labels, head, options) {
+        let labels = &mut scratch.labels;
+        if let Err(refusal) = read::head::<M, FULL>(message, &meta.keys, &info.names, labels, head, options) {
             match refuse::<M, L, FULL>(message, refusal, meta, limits, scratch) {
                 Some(action) => return action,
                 None => break 'planned,

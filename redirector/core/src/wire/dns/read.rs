@@ -3,14 +3,20 @@
 use super::{HEADER, Head, NO_EDNS, NOERROR, NOTIMP, OPCODE, QR, Refusal, edns};
 use crate::hash::{Keys, fold_case};
 use crate::lookup::{FAST_LABELS, Labels, MAX_LABELS};
+use crate::table::NONE;
+use crate::tail::{MAX_TAIL, Tail};
 use crate::verdict::Reason;
-use crate::verifier::forget;
+use crate::verifier::{equal, forget, phase};
 use crate::wire::{Message, text, word_of};
+
+/// Words of a name that the fast path searches for its end.
+const MAX_NAME_WORDS: usize = 32;
 
 #[inline(always)]
 pub(super) fn head<M: Message, const FULL: bool>(
     message: &M,
     keys: &Keys,
+    tail: &Tail,
     labels: &mut Labels,
     head: &mut Head,
     options: &mut edns::Options,
@@ -25,7 +31,16 @@ pub(super) fn head<M: Message, const FULL: bool>(
     ) else {
         return Err(silent);
     };
-    *head = Head { id_flags, counts, more_counts, end: HEADER, edns: NO_EDNS, ..Head::default() };
+    *head = Head {
+        id_flags,
+        counts,
+        more_counts,
+        end: HEADER,
+        edns: NO_EDNS,
+        zone: NONE,
+        suffix: NONE as usize,
+        ..Head::default()
+    };
     if head.flags() & QR != 0 {
         return Err(silent);
     }
@@ -45,25 +60,64 @@ pub(super) fn head<M: Message, const FULL: bool>(
     if u32::from_be(counts) != 1 << 16 || sections >> 16 != 0 {
         return Err(Refusal::FORM);
     }
-    let (count, end) = match read_name::<M, FULL>(message, keys, labels) {
+    if !FULL {
+        find_tail(message, tail, head);
+        phase();
+    }
+    (head.labels, head.end) = match read_name::<M, FULL>(message, keys, head.suffix, labels) {
         Ok(name) => name,
         Err(reason) => return Err(Refusal { punt: reason, ..Refusal::FORM }),
     };
-    head.labels = count;
-    head.end = end + 4;
-    let Some(question) = message.load::<u32>(end) else { return Err(Refusal::FORM) };
+    phase();
+    if !FULL && head.end == head.suffix + 1 {
+        (head.end, head.zone) = (head.suffix + tail.length as usize, tail.zones[0]);
+    }
+    phase();
+    let Some(question) = message.load::<u32>(head.end) else { return Err(Refusal::FORM) };
+    head.end = head.end.wrapping_add(4);
     let question = u32::from_be(question);
     (head.qtype, head.qclass) = ((question >> 16) as u16, question as u16);
     edns::read::<M, FULL>(message, head, options, sections as usize & 0xffff)
 }
 
-/// Hashes the question's labels; gives their number and the place behind the root label.
+/// Notes where the suffix begins, if what seems to be the name ends in `tail`: up to the first zero, which no name has
+/// before its root label but one that no grammar was made for.
+#[inline(always)]
+fn find_tail<M: Message>(message: &M, tail: &Tail, head: &mut Head) {
+    let mut at = forget(HEADER, tail.length);
+    for _ in 0..MAX_NAME_WORDS {
+        let word = match message.load(at) {
+            Some(word) => u64::from_le(word),
+            None => match text::word_at(message, at, message.len().wrapping_sub(at)) {
+                Some((word, _)) => word,
+                None => return,
+            },
+        };
+        let stop = text::first_zero(word);
+        at = forget(at + text::bytes_before(stop), word);
+        if stop != 0 {
+            let end = at + 1;
+            if (MAX_TAIL..=HEADER + 255).contains(&end)
+                && let Some(bytes) = message.block::<MAX_TAIL>(end - MAX_TAIL)
+                && tail.ends(bytes)
+                && tail.zones[0] != NONE
+            {
+                head.suffix = end.wrapping_sub(tail.length as usize);
+            }
+            return;
+        }
+    }
+}
+
+/// Hashes the question's labels up to the root label, or to the place `suffix`; gives their number, and the place behind
+/// that length octet.
 ///
 /// One loop over words instead of a loop of loops: the kernel's verifier follows every path through it.
 #[inline(always)]
 fn read_name<M: Message, const FULL: bool>(
     message: &M,
     keys: &Keys,
+    suffix: usize,
     labels: &mut Labels,
 ) -> Result<(usize, usize), Reason> {
     let limit = if FULL { MAX_LABELS - 1 } else { FAST_LABELS };
@@ -94,9 +148,12 @@ fn read_name<M: Message, const FULL: bool>(
         let bits = 8 * left as u64;
         let rest = word & !(u64::MAX << bits);
         labels.hashes[count & (MAX_LABELS - 1)] = keys.last(hash, fold_case(rest), length);
-        (at, count) = (at + left + 1, count + 1);
-        // What follows a label is the next one's length.
+        (at, count) = (at + left + 1, forget(count + 1, word));
+        // What follows a label is the next one's length. The suffix counts as the end: the verifier wants one way out.
         length = (word >> bits) as usize & 0xff;
+        if !FULL {
+            length &= !equal((at - 1) as u64, suffix as u64) as usize;
+        }
         if length == 0 {
             return Ok((count, at));
         }
