@@ -220,6 +220,7 @@ pub fn url_text(bytes: &[u8]) {
     assert_eq!(found, path_segments(bytes, &keys));
 
     assert_eq!(text::all::<_, MANY, false>(&message, &keys, 8, end), Some(keys.text(bytes, false)));
+    assert_eq!(text::all::<_, MANY, true>(&message, &keys, 8, end), Some(keys.text(bytes, true)));
     let few = text::all::<_, FEW, false>(&message, &keys, 8, end);
     assert_eq!(few, (bytes.len() <= FEW * 8).then(|| keys.text(bytes, false)));
 }
