@@ -68,7 +68,15 @@ impl RateLimits {
         of[Class::Errors as usize] = rate(self.errors_per_second);
         of[Class::Cdsr as usize] = rate(self.cdsr_per_second);
         of[Class::Punts as usize] = rate(self.punts_per_second);
-        Rates { of, all_punts: rate(self.punts_total_per_second), slip: self.slip, reserved: 0 }
+        Rates { of, all_punts: self.all_punts(burst), slip: self.slip, reserved: 0 }
+    }
+
+    /// The rate of all punts together: of a burst no more at once than sockets hold. What they do not hold is lost, while
+    /// DNS over the limit can come by TCP.
+    fn all_punts(&self, burst: u32) -> Rate {
+        let rate = Rate::new(self.punts_total_per_second, burst);
+        let held = rate.interval.saturating_mul(AT_ONCE).max(CLOCK_STEPS);
+        Rate::new(self.punts_total_per_second, burst.min(held))
     }
 }
 
@@ -107,6 +115,11 @@ const MAX_RATE: u64 = 10_000_000;
 /// The kernel's coarse clock may take steps of 10 ms, and what comes in one step must fit. The longest fits 32 bits of
 /// nanoseconds.
 const BURST: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(4);
+
+/// Punts at once that sockets hold.
+const AT_ONCE: u32 = 256;
+/// What comes in two steps of that clock, in nanoseconds, must fit in any case.
+const CLOCK_STEPS: u32 = 20_000_000;
 
 /// Reads `[limits]`; `None` if there is an error.
 pub(super) fn read_limits(root: &Section<'_>) -> Option<Limits> {

@@ -1,5 +1,7 @@
 //! Sockets on VIP addresses.
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBufForce;
 use redirector_plan::model::{Network, Vip};
 use socket2::{Domain, Socket, Type};
 use std::collections::BTreeSet;
@@ -13,6 +15,10 @@ use tokio::net::{TcpListener, UdpSocket};
 const MAX_SEGMENT: u32 = 1220;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
+
+/// Bytes of datagrams that may wait to be read. The kernel allows twice as many, and counts a page for each that the fast
+/// path has handed on: 512.
+const WAITING: usize = 1 << 20;
 
 /// Where each protocol is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +152,10 @@ pub(super) fn udp(endpoint: Endpoint, ports: Ports) -> Result<UdpSocket, BindErr
     // No SO_REUSEADDR: with it, two boxes on one machine would take each other's datagrams.
     let open = |address| {
         let socket = socket(address, Type::DGRAM)?;
+        // Who may not configure networks gets what the system allows everybody.
+        if setsockopt(&socket, RcvBufForce, &WAITING).is_err() {
+            socket.set_recv_buffer_size(WAITING)?;
+        }
         socket.bind(&address.into())?;
         UdpSocket::from_std(socket.into())
     };

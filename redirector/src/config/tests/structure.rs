@@ -270,6 +270,13 @@ fn rate_limits_are_read_and_in_range() {
     let table = rates.rates();
     assert_eq!((table.of[0].interval, table.of[0].tolerance), (100_000_000, 900_000_000));
     assert_eq!((table.all_punts.interval, table.slip), (0, default.slip));
+    // All punts together: what comes in two steps of the clock at once, or 256, or the burst, if that is less.
+    for (punts_total_per_second, interval, at_once) in
+        [(20_000, 50_000, 400), (1000, 1_000_000, 256), (100, 10_000_000, 100)]
+    {
+        let all = RateLimits { punts_total_per_second, ..default }.rates().all_punts;
+        assert_eq!((all.interval, all.tolerance), (interval, interval * (at_once - 1)));
+    }
     let wrong =
         "[limits]\nerrors_per_second = 10_000_001\nslip = -1\nburst = \"5s\"\ncdsr_per_second = \"1\"\n";
     assert_eq!(
