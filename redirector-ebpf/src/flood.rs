@@ -143,7 +143,7 @@ fn forge(frame: &mut XdpFrame, sources: u32) -> Option<()> {
     let random = unsafe { bpf_get_prandom_u32() };
     let first = match sources {
         // 1 to 223, without 127.
-        1 => match 1 + ((random >> 24) * 223 >> 8) {
+        1 => match 1 + (((random >> 24) * 223) >> 8) {
             127 => 128,
             first => first,
         },

@@ -15,6 +15,7 @@ pub(crate) struct Tally {
     /// What became of queries by kind.
     fates: [BTreeMap<&'static str, u64>; KINDS.len()],
     reasons: BTreeMap<String, u64>,
+    overflows: u64,
     wall: Duration,
 }
 
@@ -69,6 +70,7 @@ impl Tally {
         for (reason, count) in period.reasons {
             *self.reasons.entry(reason).or_default() += count;
         }
+        self.overflows += period.overflows;
         self.wall += period.wall;
     }
 
@@ -154,8 +156,9 @@ const LIMITS: [&str; 7] = [
 
 /// A table of floods, one of what clients kept, one of where the rest was lost, and one of resizing.
 pub(crate) fn markdown(rows: &[Row], resizes: &[Resize]) -> String {
-    let mut text = format!("| flood | offered/s | handled/s | passed/s | {} |\n", LIMITS.join(" | "));
-    text += &format!("|---|{}\n", "--:|".repeat(3 + LIMITS.len()));
+    let mut text =
+        format!("| flood | offered/s | handled/s | passed/s | socket full/s | {} |\n", LIMITS.join(" | "));
+    text += &format!("|---|{}\n", "--:|".repeat(4 + LIMITS.len()));
     for Row { flood, flooded, .. } in rows {
         let passed = flooded.per_second(flooded.stage(Stage::Passed, FLOOD));
         text += &format!(
@@ -164,6 +167,7 @@ pub(crate) fn markdown(rows: &[Row], resizes: &[Resize]) -> String {
             flooded.offered(),
             flooded.handled()
         );
+        text += &format!(" {:.0} |", flooded.per_second(flooded.overflows));
         for reason in LIMITS {
             text += &format!(" {:.0} |", flooded.per_second(flooded.reason(reason)));
         }
@@ -233,6 +237,7 @@ pub(crate) fn json(rows: &[Row], resizes: &[Resize]) -> String {
             "flood": flood.name,
             "offered_per_second": flooded.offered(),
             "handled_per_second": flooded.handled(),
+            "socket_full": flooded.overflows,
             "reasons": flooded.reasons,
             "reasons_without_flood": calm.reasons,
             "seconds": flooded.wall.as_secs_f64(),

@@ -12,6 +12,7 @@ use aya::maps::{Array, MapData, PerCpuArray, ProgramArray};
 use aya::programs::{SchedClassifier, TcAttachType};
 use redirector_tests::lab::{Cmd, wait_for};
 use std::collections::BTreeMap;
+use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -64,6 +65,8 @@ pub(crate) struct Period {
     pub(crate) fates: Vec<(usize, Fate)>,
     /// What the box has counted, by reason.
     pub(crate) reasons: BTreeMap<String, u64>,
+    /// Datagrams that found no room at the box's sockets.
+    pub(crate) overflows: u64,
     /// From the first frame to the last.
     pub(crate) wall: Duration,
 }
@@ -142,7 +145,7 @@ impl<'n> Wire<'n> {
     ) -> Result<Period> {
         let interval = Duration::from_secs(1) / PACE as u32;
         self.course(flood, interval, clients.frames.len() as u32)?;
-        let (before, counted) = (self.stages()?, daemon.reasons()?);
+        let (before, counted, full) = (self.stages()?, daemon.reasons()?, overflows()?);
         let end = AtomicBool::new(false);
         let fates = thread::scope(|scope| {
             let listening = scope.spawn(|| self.network.clients.within(|| clients.listen(&end)));
@@ -161,7 +164,8 @@ impl<'n> Wire<'n> {
         let course: Array<_, Course> = self.object.map("COURSE").context("COURSE")?.try_into()?;
         let Course { begun, last, sent, .. } = course.get(&0, 0)?;
         let fates = fates.into_iter().take(sent as usize).collect();
-        Ok(Period { stages, fates, reasons, wall: Duration::from_nanos(last - begun) })
+        let (overflows, wall) = (overflows()? - full, Duration::from_nanos(last - begun));
+        Ok(Period { stages, fates, reasons, overflows, wall })
     }
 
     /// Makes so many frames.
@@ -192,6 +196,15 @@ impl<'n> Wire<'n> {
         }
         Ok(stages)
     }
+}
+
+/// Datagrams that found no room at a socket of this network namespace so far.
+fn overflows() -> Result<u64> {
+    let text = fs::read_to_string("/proc/thread-self/net/snmp")?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
+    let (names, counts) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let found = names.split(' ').zip(counts.split(' ')).find(|(name, _)| *name == "RcvbufErrors");
+    Ok(found.context("no RcvbufErrors")?.1.parse()?)
 }
 
 /// Has what sockets send from one CPU go by another queue than what programs send from the other, as a NIC's queues would
