@@ -218,11 +218,11 @@ pub fn count(trace: &Trace) {
         }
         if let Some(target) = TARGETS.get(trace.target) {
             add(&COUNT_TARGET, target.counter);
-        }
-        if trace.account != NONE
-            && let Some(account) = TARGETS.get(trace.account)
-        {
-            add(&COUNT_TARGET, account.counter);
+            if trace.account != NONE
+                && let Some(account) = TARGETS.get(trace.account)
+            {
+                add(&COUNT_TARGET, account.counter);
+            }
         }
     }
 }

@@ -49,6 +49,11 @@ impl CounterSlots {
         }
     }
 
+    /// Slot of a target; 0 if it never had one.
+    pub fn target_slot(&self, name: &str) -> u32 {
+        self.targets.by_name.get(name).copied().unwrap_or(0)
+    }
+
     /// Names and slots of services, regions, targets and VIPs, for reports.
     pub fn names(&self) -> [&BTreeMap<String, u32>; 4] {
         [&self.services, &self.regions, &self.targets, &self.vips].map(|slots| &slots.by_name)

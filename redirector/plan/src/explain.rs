@@ -119,6 +119,67 @@ pub fn candidates(
     found
 }
 
+/// On whose account a provider's content can be served, and what became of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Account {
+    /// Index into the network's targets: an agreement, the network's own servers, or what leads to the provider's CDN.
+    pub target: usize,
+    /// The part of clients that it gets, in percent.
+    pub share: f64,
+    /// Why it gets none.
+    pub removed: Option<AccountRemoval>,
+}
+
+/// Why an account gets no clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AccountRemoval {
+    /// It does not hold.
+    Lapsed,
+    /// It is full.
+    Full,
+    /// No server that it leads to is usable.
+    NoServer,
+    /// Those before it take all.
+    NotReached,
+}
+
+impl fmt::Display for AccountRemoval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lapsed => "not in force",
+            Self::Full => "full",
+            Self::NoServer => "no server for the client's region is usable",
+            Self::NotReached => "not reached: those before it take all",
+        })
+    }
+}
+
+/// The accounts of a provider's service for clients of a region number, in order of use; none for other services.
+pub fn accounts(compiled: &Compiled, service: usize, region: u32, states: &[TargetState]) -> Vec<Account> {
+    let row = compiled.provided.get(&service);
+    let Some(spec) = row.and_then(|row| compiled.cell_group(*row as usize, region, false)) else {
+        return Vec::new();
+    };
+    let parts = spec.parts(states);
+    let total: u128 = parts.iter().map(|(_, weight)| weight).sum();
+    let account = |tier: &TierSpec| {
+        let target = tier.members.first()?.target;
+        let part = parts.iter().find(|(name, _)| *name == target);
+        let state = states.get(target as usize).copied().unwrap_or_default();
+        let removed = match part {
+            Some(_) => None,
+            _ if !state.up => Some(AccountRemoval::Lapsed),
+            _ if state.factor == 0 => Some(AccountRemoval::Full),
+            _ if !tier.leads_on(states) => Some(AccountRemoval::NoServer),
+            _ => Some(AccountRemoval::NotReached),
+        };
+        let share = part.map_or(0.0, |(_, weight)| 100.0 * *weight as f64 / total as f64);
+        Some(Account { target: target.into(), share, removed })
+    };
+    spec.tiers.iter().filter_map(account).collect()
+}
+
 /// The targets of a service's fallback, which is reached if no tier of its coverage has a usable one.
 pub fn fallback_candidates(
     compiled: &Compiled,

@@ -223,6 +223,13 @@ impl Terms {
     }
 }
 
+impl Agreement {
+    /// Name of the target that stands for the servers, booked to this agreement.
+    pub fn stand_in(&self) -> String {
+        format!("agreement:{}", self.name)
+    }
+}
+
 impl Peering {
     /// The target of an agreement.
     pub fn agreement_target(&self, agreement: usize) -> usize {
@@ -301,7 +308,7 @@ pub fn settle(network: &mut Network) {
         return;
     }
     targets.truncate(peering.written_targets);
-    let agreements = peering.agreements.iter().map(|one| (format!("agreement:{}", one.name), &one.origin));
+    let agreements = peering.agreements.iter().map(|one| (one.stand_in(), &one.origin));
     let networks = peering.networks.iter().map(|one| (format!("network:{}", one.name), &one.origin));
     let made: Vec<Target> = agreements.chain(networks).map(|(name, origin)| stand_in(name, origin)).collect();
     targets.extend(made);

@@ -77,17 +77,19 @@ impl GroupSpec {
     /// the others leave, whatever its factor.
     pub fn parts(&self, states: &[TargetState]) -> Vec<(u16, u128)> {
         let open = |tier: &TierSpec| {
-            let has_usable = |members: &Arc<[Member]>| members.iter().any(|one| !share(one, states).down);
             let member = tier.members.first()?;
-            let is_open = has_usable(&tier.members) && tier.behind.as_ref().is_none_or(has_usable);
+            let is_open = !share(member, states).down && tier.leads_on(states);
             let factor = states.get(member.target as usize).map_or(256, |state| state.factor.min(256));
             is_open.then_some((member.target, factor))
         };
         let mut parts: Vec<(u16, u128)> = Vec::new();
         let mut left = WHOLE;
         for (target, factor) in self.tiers.iter().filter_map(open) {
+            if left == 0 {
+                break;
+            }
             let weight = (left * u128::from(factor) / 256).max(1);
-            left -= weight.min(left);
+            left -= weight;
             parts.push((target, weight));
         }
         if let Some((_, last)) = parts.last_mut() {
@@ -98,6 +100,11 @@ impl GroupSpec {
 }
 
 impl TierSpec {
+    /// Whether some target is usable that its members lead to.
+    pub fn leads_on(&self, states: &[TargetState]) -> bool {
+        self.behind.as_ref().is_none_or(|behind| behind.iter().any(|member| !share(member, states).down))
+    }
+
     /// Longest round trip in microseconds of targets that get clients while nearer ones are usable: the shortest of the
     /// usable targets, and what the tier allows beyond. `None`: distance means nothing, or nothing was measured.
     pub fn reach(&self, states: &[TargetState]) -> Option<u32> {

@@ -1,5 +1,6 @@
 //! The command line: `run`, and the commands that ask or tell a running box something.
 
+mod agreement;
 mod check;
 mod client;
 mod explain;
@@ -71,6 +72,14 @@ enum Command {
     Status(SocketArgs),
     /// Detaches the fast path that a box has left answering when it ended.
     Detach(SocketArgs),
+    /// Shows agreements about other CDNs' content, and offers, accepts, changes and ends them: at once, and until the
+    /// configuration says something new of them.
+    Agreement {
+        #[command(flatten)]
+        socket: SocketArgs,
+        #[command(subcommand)]
+        action: agreement::Command,
+    },
     /// Sets the load factor of a target, at once and until the next reload or restart.
     ///
     /// The target gets that part of its configured share; 0 gives it no new clients. Only clients that must move do.
@@ -131,6 +140,7 @@ pub fn main() -> ExitCode {
         Command::Dump { source, all } => explain::dump(&source, all),
         Command::Status(args) => client::status(&args.socket),
         Command::Detach(args) => client::detach(&args.socket),
+        Command::Agreement { socket, action } => agreement::run(&socket.socket, action),
         Command::Weight { socket, target, factor } => client::weight(&socket.socket, target, factor),
     };
     done.unwrap_or_else(|error| {

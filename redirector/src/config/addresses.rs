@@ -79,6 +79,14 @@ pub struct BoxSettings {
     /// How long the fast path goes on answering when the daemon has ended or hangs.
     #[serde(default = "max_age")]
     pub max_age: Duration,
+    /// Percent of every agreement's capacity that this box may use (P-29).
+    #[serde(default = "whole")]
+    pub quota: u8,
+}
+
+/// Unless written: a box alone.
+fn whole() -> u8 {
+    100
 }
 
 /// Unless written: long enough for a restart or an upgrade, short enough that nobody answers from the past.
@@ -91,7 +99,7 @@ const INTERFACE_LENGTH: usize = 15;
 
 /// Reads `[box]`.
 pub(super) fn read_box(root: &Section<'_>) -> Option<BoxSettings> {
-    const KEYS: &[&str] = &["name", "management", "interfaces", "xdp", "max_age"];
+    const KEYS: &[&str] = &["name", "management", "interfaces", "xdp", "max_age", "quota"];
     let section = root.table("box", KEYS, "`name`, `management` and `interfaces`")?;
     let name = section.require("name", "\"fra1-r1\"").and_then(|value| value.word("\"fra1-r1\""));
     let management =
@@ -119,12 +127,14 @@ pub(super) fn read_box(root: &Section<'_>) -> Option<BoxSettings> {
         None => Some(max_age()),
         Some(value) => units::duration(&value, Duration::from_secs(3)..=Duration::from_secs(86_400)),
     };
+    let quota = section.get("quota").map_or(Some(u64::from(whole())), |value| value.integer(1..=100));
     Some(BoxSettings {
         name: name?.text.to_owned(),
         management: management?,
         interfaces: interfaces?,
         xdp: xdp?,
         max_age: age?,
+        quota: quota.and_then(|quota| u8::try_from(quota).ok())?,
     })
 }
 

@@ -313,6 +313,12 @@ impl Dataplane for BpfDataplane {
         })
     }
 
+    fn target_counts(&self, slots: &[u32]) -> io::Result<Vec<u64>> {
+        let Some(current) = &self.current else { return Ok(vec![0; slots.len()]) };
+        let counters = counters(&current.live, "COUNT_TARGET")?;
+        slots.iter().map(|slot| sum(&counters, "COUNT_TARGET", *slot)).collect()
+    }
+
     fn test_run(&self, frame: &[u8]) -> io::Result<Option<TestRun>> {
         self.current.as_ref().map(|current| run(&current.shadow, frame)).transpose()
     }
@@ -356,16 +362,25 @@ fn limit_lines() -> io::Result<u32> {
 
 /// Sums over all CPUs of the counters that are not 0.
 fn sums(ebpf: &Ebpf, name: &str, len: u32) -> io::Result<BTreeMap<u32, u64>> {
-    let map = ebpf.map(name).ok_or_else(|| io::Error::other(format!("no counters {name}")))?;
-    let array: PerCpuArray<&MapData, u64> = map.try_into().map_err(|err| told(name, chain(&err)))?;
+    let array = counters(ebpf, name)?;
     let mut counts = BTreeMap::new();
     for index in 0..len.min(array.len()) {
-        let total: u64 = array.get(&index, 0).map_err(|err| told(name, chain(&err)))?.iter().sum();
+        let total = sum(&array, name, index)?;
         if total != 0 {
             counts.insert(index, total);
         }
     }
     Ok(counts)
+}
+
+fn counters<'e>(ebpf: &'e Ebpf, name: &str) -> io::Result<PerCpuArray<&'e MapData, u64>> {
+    let map = ebpf.map(name).ok_or_else(|| io::Error::other(format!("no counters {name}")))?;
+    map.try_into().map_err(|err| told(name, chain(&err)))
+}
+
+/// One counter of all CPUs.
+fn sum(counters: &PerCpuArray<&MapData, u64>, name: &str, index: u32) -> io::Result<u64> {
+    Ok(counters.get(&index, 0).map_err(|err| told(name, chain(&err)))?.iter().sum())
 }
 
 fn map_data(map: &Map) -> io::Result<&MapData> {

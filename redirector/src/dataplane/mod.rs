@@ -85,6 +85,13 @@ pub trait Dataplane: Send {
     fn mode(&self) -> Mode;
     /// Counts of the fast path; empty if it is off.
     fn counters(&self) -> io::Result<FastCounters>;
+    /// Counts of the fast path for some target slots.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn target_counts(&self, slots: &[u32]) -> io::Result<Vec<u64>> {
+        Ok(vec![0; slots.len()])
+    }
     /// Runs the current generation's program on a frame without sending or counting anything; `None` if it is off.
     fn test_run(&self, frame: &[u8]) -> io::Result<Option<TestRun>>;
 }

@@ -35,6 +35,11 @@ impl Slots {
         counters[slot].fetch_add(1, Ordering::Relaxed);
     }
 
+    fn get(&self, slot: u32) -> u64 {
+        let counters = self.0.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        counters.get(slot as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
     fn counted(&self) -> BTreeMap<u32, u64> {
         let counters = self.0.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         let values = counters.iter().map(|counter| counter.load(Ordering::Relaxed));
@@ -83,11 +88,16 @@ impl SlowCounters {
             }
             if let Some(target) = tables.target(trace.target) {
                 self.targets.add(target.counter);
-            }
-            if let Some(account) = tables.target(trace.account) {
-                self.targets.add(account.counter);
+                if let Some(account) = tables.target(trace.account) {
+                    self.targets.add(account.counter);
+                }
             }
         }
+    }
+
+    /// The count of a target's slot.
+    pub fn target(&self, slot: u32) -> u64 {
+        self.targets.get(slot)
     }
 
     /// The counts now, in the form of the fast path's; only what was counted is in it.

@@ -9,6 +9,7 @@ use crate::config::{self, BoxSettings, Config, ConfigErrors};
 use crate::dataplane::{self, Dataplane, Mode, TestRun};
 use crate::feed::health::{Prober, Report, WatchId};
 use crate::front::{BindError, Front, Ports, Shared};
+use crate::state::agreements::{Book, Decisions, unix_now};
 use crate::state::disk::{LastGood, StateDir};
 use crate::state::facts::{self, Fact};
 use crate::state::live::{Behind, Live};
@@ -16,6 +17,7 @@ use crate::state::{Current, Generation, new_slots};
 use arc_swap::ArcSwap;
 use redirector_plan::compile::{Compiled, compile};
 use redirector_plan::counters::CounterSlots;
+use redirector_plan::model::Outcome::OwnServers;
 use redirector_plan::refusal::Refusal;
 use std::collections::HashMap;
 use std::io;
@@ -80,21 +82,22 @@ pub struct Agent {
     /// What the fast path was started with.
     started: BoxSettings,
     disk: StateDir,
-    current: Current,
+    pub(super) current: Current,
     /// What the sockets share, counters among it.
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// One change of generation at a time, and the sockets that follow it; `None` before the first and after the end.
-    front: tokio::sync::Mutex<Option<Front>>,
+    pub(super) front: tokio::sync::Mutex<Option<Front>>,
     inner: Mutex<Inner>,
     /// The tables could not follow; a new generation is wanted.
     behind: Notify,
 }
 
-struct Inner {
-    dataplane: Box<dyn Dataplane>,
+pub(super) struct Inner {
+    pub(super) dataplane: Box<dyn Dataplane>,
     prober: Prober,
-    slots: CounterSlots,
-    facts: Vec<Fact>,
+    pub(super) slots: CounterSlots,
+    pub(super) facts: Vec<Fact>,
+    pub(super) book: Book,
     /// Target of each series of probes.
     watches: HashMap<WatchId, usize>,
     live: Live,
@@ -108,10 +111,11 @@ impl std::fmt::Debug for Inner {
     }
 }
 
-/// A configuration, and how long it took to read it.
-struct Loaded {
-    config: Config,
-    read: Duration,
+/// A configuration with what was decided at run time, and how long it took to read it.
+pub(super) struct Loaded {
+    pub(super) config: Config,
+    pub(super) read: Duration,
+    pub(super) book: Book,
 }
 
 /// What a new generation is made of.
@@ -121,6 +125,7 @@ struct Prepared {
     compiled: Compiled,
     slots: CounterSlots,
     facts: Vec<Fact>,
+    book: Book,
 }
 
 impl Agent {
@@ -134,11 +139,15 @@ impl Agent {
             error!("the last good state is ignored: {problem}");
             None
         });
+        let book = Book::new(disk.load_decisions().unwrap_or_else(|problem| {
+            error!("what was decided about agreements at run time is ignored: {problem}");
+            Decisions::new()
+        }));
         let slots = last.as_ref().map_or_else(new_slots, |last| last.slots.clone());
         let number = last.as_ref().map_or(0, |last| last.generation) + 1;
         let (sender, reports) = mpsc::channel(REPORTS);
         let prober = Prober::new(sender);
-        let loaded = load(&options, last.as_ref().map(|last| last.network().clone())).await;
+        let loaded = load(&options, last.as_ref().map(|last| last.network().clone()), book.clone()).await;
         let prepared = match loaded {
             Ok(loaded) => prepare(loaded, &[], false, &prober, slots.clone(), number).await,
             Err(refused) => Err(refused),
@@ -152,7 +161,10 @@ impl Agent {
                     "the configuration is refused; running on the last good state, of generation {}",
                     last.generation
                 );
-                let loaded = Loaded { config: last.config(), read: Duration::ZERO };
+                let config = last.config();
+                let mut book = book;
+                book.keep(&config.network);
+                let loaded = Loaded { config, read: Duration::ZERO, book };
                 (prepare(loaded, &[], false, &prober, slots, number).await?, Some(refused))
             }
         };
@@ -168,6 +180,7 @@ impl Agent {
         tokio::spawn(Arc::clone(&agent).follow_reports(reports));
         tokio::spawn(Arc::clone(&agent).catch_up());
         tokio::spawn(Arc::clone(&agent).tend());
+        tokio::spawn(Arc::clone(&agent).keep_agreements());
         Ok(agent)
     }
 
@@ -178,7 +191,7 @@ impl Agent {
         prepared: Prepared,
         new_slots: bool,
     ) -> Result<Self, LoadError> {
-        let Prepared { config, mut built, compiled, slots, mut facts } = prepared;
+        let Prepared { config, mut built, compiled, slots, mut facts, book } = prepared;
         let (dataplane, tables) = dataplane::start(&config.box_, options.no_xdp, new_slots, &compiled.image)?;
         let live = Live::new(&compiled, &tables)?;
         let refused = config.refused.iter().map(ToString::to_string).collect();
@@ -187,7 +200,7 @@ impl Agent {
         built.publish(&compiled.image, dataplane.times());
         let generation = Generation::new(config, compiled, tables);
         announce(&generation, &built, &dataplane.mode());
-        let inner = Inner { dataplane, prober, slots, facts, watches, live, refused, built };
+        let inner = Inner { dataplane, prober, slots, facts, book, watches, live, refused, built };
         let current = Arc::new(ArcSwap::from_pointee(generation));
         Ok(Self {
             options,
@@ -201,7 +214,7 @@ impl Agent {
         })
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
         // Nothing under the lock is left half done by a panic that could be worse than stopping to follow health.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -217,6 +230,7 @@ impl Agent {
             epoch: inner.live.epoch(),
             record_waits: inner.live.waits(),
             facts: inner.facts.clone(),
+            book: inner.book.clone(),
             slots: inner.slots.clone(),
             mode: inner.dataplane.mode(),
             fast: inner.dataplane.counters()?,
@@ -241,12 +255,18 @@ impl Agent {
     pub async fn reload(&self) -> Result<u64, LoadError> {
         let mut front = self.front.lock().await;
         let last = self.current.load_full();
-        let adopted = match load(&self.options, Some(last.config.network.clone())).await {
+        let (book, mut network) = (self.inner().book.clone(), last.config.network.clone());
+        // What was decided at run time is put into it anew.
+        network.peering.agreements = book.written(&network);
+        let adopted = match load(&self.options, Some(network), book).await {
             Ok(loaded) => self.adopt(loaded, false, &mut front).await,
             Err(refused) => Err(refused),
         };
         match &adopted {
-            Ok(_) => self.save().await,
+            Ok(_) => {
+                self.save().await;
+                self.save_decisions().await;
+            }
             Err(refused) => {
                 error!("the configuration is refused; generation {} goes on", last.number);
                 self.note_refusal(refused);
@@ -258,7 +278,7 @@ impl Agent {
     }
 
     /// Publishes a configuration as the next generation.
-    async fn adopt(
+    pub(super) async fn adopt(
         &self,
         loaded: Loaded,
         keep_load: bool,
@@ -279,7 +299,7 @@ impl Agent {
     }
 
     fn publish(&self, prepared: Prepared) -> Result<(), LoadError> {
-        let Prepared { config, mut built, compiled, slots, mut facts } = prepared;
+        let Prepared { config, mut built, compiled, slots, mut facts, mut book } = prepared;
         let mut guard = self.inner();
         let inner = &mut *guard;
         let tables = inner.dataplane.publish(&compiled.image)?;
@@ -290,6 +310,8 @@ impl Agent {
                 *fact = Fact { factor: fact.factor, ..known.clone() };
             }
         }
+        book.take_flows(&inner.book);
+        book.apply(&config.network, &mut facts, unix_now());
         let states = facts::states(&facts);
         let changed: Vec<usize> = (0..states.len()).filter(|n| states[*n] != compiled_with[*n]).collect();
         let mut live = Live::new(&compiled, &tables)?;
@@ -301,7 +323,7 @@ impl Agent {
         }
         inner.refused = config.refused.iter().map(ToString::to_string).collect();
         inner.refused.extend(waits_for_start(&self.started, &config.box_));
-        (inner.slots, inner.facts, inner.live) = (slots, facts, live);
+        (inner.slots, inner.facts, inner.live, inner.book) = (slots, facts, live, book);
         built.publish(&compiled.image, inner.dataplane.times());
         let generation = Arc::new(Generation::new(config, compiled, tables));
         announce(&generation, &built, &inner.dataplane.mode());
@@ -330,6 +352,12 @@ impl Agent {
         let Some(index) = inner.facts.iter().position(|fact| fact.name == target) else {
             return Err(format!("there is no target {target:?}; `redirector stats` lists them"));
         };
+        if self.current.load().config.network.targets.get(index).is_some_and(|one| one.outcome == OwnServers)
+        {
+            return Err(format!(
+                "{target} stands for an agreement or network: `redirector agreement` is for those"
+            ));
+        }
         inner.facts[index].factor = factor;
         info!("target {target}: load factor {factor}/256");
         self.follow(&mut inner, &[index]);
@@ -355,7 +383,7 @@ impl Agent {
         self.follow(&mut inner, &changed);
     }
 
-    fn follow(&self, inner: &mut Inner, targets: &[usize]) {
+    pub(super) fn follow(&self, inner: &mut Inner, targets: &[usize]) {
         let current = self.current.load();
         let states = facts::states(&inner.facts);
         let followed = inner.live.follow(&current.compiled, &current.tables, targets, &states);
@@ -385,7 +413,7 @@ impl Agent {
     }
 
     /// Keeps the current generation for the next run. A failure is logged: this run goes on without.
-    async fn save(&self) {
+    pub(super) async fn save(&self) {
         let generation = self.current.load_full();
         let (disk, slots) = (self.disk.clone(), self.inner().slots.clone());
         let saving =
@@ -393,6 +421,16 @@ impl Agent {
         match saving.await.map_err(io::Error::other) {
             Ok(Ok(())) => {}
             Ok(Err(problem)) | Err(problem) => error!("the last good state is not kept: {problem}"),
+        }
+    }
+
+    /// Keeps what was decided about agreements at run time. A failure is logged: this run goes on without.
+    pub(super) async fn save_decisions(&self) {
+        let (disk, decisions) = (self.disk.clone(), self.inner().book.decisions().clone());
+        let saving = spawn_blocking(move || disk.save_decisions(&decisions));
+        match saving.await.map_err(io::Error::other) {
+            Ok(Ok(())) => {}
+            Ok(Err(problem)) | Err(problem) => error!("decisions about agreements are not kept: {problem}"),
         }
     }
 
@@ -430,7 +468,8 @@ impl Agent {
         loop {
             self.behind.notified().await;
             let mut front = self.front.lock().await;
-            let loaded = Loaded { config: self.current.load().config.clone(), read: Duration::ZERO };
+            let (config, book) = (self.current.load().config.clone(), self.inner().book.clone());
+            let loaded = Loaded { config, read: Duration::ZERO, book };
             match self.adopt(loaded, true, &mut front).await {
                 Ok(_) => self.save().await,
                 Err(problem) => error!("no new generation, health and load are not followed: {problem}"),
@@ -453,21 +492,29 @@ fn watch_all(facts: &mut [Fact], prober: &mut Prober) -> HashMap<WatchId, usize>
     watches
 }
 
-async fn load(options: &Options, last: Option<redirector_plan::model::Network>) -> Result<Loaded, LoadError> {
+async fn load(
+    options: &Options,
+    last: Option<redirector_plan::model::Network>,
+    mut book: Book,
+) -> Result<Loaded, LoadError> {
     let began = Instant::now();
     let path = options.config.clone();
     let loaded = spawn_blocking(move || config::load_keeping(&path, last.as_ref()));
-    let config = loaded.await.map_err(io::Error::other)??;
+    let mut config = loaded.await.map_err(io::Error::other)??;
+    for name in book.read(&mut config.network, config.box_.quota) {
+        info!("the configuration says something new of agreement {name}: it decides from now on");
+    }
+    config.checks.resize(config.network.targets.len(), None);
     for finding in config.warnings.iter().chain(&config.refused) {
         warn!("{finding}");
     }
-    Ok(Loaded { config, read: began.elapsed() })
+    Ok(Loaded { config, read: began.elapsed(), book })
 }
 
 /// Waits for the first outcomes of new checks, and compiles. Not an `async fn`, so that the caller's locks are free
 /// while it waits.
 fn prepare(
-    Loaded { config, read }: Loaded,
+    Loaded { config, read, book }: Loaded,
     known: &[Fact],
     keep_load: bool,
     prober: &Prober,
@@ -475,6 +522,7 @@ fn prepare(
     number: u64,
 ) -> impl Future<Output = Result<Prepared, LoadError>> + Send + use<> {
     let mut facts = facts::carry_over(&config, known, keep_load);
+    book.apply(&config.network, &mut facts, unix_now());
     let unknown = facts.iter().enumerate().filter(|(_, fact)| fact.watch.is_none());
     let unknown = unknown.filter_map(|(index, fact)| Some((index, fact.subject.clone()?))).collect();
     let outcomes = prober.first_outcomes(unknown, FIRST_CHECKS);
@@ -492,7 +540,7 @@ fn prepare(
             let mut compiled = compile(&config.network, &facts::states(&facts), number, &mut slots)?;
             compiled.image.meta.limits = config.limits.rates.rates();
             let built = BuildReport::prepared(read, checks, began.elapsed());
-            Ok(Prepared { config, built, compiled, slots, facts })
+            Ok(Prepared { config, built, compiled, slots, facts, book })
         });
         compiling.await.map_err(io::Error::other)?.map_err(LoadError::Compile)
     }

@@ -1,6 +1,7 @@
 //! The control socket: one JSON object a line each way, `{"cmd": …}` answered by `{"ok": …}` or `{"error": …}`.
 
 use super::agent::Agent;
+use super::agreements::Action;
 use super::dump::dump;
 use super::explain::{Explanation, FastPath, Question, explain};
 use super::stats::Stats;
@@ -49,6 +50,8 @@ pub enum Request {
         #[serde(default)]
         all: bool,
     },
+    /// Shows or changes agreements.
+    Agreement(Action),
     /// Sets a target's load factor (0..=256) until the next reload.
     Weight {
         /// Its name.
@@ -180,6 +183,9 @@ async fn respond(request: Request, agent: &Arc<Agent>) -> Result<Value, String> 
         let refused = agent.view().map_err(|error| error.to_string())?.refused;
         return Ok(json!({ "generation": generation, "refused": refused }));
     }
+    if let Request::Agreement(action) = request {
+        return agent.agreement(action).await;
+    }
     let agent = Arc::clone(agent);
     // Reports take locks and read counters: not on the threads that answer clients.
     let answered = spawn_blocking(move || report(&request, &agent));
@@ -202,7 +208,7 @@ fn report(request: &Request, agent: &Agent) -> Result<Value, String> {
         }
         Request::Explain(question) => value(serde_json::to_value(explained(agent, question)?)),
         Request::Dump { all } => Ok(dump(&agent.view().map_err(text)?, *all).into()),
-        Request::Reload => Err("reload is not a report".to_owned()),
+        Request::Reload | Request::Agreement(_) => Err("this is not a report".to_owned()),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::front::Datagram;
 use crate::front::message::answer;
 use crate::front::proof::{Carried, Examined, Finding, examine};
 use crate::front::url::{Url, decide_url};
+use crate::state::facts::FULL;
 use ipnet::IpNet;
 use redirector_core::decide::{Client, FAST_ENDPOINTS};
 use redirector_core::limit::Unlimited;
@@ -18,7 +19,7 @@ use redirector_core::table::{
 };
 use redirector_core::verdict::{Reason, Verdict};
 use redirector_core::wire::{Action, Asked, Scratch, Trace, dns, frame};
-use redirector_plan::explain::{candidates, fallback_candidates};
+use redirector_plan::explain::{Account, AccountRemoval, accounts, candidates, fallback_candidates};
 use redirector_plan::model::{ChooseBy, Origin, Outcome, Region};
 use redirector_plan::shares::Kind;
 use redirector_plan::{ipv4_word, ipv6_words};
@@ -136,6 +137,21 @@ pub struct CandidateReport {
     pub removed: Option<String>,
 }
 
+/// Somebody on whose account a provider's content can be served.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AccountReport {
+    /// `agreement:NAME`, `network:NAME` for a primary CDN's own servers, or the target that leads to the provider's CDN.
+    pub target: String,
+    /// Where it was written.
+    pub origin: Origin,
+    /// The part of clients like this one that it gets, in percent.
+    pub share: f64,
+    /// Why it gets none, or not all that it could.
+    pub note: Option<String>,
+    /// The client is served on it.
+    pub chosen: bool,
+}
+
 /// A target that the client is sent to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Winner {
@@ -200,6 +216,15 @@ pub struct Explanation {
     pub region: Option<Part>,
     /// Prefix of the region that covers the client; `None` if it is there by default.
     pub prefix: Option<String>,
+    /// Provider whose content it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Part>,
+    /// Network that the client belongs to; told for providers' content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Part>,
+    /// On whose account a provider's content can be served, in order of use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accounts: Vec<AccountReport>,
     /// Coverage of the service.
     pub coverage: Option<Part>,
     /// Every target that could serve, tier by tier.
@@ -439,6 +464,7 @@ fn redirect(view: &View, client: IpAddr, entry: &VipEntry, url: &Url<'_>) -> Ans
         Ok(decision) => {
             let verdict = decision.verdict;
             (trace.reason, trace.service, trace.region) = (verdict.reason, decision.service, verdict.region);
+            trace.account = decision.account;
             trace.decided = decision.denied.is_none();
             let text = if verdict.count > 0 { "redirect" } else { "no redirect" };
             (text.to_owned(), verdict, decision.v6)
@@ -550,6 +576,9 @@ fn report(
     let region_number = region.unwrap_or(0);
     let region = generation.region(region_number);
     let vip_part = network.vips.get(entry.vip as usize);
+    let provided = network.peering.provided(trace.service as usize);
+    let provider = provided.map(|provided| &network.peering.providers[provided.provider]);
+    let client_network = provider.and_then(|_| network.peering.network_of(client));
     Explanation {
         client: question.client,
         ecs: question.ecs,
@@ -563,6 +592,9 @@ fn report(
         service: service.map(|service| part(&service.name, &service.origin)),
         region: region.map(|region| part(&region.name, &region.origin)),
         prefix: region.and_then(|region| prefix(region, client)),
+        provider: provider.map(|provider| part(&provider.name, &provider.origin)),
+        network: client_network.map(|(network, _)| part(&network.name, &network.origin)),
+        accounts: account_reports(view, &trace, first.copied(), region_number),
         coverage: coverage.map(|coverage| part(&coverage.name, &coverage.origin)),
         candidates: candidate_reports(view, &trace, region_number, kind),
         winners: winners(view, &verdict, v6),
@@ -589,6 +621,34 @@ fn prefix(region: &Region, client: IpAddr) -> Option<String> {
     covering.max_by_key(|prefix| prefix.prefix_len()).map(ToString::to_string)
 }
 
+/// On whose account a provider's content can be served; `first` is the target that was answered with.
+fn account_reports(view: &View, trace: &Trace, first: Option<u32>, region: u32) -> Vec<AccountReport> {
+    let generation = &view.generation;
+    let network = &generation.config.network;
+    let found = accounts(&generation.compiled, trace.service as usize, region, &view.states());
+    let report = |account: Account| {
+        let target = network.targets.get(account.target)?;
+        let fact = view.facts.get(account.target);
+        let lapse = fact.and_then(|fact| fact.last_error.clone());
+        let part = fact.filter(|fact| fact.up && (1..FULL).contains(&fact.factor));
+        let note = match (account.removed, part) {
+            (Some(AccountRemoval::Lapsed), _) => lapse,
+            (Some(removed), _) => Some(removed.to_string()),
+            (None, Some(fact)) => Some(format!("full: takes {}/256", fact.factor)),
+            (None, None) => None,
+        };
+        let number = account.target as u32;
+        Some(AccountReport {
+            target: target.name.clone(),
+            origin: target.origin.clone(),
+            share: account.share,
+            note,
+            chosen: trace.account == number || first == Some(number),
+        })
+    };
+    found.into_iter().filter_map(report).collect()
+}
+
 fn candidate_reports(view: &View, trace: &Trace, region: u32, kind: Kind) -> Vec<CandidateReport> {
     let generation = &view.generation;
     let (network, compiled) = (&generation.config.network, &generation.compiled);
@@ -598,7 +658,7 @@ fn candidate_reports(view: &View, trace: &Trace, region: u32, kind: Kind) -> Vec
     };
     let answered_with_vip =
         compiled.image.services.get(number).is_some_and(|record| record.flags & SERVICE_DNS_VIP != 0);
-    if answered_with_vip && !trace.decided {
+    if answered_with_vip && !trace.decided || trace.reason == Reason::Foreign {
         return Vec::new();
     }
     let states = view.states();

@@ -1,6 +1,6 @@
 //! An explanation as text for people.
 
-use super::explain::{CandidateReport, Explanation, FastPath, Part, Winner};
+use super::explain::{AccountReport, CandidateReport, Explanation, FastPath, Part, Winner};
 use std::fmt;
 
 impl fmt::Display for Part {
@@ -25,6 +25,15 @@ impl fmt::Display for CandidateReport {
             Some(why) => write!(f, "  removed: {why}"),
             None => f.write_str("  usable"),
         }
+    }
+}
+
+impl fmt::Display for AccountReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { target, origin, share, note, chosen } = self;
+        write!(f, "{target:<28} {share:>6.2} %")?;
+        note.iter().try_for_each(|note| write!(f, "  {note}"))?;
+        write!(f, "{}  ({origin})", if *chosen { "  chosen" } else { "" })
     }
 }
 
@@ -73,6 +82,11 @@ impl fmt::Display for Explanation {
         if self.region.is_some() {
             let prefix = self.prefix.as_deref().unwrap_or("no prefix covers the client: the default region");
             writeln!(f, "{:<11}{prefix}", "prefix")?;
+        }
+        if self.provider.is_some() {
+            none(f, "provider", &self.provider)?;
+            none(f, "network", &self.network)?;
+            self.accounts.iter().try_for_each(|account| writeln!(f, "account    {account}"))?;
         }
         none(f, "coverage", &self.coverage)?;
         let mut last = None;

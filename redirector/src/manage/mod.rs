@@ -1,6 +1,7 @@
 //! What operators see of a running box and do to it: the agent that runs it, its control socket, its reports.
 
 pub mod agent;
+pub mod agreements;
 pub mod built;
 pub mod control;
 pub mod dump;

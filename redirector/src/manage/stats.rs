@@ -1,5 +1,6 @@
 //! What was answered, how, and how the targets are, with the operator's names.
 
+use super::agreements::AgreementReport;
 use super::built::BuildReport;
 use super::view::View;
 use crate::dataplane::{FastCounters, Mode};
@@ -69,6 +70,9 @@ pub struct Stats {
     pub slow: Counts,
     /// By name.
     pub targets: Vec<TargetReport>,
+    /// By name.
+    #[serde(default)]
+    pub agreements: Vec<AgreementReport>,
 }
 
 impl Stats {
@@ -99,6 +103,7 @@ impl Stats {
             fast: named(view, &view.fast),
             slow: named(view, &view.slow),
             targets: view.facts.iter().map(target).collect(),
+            agreements: AgreementReport::all(&view.generation.config.network, &view.book),
         }
     }
 }
@@ -159,7 +164,8 @@ impl fmt::Display for Stats {
             }
         }
         writeln!(f)?;
-        self.targets.iter().try_for_each(|target| writeln!(f, "{target}"))
+        self.targets.iter().try_for_each(|target| writeln!(f, "{target}"))?;
+        self.agreements.iter().try_for_each(|agreement| writeln!(f, "{agreement}"))
     }
 }
 

@@ -3,6 +3,7 @@
 use super::built::BuildReport;
 use crate::config::Config;
 use crate::dataplane::{Dataplane, FastCounters, MemoryDataplane, Mode};
+use crate::state::agreements::{Book, Decisions, unix_now};
 use crate::state::facts::{self, Fact};
 use crate::state::{Generation, new_slots};
 use redirector_plan::compile::compile;
@@ -22,6 +23,8 @@ pub struct View {
     pub record_waits: u64,
     /// By target number.
     pub facts: Vec<Fact>,
+    /// Agreements.
+    pub book: Book,
     /// Names of counter slots.
     pub slots: CounterSlots,
     /// How the fast path runs.
@@ -37,7 +40,7 @@ pub struct View {
 }
 
 impl View {
-    /// Of a box that would start with this configuration, with every target up.
+    /// Of a box that would start with this configuration now, with every server up.
     ///
     /// # Errors
     /// What the compiler refuses, one line for each finding, or that there is no memory for the tables.
@@ -45,7 +48,10 @@ impl View {
         let lines =
             |refusals: Vec<Refusal>| refusals.iter().map(Refusal::to_string).collect::<Vec<_>>().join("\n");
         let mut slots = new_slots();
-        let facts = facts::carry_over(&config, &[], false);
+        let mut facts = facts::carry_over(&config, &[], false);
+        let mut book = Book::new(Decisions::new());
+        book.keep(&config.network);
+        book.apply(&config.network, &mut facts, unix_now());
         let compiled = compile(&config.network, &facts::states(&facts), 0, &mut slots).map_err(lines)?;
         let mut dataplane = MemoryDataplane::new("no box was asked");
         let tables = dataplane.publish(&compiled.image).map_err(|error| error.to_string())?;
@@ -56,6 +62,7 @@ impl View {
             epoch: 0,
             record_waits: 0,
             facts,
+            book,
             slots,
             mode: dataplane.mode(),
             fast: FastCounters::default(),

@@ -1,5 +1,6 @@
 //! The last good state on disk: what a box answers from when its configuration cannot be used.
 
+use super::agreements::Decisions;
 use crate::config::{BoxSettings, Check, Config, Limits};
 use redirector_plan::counters::CounterSlots;
 use redirector_plan::model::Network;
@@ -11,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// Name of the file in the state directory.
 const FILE: &str = "last-good.json";
+/// Name of the file with what was decided about agreements at run time.
+const DECISIONS: &str = "agreements.json";
 /// Form of the file; others are not read.
 const FORMAT: u32 = 1;
 
@@ -107,17 +110,42 @@ impl StateDir {
     /// # Errors
     /// If it cannot be written; the one before stays.
     pub fn save(&self, state: &LastGood) -> io::Result<()> {
-        let path = self.0.join(FILE);
-        let temporary = self.0.join(format!("{FILE}.new"));
+        self.replace(FILE, &serde_json::to_vec(state)?)
+    }
+
+    /// What was decided about agreements at run time.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not what was written.
+    pub fn load_decisions(&self) -> io::Result<Decisions> {
+        let path = self.0.join(DECISIONS);
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| at(&path, error.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Decisions::new()),
+            Err(error) => Err(at(&path, error)),
+        }
+    }
+
+    /// Replaces what was decided about agreements at run time, whole or not at all.
+    ///
+    /// # Errors
+    /// If it cannot be written; what was there before stays.
+    pub fn save_decisions(&self, decisions: &Decisions) -> io::Result<()> {
+        self.replace(DECISIONS, &serde_json::to_vec(decisions)?)
+    }
+
+    /// Replaces a file, whole or not at all.
+    fn replace(&self, name: &str, text: &[u8]) -> io::Result<()> {
+        let path = self.0.join(name);
+        let temporary = self.0.join(format!("{name}.new"));
         let write = || -> io::Result<()> {
-            let text = serde_json::to_vec(state)?;
             let mut file = fs::OpenOptions::new()
                 .write(true)
                 .create(true)
                 .truncate(true)
                 .mode(0o600)
                 .open(&temporary)?;
-            file.write_all(&text)?;
+            file.write_all(text)?;
             file.sync_all()?;
             fs::rename(&temporary, &path)?;
             File::open(&self.0)?.sync_all()

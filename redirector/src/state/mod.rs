@@ -1,8 +1,10 @@
 //! What is true now: the current generation and the facts it was made from.
 
+pub mod agreements;
 pub mod disk;
 pub mod facts;
 pub mod live;
+pub mod quota;
 pub mod records;
 
 use crate::config::Config;
