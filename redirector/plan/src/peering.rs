@@ -5,10 +5,13 @@
 //! behind those that the operator wrote, and one that is full, expired, out of hours or withdrawn is a target that takes
 //! no clients. [`split`] gives each provider's names to services of their own, [`settle`] makes the targets.
 
-use crate::model::{Grammar, LabelRule, Network, Origin, Outcome, Service, Target, UrlRule};
+use crate::model::{
+    Grammar, LabelRule, Network, Origin, Otherwise, Outcome, Service, Signed, Target, UrlRule,
+};
 use crate::refusal::Refusal;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 /// The variable of names and URLs whose values are providers' customers.
@@ -339,94 +342,159 @@ pub fn split(network: &mut Network) {
     }
     network.peering.written_targets = network.targets.len();
     let providers = std::mem::take(&mut network.peering.providers);
-    let written = network.services.len();
     let mut provided = Vec::new();
-    for service in 0..written {
-        let claims = |provider: &&Provider| {
-            provider.services.is_empty() || provider.services.contains(&network.services[service].name)
-        };
-        let whole = providers.iter().position(|one| one.customers.is_empty() && claims(&one));
-        provided.extend(whole.map(|provider| Provided { service, written: service, provider }));
-        let parts = (0..providers.len()).filter(|one| {
-            let provider = &providers[*one];
-            !provider.customers.is_empty() && claims(&provider)
-        });
-        for provider in parts.collect::<Vec<_>>() {
-            let made = network.services.len();
-            if take_names(network, service, made, &providers[provider].customers) {
-                let part = &network.services[service];
-                let name = format!("{}@{}", part.name, providers[provider].name);
-                let part = Service { name, ..part.clone() };
-                network.services.push(part);
-                provided.push(Provided { service: made, written: service, provider });
+    for (number, service) in network.services.iter().enumerate() {
+        let has_all = |one: &Provider| one.customers.is_empty() && one.services.contains(&service.name);
+        let provider = providers.iter().position(has_all);
+        provided.extend(provider.map(|provider| Provided { service: number, written: number, provider }));
+    }
+    let mut parts = Parts::new(&providers, &network.services);
+    for zone in &mut network.zones {
+        let mut divided = Vec::with_capacity(zone.grammars.len());
+        for rule in std::mem::take(&mut zone.grammars) {
+            for Part { service, labels, provider } in parts.divide(rule.service, &rule.labels) {
+                let signed = parts.signed(rule.signed.as_ref(), provider);
+                divided.push(Grammar { labels, service, signed, ..rule.clone() });
             }
         }
+        zone.grammars = divided;
     }
+    let mut urls = Vec::with_capacity(network.urls.len());
+    for rule in std::mem::take(&mut network.urls) {
+        for Part { service, labels, provider } in parts.divide(rule.service, &rule.host) {
+            let signed = parts.signed(rule.signed.as_ref(), provider);
+            urls.push(UrlRule { host: labels, service, signed, ..rule.clone() });
+        }
+    }
+    // A service that stays as it was has its rules in parts already.
+    let mut known = HashSet::new();
+    let key = |rule: &UrlRule| {
+        (rule.schemes, rule.host.clone(), rule.suffix.clone(), rule.path.clone(), rule.service)
+    };
+    network.urls = urls.into_iter().filter(|rule| known.insert(key(rule))).collect();
+    let (made, of_providers) = (parts.made, parts.provided);
+    network.services.extend(made);
+    provided.extend(of_providers);
     provided.sort_by_key(|one| one.service);
     network.peering.provided = provided;
     network.peering.providers = providers;
 }
 
-/// Gives the names and URLs of `service` whose customer is one of `customers` to the service `made`; whether there are
-/// any.
-fn take_names(network: &mut Network, service: usize, made: usize, customers: &[String]) -> bool {
-    let mut any = false;
-    for zone in &mut network.zones {
-        let grammars = std::mem::take(&mut zone.grammars);
-        for grammar in grammars {
-            if grammar.service != service {
-                zone.grammars.push(grammar);
-                continue;
-            }
-            let (taken, left) = part(&grammar.labels, customers);
-            any |= taken.is_some();
-            let of = |labels, service| Grammar { labels, service, ..grammar.clone() };
-            zone.grammars.extend(taken.map(|labels| of(labels, made)));
-            zone.grammars.extend(left.map(|labels| of(labels, service)));
-        }
-    }
-    let urls = std::mem::take(&mut network.urls);
-    for rule in urls {
-        if rule.service != service {
-            network.urls.push(rule);
-            continue;
-        }
-        let (taken, left) = part(&rule.host, customers);
-        any |= taken.is_some();
-        let of = |host, service| UrlRule { host, service, ..rule.clone() };
-        for rule in taken.map(|host| of(host, made)).into_iter().chain(left.map(|host| of(host, service))) {
-            // A service that stays as it was has its rules in parts already.
-            if !network.urls.iter().any(|known| same_urls(known, &rule)) {
-                network.urls.push(rule);
-            }
-        }
-    }
-    any
+/// A part of a rule.
+struct Part {
+    service: usize,
+    labels: Vec<LabelRule>,
+    /// Whose it is; `None`: what no provider has.
+    provider: Option<usize>,
 }
 
-fn same_urls(a: &UrlRule, b: &UrlRule) -> bool {
-    (a.schemes, &a.host, &a.suffix, &a.path, a.service) == (b.schemes, &b.host, &b.suffix, &b.path, b.service)
+/// Services that are made of providers' parts of written ones.
+struct Parts<'p> {
+    providers: &'p [Provider],
+    written: Vec<String>,
+    /// Providers that name a customer.
+    by_customer: HashMap<&'p str, Vec<usize>>,
+    services: Vec<Service>,
+    made: Vec<Service>,
+    provided: Vec<Provided>,
+    numbers: HashMap<(usize, usize), usize>,
 }
 
-/// The labels with the customers alone, and those without them; `None` where nothing is left.
-fn part(labels: &[LabelRule], customers: &[String]) -> (Option<Vec<LabelRule>>, Option<Vec<LabelRule>>) {
-    let is_customer = |rule: &LabelRule| match rule {
-        LabelRule::Free(name) | LabelRule::OneOf(name, _) => name == CUSTOMER,
-        LabelRule::Fixed(_) => false,
-    };
-    let Some(place) = labels.iter().position(is_customer) else { return (None, Some(labels.to_vec())) };
-    let with = |values: Vec<String>| {
-        let rule = LabelRule::OneOf(CUSTOMER.to_owned(), values);
-        [&labels[..place], &[rule], &labels[place + 1..]].concat()
-    };
-    match &labels[place] {
-        LabelRule::OneOf(_, values) => {
-            let (taken, left): (Vec<_>, Vec<_>) =
-                values.iter().cloned().partition(|value| customers.contains(value));
-            let some = |values: Vec<String>| (!values.is_empty()).then(|| with(values));
-            (some(taken), some(left))
+impl<'p> Parts<'p> {
+    fn new(providers: &'p [Provider], services: &[Service]) -> Self {
+        let mut by_customer: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (number, provider) in providers.iter().enumerate() {
+            for customer in &provider.customers {
+                by_customer.entry(customer).or_default().push(number);
+            }
         }
-        _ => (Some(with(customers.to_vec())), Some(labels.to_vec())),
+        Self {
+            providers,
+            written: services.iter().map(|service| service.name.clone()).collect(),
+            by_customer,
+            services: services.to_vec(),
+            made: Vec::new(),
+            provided: Vec::new(),
+            numbers: HashMap::new(),
+        }
+    }
+
+    /// Whether a provider's customers are its own in this service.
+    fn claims(&self, provider: usize, service: usize) -> bool {
+        let Provider { customers, services, .. } = &self.providers[provider];
+        !customers.is_empty() && (services.is_empty() || services.contains(&self.written[service]))
+    }
+
+    /// The service that is a provider's part of a written one.
+    fn part(&mut self, service: usize, provider: usize) -> usize {
+        let next = self.services.len() + self.made.len();
+        let number = *self.numbers.entry((service, provider)).or_insert(next);
+        if number == next {
+            let name = self.name(service, provider);
+            self.made.push(Service { name, ..self.services[service].clone() });
+            self.provided.push(Provided { service: number, written: service, provider });
+        }
+        number
+    }
+
+    /// What names without a good tag get: if it is another service, a provider's part of that.
+    fn signed(&mut self, signed: Option<&Signed>, provider: Option<usize>) -> Option<Signed> {
+        let mut signed = signed?.clone();
+        if let (Otherwise::Service(name), Some(provider)) = (&mut signed.otherwise, provider)
+            && let Some(service) = self.written.iter().position(|written| written == name)
+            && self.claims(provider, service)
+        {
+            self.part(service, provider);
+            *name = self.name(service, provider);
+        }
+        Some(signed)
+    }
+
+    fn name(&self, service: usize, provider: usize) -> String {
+        format!("{}@{}", self.written[service], self.providers[provider].name)
+    }
+
+    /// A pattern of a service in parts: those of providers, and what is left, which may be nothing.
+    fn divide(&mut self, service: usize, labels: &[LabelRule]) -> Vec<Part> {
+        let is_customer = |rule: &LabelRule| match rule {
+            LabelRule::Free(name) | LabelRule::OneOf(name, _) => name == CUSTOMER,
+            LabelRule::Fixed(_) => false,
+        };
+        let Some(place) = labels.iter().position(is_customer) else {
+            return vec![Part { service, labels: labels.to_vec(), provider: None }];
+        };
+        let mut parts = Vec::new();
+        let mut push = |service, rule: LabelRule, provider| {
+            let labels = [&labels[..place], &[rule], &labels[place + 1..]].concat();
+            parts.push(Part { service, labels, provider });
+        };
+        let one_of = |values| LabelRule::OneOf(CUSTOMER.to_owned(), values);
+        let LabelRule::OneOf(_, values) = &labels[place] else {
+            let claiming: Vec<usize> =
+                (0..self.providers.len()).filter(|one| self.claims(*one, service)).collect();
+            for provider in claiming {
+                let customers = self.providers[provider].customers.clone();
+                push(self.part(service, provider), one_of(customers), Some(provider));
+            }
+            push(service, labels[place].clone(), None);
+            return parts;
+        };
+        let mut by_provider: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+        let mut left = Vec::new();
+        for value in values {
+            let claiming = self.by_customer.get(value.as_str()).into_iter().flatten();
+            match claiming.copied().find(|one| self.claims(*one, service)) {
+                Some(provider) => by_provider.entry(provider).or_default().push(value.clone()),
+                None => left.push(value.clone()),
+            }
+        }
+        for (provider, values) in by_provider {
+            push(self.part(service, provider), one_of(values), Some(provider));
+        }
+        if !left.is_empty() {
+            push(service, one_of(left), None);
+        }
+        parts
     }
 }
 

@@ -10,7 +10,7 @@ use crate::peering::{Provided, servers};
 use crate::refusal::Refusal;
 use crate::regions::Class;
 use redirector_core::table::{NONE, SHARE_ENTRIES, ShareRecord, TIER_FALLBACK};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Most targets of one tier: three levels of records.
@@ -505,7 +505,10 @@ impl<'n> Builder<'n> {
                 let applies = |tier: &Tier| tier.region.is_none() || tier.region == region;
                 let applying = tiers.iter().zip(&lists).filter(|(tier, _)| applies(tier));
                 let members = applying.filter_map(|(_, list)| list.as_ref());
-                self.intern(members.flat_map(|(_, members)| members.iter().copied()).collect())
+                // Whether there is one, not how many clients it would get: so most regions share a group.
+                let targets: BTreeSet<u16> =
+                    members.flat_map(|(_, members)| members.iter().map(|member| member.target)).collect();
+                self.intern(targets.into_iter().map(|target| Member { target, weight: 1 }).collect())
             });
             let servers = servers.clone();
             cells.push(self.provided_group(&row.targets[class.network as usize], servers));

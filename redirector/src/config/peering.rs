@@ -233,7 +233,10 @@ fn read_agreements(
     let (list, _) = named.read(|section, name| {
         let read = || section.read(|| read_agreement(section, name, parties));
         let (agreement, wrong) = doc.findings.within_agreement(name, read);
-        if wrong { last.and_then(|last| kept(last, name, section, parties)) } else { agreement }
+        if !wrong {
+            return agreement;
+        }
+        doc.findings.within_agreement(name, || kept(last?, name, section, parties)).0
     });
     list
 }

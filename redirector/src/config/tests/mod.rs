@@ -3,6 +3,7 @@ mod kept;
 mod naming;
 mod network;
 mod outcomes;
+mod peering;
 mod structure;
 mod written;
 
