@@ -65,6 +65,17 @@ pub struct Config {
     pub refused: Vec<ConfigError>,
 }
 
+impl Config {
+    /// With checks for its network's present targets: what stands for agreements and networks has none.
+    pub fn with_stand_ins(mut self) -> Self {
+        if !self.network.peering.networks.is_empty() {
+            self.checks.truncate(self.network.peering.written_targets);
+            self.checks.resize(self.network.targets.len(), None);
+        }
+        self
+    }
+}
+
 /// Reads and checks a configuration.
 ///
 /// # Errors
@@ -214,13 +225,8 @@ fn read_all(doc: &Document, root: &Section<'_>, directory: &Path, last: Option<&
         targets: &targets.list,
     };
     known.check(&targets.hosts, &targets.aliases, &targets.unaddressed);
-    let references = peering::References {
-        targets: &targets.index,
-        target_list: &targets.list,
-        services: &services.index,
-        service_list: &services.list,
-        zones: &zones,
-    };
+    let references =
+        peering::References { targets: &targets.index, services: &services.index, known: &known };
     let peering = peering::read_peering(doc, directory, root, &references, last);
     let urls = urls::rules(&services.list, services.urls, &zones);
     let box_ = box_?;
@@ -241,9 +247,9 @@ fn read_all(doc: &Document, root: &Section<'_>, directory: &Path, last: Option<&
         keys: keys.list,
     };
     peering::settle(root, &mut network);
-    let mut checks = targets.checks;
-    checks.resize(network.targets.len(), None);
-    Some(Config { box_, network, checks, limits: limits?, warnings: Vec::new(), refused: Vec::new() })
+    let (checks, limits) = (targets.checks, limits?);
+    let config = Config { box_, network, checks, limits, warnings: Vec::new(), refused: Vec::new() };
+    Some(config.with_stand_ins())
 }
 
 /// The fleet's secret, `key` of `[fleet]`.

@@ -1,11 +1,12 @@
 //! Other networks, content providers, and the agreements about whose content is served to whom (P-29, P-31).
 
+use super::aliases::Known;
 use super::index::{Index, Named, written_name};
 use super::prefixes::{self, Reader};
 use super::read::{Document, Section, Text, Value};
 use super::terms::{self, Capacity};
 use redirector_plan::model::LabelRule;
-use redirector_plan::model::{Network, Outcome, Service, Target, Zone};
+use redirector_plan::model::{Network, Outcome, Service, Zone};
 use redirector_plan::outcomes::{coverages_with_outcomes, has_outcomes};
 use redirector_plan::peering::{
     self, Agreement, CUSTOMER, Carries, ClientNetwork, Consent, Peering, Provider, Terms,
@@ -19,10 +20,8 @@ const PEERING: &[&str] =
 /// What this refers to.
 pub(super) struct References<'r> {
     pub(super) targets: &'r Index,
-    pub(super) target_list: &'r [Target],
     pub(super) services: &'r Index,
-    pub(super) service_list: &'r [Service],
-    pub(super) zones: &'r [Zone],
+    pub(super) known: &'r Known<'r>,
 }
 
 /// Reads `[network]`, `[[partner]]`, `[[provider]]`, `[[broker]]` and `[[peering]]`. An agreement with errors stays as it
@@ -42,7 +41,7 @@ pub(super) fn read_peering(
         networks: &networks,
         providers: &providers,
         services: references.services,
-        service_list: references.service_list,
+        service_list: references.known.services,
         brokers: &broker_index,
     };
     let agreements = read_agreements(doc, root, &parties, last);
@@ -166,10 +165,10 @@ fn check_customer(customer: &Text<'_>, services: &[String], references: &Referen
         LabelRule::Fixed(_) => false,
     };
     let of_provider = |service: usize| {
-        let name = references.service_list.get(service).map(|service| &service.name);
+        let name = references.known.services.get(service).map(|service| &service.name);
         services.is_empty() || name.is_some_and(|name| services.contains(name))
     };
-    let grammars = references.zones.iter().flat_map(|zone| &zone.grammars);
+    let grammars = references.known.zones.iter().flat_map(|zone| &zone.grammars);
     if !grammars.clone().any(|one| of_provider(one.service) && one.labels.iter().any(takes)) {
         customer.place.warning(
             format!("no name has `{value}` where its pattern says {{{CUSTOMER}}}"),
@@ -182,9 +181,9 @@ fn check_customer(customer: &Text<'_>, services: &[String], references: &Referen
 fn read_outside(value: &Value<'_>, references: &References<'_>) -> Option<usize> {
     let text = value.word("\"bcast-edge\"")?;
     let index = references.targets.resolve(&text)?;
-    let target = &references.target_list[index];
+    let target = &references.known.targets[index];
     match &target.outcome {
-        Outcome::Name(name) if is_ours(references.zones, name) => {
+        Outcome::Name(name) if is_ours(references.known.zones, name) => {
             let message = format!("target `{}` is `{name}`, in a zone that is answered here", target.name);
             text.place.error(message, "name a target that leads to another network's CDN");
             None

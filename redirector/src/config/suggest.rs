@@ -74,8 +74,8 @@ mod tests {
     #[test]
     fn few_candidates_are_listed_and_many_are_counted() {
         assert_eq!(help("zzzz", ["b", "a", "c"], ""), "it can be `a`, `b` or `c`");
-        let many: Vec<String> = (0..20).map(|n| format!("w{n:02}")).collect();
-        assert!(help("zzzz", many.iter().map(String::as_str), "").ends_with("`w15`, or one of 4 others"));
+        let many: Vec<String> = (0..30).map(|n| format!("w{n:02}")).collect();
+        assert!(help("zzzz", many.iter().map(String::as_str), "").ends_with("`w23`, or one of 6 others"));
         assert_eq!(help("zzzz", [], "write a [[region]] first"), "write a [[region]] first");
     }
 }

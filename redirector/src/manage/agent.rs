@@ -504,7 +504,7 @@ async fn load(
     for name in book.read(&mut config.network, config.box_.quota) {
         info!("the configuration says something new of agreement {name}: it decides from now on");
     }
-    config.checks.resize(config.network.targets.len(), None);
+    let config = config.with_stand_ins();
     for finding in config.warnings.iter().chain(&config.refused) {
         warn!("{finding}");
     }

@@ -231,8 +231,7 @@ impl Agent {
             let mut config = generation.config.clone();
             let mut book = self.inner().book.clone();
             book.put_again(&mut config.network);
-            config.checks.truncate(config.network.peering.written_targets);
-            config.checks.resize(config.network.targets.len(), None);
+            let config = config.with_stand_ins();
             let loaded = Loaded { config, read: Duration::ZERO, book };
             if let Err(refused) = self.adopt(loaded, true, &mut front).await {
                 let mut inner = self.inner();

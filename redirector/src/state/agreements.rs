@@ -8,8 +8,11 @@ use redirector_plan::model::{Network, Origin};
 use redirector_plan::peering::{self, Agreement, Carries, Consent, Lapse, Terms};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tracing::warn;
 
+/// How long a report of edges counts.
+const REPORT_AGE: Duration = Duration::from_secs(60);
 /// What stands for a file in the origin of agreements that were made at run time.
 pub const RUN_TIME: &str = "run time";
 
@@ -82,6 +85,8 @@ pub type Decisions = BTreeMap<String, Decision>;
 struct Flow {
     requests: Governor,
     bits: Governor,
+    /// When edges reported.
+    reported: Option<Instant>,
     /// What was booked to it until the last sample.
     booked: u64,
 }
@@ -160,7 +165,13 @@ impl Book {
         let mut by_name: BTreeMap<String, Agreement> =
             network.peering.agreements.iter().map(|one| (one.name.clone(), one.clone())).collect();
         for (name, decision) in &self.decisions {
-            let Some(made) = decision.now.agreement(name, network) else { continue };
+            let Some(made) = decision.now.agreement(name, network) else {
+                warn!(
+                    "agreement {name} of run time is left out: there is no network {}",
+                    decision.now.network
+                );
+                continue;
+            };
             let origin = by_name.get(name).map_or(made.origin.clone(), |written| written.origin.clone());
             by_name.insert(name.clone(), Agreement { origin, ..made });
         }
@@ -231,8 +242,9 @@ impl Book {
             let flow = self.flows.entry(self.agreements[index].name.clone()).or_default();
             flow.requests.sample(now, *count, limit);
             flow.booked = *count;
-            if self.agreements[index].terms.bits.is_none() {
-                flow.bits.open();
+            let is_old = |reported: Instant| now.saturating_duration_since(reported) > REPORT_AGE;
+            if self.agreements[index].terms.bits.is_none() || flow.reported.is_none_or(is_old) {
+                flow.bits = Governor::default();
             }
         }
     }
@@ -245,7 +257,9 @@ impl Book {
         let found = self.agreements.iter().find(|one| one.name == name);
         let agreement = found.ok_or_else(|| format!("there is no agreement {name:?}"))?;
         let limit = self.share(agreement.terms.bits);
-        self.flows.entry(name.to_owned()).or_default().bits.told(now, bits as f64, limit);
+        let flow = self.flows.entry(name.to_owned()).or_default();
+        flow.bits.told(now, bits as f64, limit);
+        flow.reported = Some(now);
         Ok(())
     }
 
@@ -291,4 +305,88 @@ impl Book {
 /// An agreement that a broker or the operator has proposed.
 pub fn offered(recorded: Recorded) -> Recorded {
     Recorded { terms: Terms { state: Consent::Offered, ..recorded.terms }, ..recorded }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Errors, parse};
+    use std::path::Path;
+
+    /// The example of the tests of front ends with two agreements of the box's network.
+    fn network(price: u32) -> Network {
+        let more = format!(
+            "[network]\nname = \"acme\"\n[[peering]]\nname = \"a\"\nwith = \"one\"\nprice = {price}\n\
+             [[peering]]\nname = \"b\"\nwith = \"two\"\ncapacity = \"1 Gbit/s\"\n"
+        );
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+        let text = std::fs::read_to_string(path.join("redirector.toml")).expect("the example");
+        parse("test.toml", text + &more, &path, Errors::Refuse).expect("a configuration").network
+    }
+
+    fn withdrawn(book: &Book, network: &Network, name: &str) -> Recorded {
+        let held = book.agreements().iter().find(|one| one.name == name).expect("an agreement");
+        let recorded = Recorded::of(network, held);
+        Recorded { terms: Terms { state: Consent::Withdrawn, ..recorded.terms.clone() }, ..recorded }
+    }
+
+    fn states(book: &Book) -> Vec<(&str, Consent, u64)> {
+        book.agreements().iter().map(|one| (&*one.name, one.terms.state, one.price)).collect()
+    }
+
+    #[test]
+    fn run_time_goes_before_the_file_until_that_says_something_new() {
+        let (mut book, mut first) = (Book::new(Decisions::new()), network(1));
+        assert!(book.read(&mut first, 100).is_empty());
+        let ended = withdrawn(&book, &first, "a");
+        book.decide("a", ended.clone());
+        let offer = offered(Recorded { with: "three".into(), ..withdrawn(&book, &first, "b") });
+        book.decide("c", offer.clone());
+        // What it is made of in a later run, of the same file.
+        let text = serde_json::to_string(book.decisions()).expect("JSON");
+        let (mut later, mut second) =
+            (Book::new(serde_json::from_str(&text).expect("decisions")), network(1));
+        assert!(later.read(&mut second, 100).is_empty());
+        let [a, b, c] = states(&later)[..] else { panic!("three agreements") };
+        assert_eq!((a.1, b.1, c.1), (Consent::Withdrawn, Consent::Accepted, Consent::Offered));
+        assert!(later.is_decided("a") && !later.is_decided("b"));
+        let written = later.written(&second);
+        assert_eq!((written.len(), written[0].terms.state), (2, Consent::Accepted), "the file alone");
+        assert_eq!(second.targets.len(), second.peering.own_target(0) + 1, "each has its target");
+        // Another price in the file: it decides about that agreement again, and about no other.
+        let mut third = network(2);
+        assert_eq!(later.read(&mut third, 100), ["a"]);
+        let [a, _, c] = states(&later)[..] else { panic!("three agreements") };
+        assert_eq!((a, c.1), (("a", Consent::Accepted, 2_000_000), Consent::Offered));
+        // To decide what the file says is to decide nothing.
+        let same = Recorded::of(&third, &later.agreements()[0]);
+        later.decide("a", same);
+        assert!(!later.is_decided("a"));
+    }
+
+    #[test]
+    fn a_change_of_terms_alone_needs_no_new_tables() {
+        let (mut book, mut network) = (Book::new(Decisions::new()), network(1));
+        book.read(&mut network, 100);
+        let held = Recorded::of(&network, &book.agreements()[0]);
+        assert!(held.is_alike_but_for_terms(&withdrawn(&book, &network, "a")));
+        assert!(!held.is_alike_but_for_terms(&Recorded { price: 7, ..held.clone() }));
+    }
+
+    #[test]
+    fn reports_of_edges_count_for_a_while_and_for_this_boxs_quota() {
+        let (mut book, mut network) = (Book::new(Decisions::new()), network(1));
+        book.read(&mut network, 50);
+        let (began, now) = (Instant::now(), unix_now());
+        let factor = |book: &Book| book.standing(&book.agreements()[1], now).factor;
+        book.report(began, "b", 500_000_000).expect("an agreement");
+        assert_eq!(factor(&book), 256, "half of a gigabit is this box's");
+        book.report(began, "b", 1_000_000_000).expect("an agreement");
+        assert_eq!(factor(&book), 128);
+        book.sample(began + REPORT_AGE, &[0, 0]);
+        assert_eq!(factor(&book), 128);
+        book.sample(began + REPORT_AGE + Duration::from_millis(1), &[0, 0]);
+        assert_eq!(factor(&book), 256);
+        assert!(book.report(began, "d", 1).is_err());
+    }
 }

@@ -27,7 +27,11 @@ pub fn control_socket(line: &[u8]) {
     match request {
         Request::Explain(question) => explained(&question),
         Request::Dump { all } => assert!(!dump(&VIEW, all).is_empty()),
-        Request::Stats | Request::Status | Request::Reload | Request::Weight { .. } => {}
+        Request::Stats
+        | Request::Status
+        | Request::Reload
+        | Request::Weight { .. }
+        | Request::Agreement(_) => {}
     }
 }
 
