@@ -6,7 +6,8 @@ use crate::generate::{Case, Kind};
 use crate::slow;
 use redirector_core::limit::{Limits, Unlimited};
 use redirector_core::table::{
-    OUTCOME_ADDRESS, OUTCOME_DELEGATION, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, Service, Tables, Target,
+    OUTCOME_ADDRESS, OUTCOME_DELEGATION, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, SERVICE_SRV, Service, Tables,
+    Target,
 };
 use redirector_core::verdict::Reason;
 use redirector_core::wire::Trace;
@@ -226,6 +227,8 @@ impl Class {
             "(over 64 targets)"
         } else if case.kind == Kind::Https && trace.is_some_and(|trace| has_two_choices(tables, &trace)) {
             "(https of two choices)"
+        } else if case.kind == Kind::Https && trace.is_some_and(|trace| has_sites(tables, &trace)) {
+            "(https of sites)"
         } else if let Some(name) = target.and_then(|target| Self::other_outcome(case.kind, target)) {
             name
         } else {
@@ -284,6 +287,11 @@ impl Class {
             _ => "(others)",
         }
     }
+}
+
+/// Whether a name stands for sites.
+fn has_sites<T: Tables>(tables: &T, trace: &Trace) -> bool {
+    tables.service(trace.service).is_some_and(|service| service.flags & SERVICE_SRV != 0)
 }
 
 /// Whether a share group's records have three levels: the fast path chooses through two.

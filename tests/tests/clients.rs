@@ -201,6 +201,23 @@ fn kdigs_options_change_neither_answer_nor_path() {
     }
 }
 
+/// who answers at an address that many boxes have (RFC 4892).
+#[test]
+fn dig_and_kdig_are_told_which_box_answers() {
+    let Some(lab) = require_lab() else { return };
+    let _daemon = start(&lab, &configuration(BOX));
+    for (client, _) in clients(&lab) {
+        let at = vip(client.family());
+        for protocol in ["+notcp", "+tcp"] {
+            let query = [protocol, "id.server", "TXT", "CH"];
+            for report in [client.dig(at, &query).unwrap(), client.kdig(at, &query).unwrap()] {
+                let [record] = &report.answers[..] else { panic!("{report:?}") };
+                assert_eq!((&*record.kind, &*record.data), ("TXT", &*format!("\"{BOX}\"")), "{report:?}");
+            }
+        }
+    }
+}
+
 /// what real clients understand of the options in answers, over UDP by the fast path, and over TCP.
 #[test]
 fn dig_and_kdig_understand_subnets_cookies_and_nsid() {

@@ -141,6 +141,17 @@ fn a_player_asks_for_sites_and_then_for_the_best_ones_servers() {
         sites.iter().enumerate().map(one).collect()
     };
     let (fr, de) = (of([1, 2, 3]), of([2, 1, 3]));
+    // Today's records say the same (M-11), to another program, too. They are the slow path's.
+    let client = lab.client("c-de", Family::V4);
+    let at = node(BOX).vip.unwrap().v4.into();
+    for kind in ["HTTPS", "SVCB"] {
+        let query = ["_a40._tcp.srv.cdn.acme.net", kind];
+        for report in [client.dig(at, &query).unwrap(), client.kdig(at, &query).unwrap()] {
+            let one = |(rank, site)| format!("{} a40.y{site}q.cdn.acme.net. port=554", rank + 1);
+            let wanted: Vec<String> = [2, 1, 3].into_iter().enumerate().map(one).collect();
+            assert_eq!(data(&report, kind), wanted, "{report:?}");
+        }
+    }
     assert_eq!((order("c-fr", "_a40"), order("c-de", "_a40")), (fr.clone(), de.clone()));
     // The player's address in the name counts, whoever asks.
     let player: u32 =

@@ -79,6 +79,8 @@ reasons! {
     DnsCookie = 25, "dns-cookie";
     /// The content provider's own CDN: neither is it ours, nor has this network an agreement that covers the client.
     Foreign = 26, "foreign";
+    /// The name of the box that answers (RFC 4892).
+    BoxName = 29, "box-name";
     /// The name or URL fits no rule of its suffix, which refuses such ones (P-6).
     IllFormed = 30, "ill-formed";
     /// No proof, or a bad one, where there must be one (P-10, P-15).

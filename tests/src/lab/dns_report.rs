@@ -88,7 +88,7 @@ impl DnsReport {
             "OPT PSEUDO" | "EDNS PSEUDO" => self.take_edns(text)?,
             "QUESTION" if self.question.is_none() => {
                 let fields: Vec<&str> = text.split_whitespace().collect();
-                let [name, "IN", kind] = &fields[..] else { bail!("not a question") };
+                let [name, "IN" | "CH", kind] = &fields[..] else { bail!("not a question") };
                 self.question = Some(((*name).into(), (*kind).into()));
             }
             "ANSWER" if !comment => self.answers.push(Record::parse(text)?),
@@ -131,7 +131,7 @@ impl Record {
     /// `name TTL class type data…`
     fn parse(line: &str) -> Result<Self> {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let [name, ttl, "IN", kind, data @ ..] = &fields[..] else { bail!("not a record") };
+        let [name, ttl, "IN" | "CH", kind, data @ ..] = &fields[..] else { bail!("not a record") };
         let ttl = ttl.parse().context("TTL")?;
         Ok(Self { name: (*name).into(), ttl, kind: (*kind).into(), data: data.join(" ") })
     }

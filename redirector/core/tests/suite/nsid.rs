@@ -35,6 +35,33 @@ fn names_of_any_length_are_told_up_to_their_32nd_byte() {
     }
 }
 
+/// RFC 4892: class CHAOS, on the slow path.
+#[test]
+fn id_server_is_the_name_of_the_box() {
+    let ask = |name: &str, qtype| {
+        let query = DnsQuery { class: 3, ..DnsQuery::new(name, qtype) }.encode();
+        let fast = slow::respond::<_, false>(&*IMAGE, &flow(false, DNS_PORT), &query).expect("DNS");
+        assert_eq!(fast.action, Action::Punt);
+        invariants::dns_message(&query);
+        let outcome = slow::answer(&*IMAGE, &flow(false, DNS_PORT), &query).expect("DNS");
+        let reply = outcome.reply().expect("a reply").to_vec();
+        (outcome.trace.reason, reply[query.len()..].to_vec())
+    };
+    let mut record =
+        vec![0xc0, 12, 0, 16, 0, 3, 0, 0, 0, 0, 0, BOX_NAME.len() as u8 + 1, BOX_NAME.len() as u8];
+    record.extend(BOX_NAME.bytes());
+    for name in ["id.server", "ID.Server", "hostname.bind"] {
+        for qtype in [rr::TXT, rr::ANY] {
+            assert_eq!(ask(name, qtype), (Reason::BoxName, record.clone()), "{name}");
+        }
+    }
+    for (name, qtype) in
+        [("id.server", rr::A), ("server", rr::TXT), ("x.id.server", rr::TXT), ("id.bind", rr::TXT)]
+    {
+        assert_eq!(ask(name, qtype), (Reason::DnsRefused, vec![]), "{name}");
+    }
+}
+
 /// All that a query can ask for, in whatever order: the answer has its options in one order.
 #[test]
 fn options_in_any_order_are_answered_in_one() {

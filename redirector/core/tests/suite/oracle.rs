@@ -2,6 +2,7 @@
 //! and what it says is what was decided; regions and scopes are told by a plain reading of the configuration.
 
 use hickory_proto::op::{Message, OpCode};
+use hickory_proto::rr::rdata::HTTPS;
 use hickory_proto::rr::rdata::opt::{ClientSubnet, EdnsCode, EdnsOption};
 use hickory_proto::rr::{RData, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable as _, BinDecoder};
@@ -169,6 +170,7 @@ fn judge_records(network: &Network, query: &Message, reply: &Message, trace: &Tr
             let address = answers.iter().find_map(|record| match &record.data {
                 RData::A(a) => Some(Some(IpAddr::V4(a.0)) == target.ipv4.map(IpAddr::V4)),
                 RData::AAAA(aaaa) => Some(Some(IpAddr::V6(aaaa.0)) == target.ipv6.map(IpAddr::V6)),
+                RData::HTTPS(HTTPS(svcb)) | RData::SVCB(svcb) if !svcb.target_name.is_root() => Some(true),
                 // Hints of a service record, which the library shows as addresses.
                 RData::HTTPS(_) | RData::SVCB(_) => {
                     let own = target.ipv4.map(IpAddr::V4).or(target.ipv6.map(IpAddr::V6));

@@ -363,11 +363,36 @@ fn the_client_in_the_name_is_the_one_that_sites_are_ranked_for() {
     assert_eq!(of("10.1.2.3", "a-bucket-without-number")[0].3, "a.y5q.cdn.acme.net.");
 }
 
+/// M-11: today's records say what SRV says. What stands in them is one label after the other, the port, and no hints.
+#[test]
+fn https_and_svcb_records_name_the_same_sites_with_the_same_ranks() {
+    for label in ["_a40", "_a40-167838211", "_a", "_abucketofsixteen"] {
+        let name = format!("{label}._tcp.srv.cdn.acme.net");
+        let wanted = locations(&srv("10.2.3.4", label));
+        assert!(wanted.len() == 4 && wanted.is_sorted_by_key(|(rank, ..)| *rank), "{wanted:?}");
+        for (qtype, kind) in [(rr::HTTPS, RecordType::HTTPS), (SVCB, RecordType::SVCB)] {
+            let (message, _) = answer("10.2.3.4", ACME[0], &DnsQuery::new(&name, qtype).encode());
+            let one = |record: &Record| {
+                let svcb = match &record.data {
+                    RData::HTTPS(https) => &https.0,
+                    RData::SVCB(svcb) => svcb,
+                    other => panic!("{other:?}"),
+                };
+                let [(_, SvcParamValue::Port(port))] = svcb.svc_params[..] else { panic!("{svcb:?}") };
+                assert_eq!((record.record_type(), record.ttl), (kind, message.answers[0].ttl));
+                (svcb.svc_priority, 0, port, svcb.target_name.to_ascii())
+            };
+            assert_eq!(message.answers.iter().map(one).collect::<Vec<_>>(), wanted, "{name}");
+        }
+    }
+}
+
 #[test]
 fn names_for_srv_have_no_other_records_and_need_a_bucket() {
     for (name, qtype) in [
         ("_a40._tcp.srv.cdn.acme.net", rr::A),
-        ("_a40._tcp.srv.cdn.acme.net", rr::HTTPS),
+        ("_a40._tcp.srv.cdn.acme.net", rr::TXT),
+        ("_._tcp.srv.cdn.acme.net", rr::HTTPS),
         ("_._tcp.srv.cdn.acme.net", rr::SRV),
         ("_-1._tcp.srv.cdn.acme.net", rr::SRV),
         ("_abucketofmorethan16._tcp.srv.cdn.acme.net", rr::SRV),

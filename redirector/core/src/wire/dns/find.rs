@@ -1,9 +1,9 @@
 //! What the name means: a service's targets, the VIP, the zone's own records, or nothing.
 
 use super::{
-    BINDING, Body, CLASS_IN, DISCOVERED, Head, NEGATIVE, NOERROR, NS, NXDOMAIN, REFUSED, SERVFAIL, SOA,
-    TARGETS, TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_HTTPS, TYPE_NS, TYPE_SOA, TYPE_SVCB, TYPE_TXT, VIP, Work,
-    edns, outcome, srv,
+    BINDING, Body, CLASS_CH, CLASS_IN, DISCOVERED, Head, IDENTITY, NEGATIVE, NOERROR, NS, NXDOMAIN, REFUSED,
+    SERVFAIL, SOA, TARGETS, TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_HTTPS, TYPE_NS, TYPE_SOA, TYPE_SVCB, TYPE_TXT,
+    VIP, Work, edns, outcome, srv,
 };
 use crate::decide::{Query, decide, region_entry};
 use crate::hash::{Keys, Slot};
@@ -28,6 +28,11 @@ pub(super) fn rule<T: Tables, const FULL: bool>(
         labels, trace, proof, dns: Work { head, plan, zone: number, codepoint, service, .. }, ..
     } = scratch;
     (plan.vip, plan.body) = (asked.vip.vip as u32, Body::default());
+    if FULL && asks_who_answers(head, labels, tables) {
+        trace.reason = Reason::BoxName;
+        plan.body = Body::new(IDENTITY, tables.meta()?.box_name_length);
+        return Some(());
+    }
     if head.qclass != CLASS_IN {
         trace.reason = if FULL { Reason::DnsRefused } else { Reason::PuntType };
         plan.body = Body::empty(REFUSED);
@@ -90,6 +95,17 @@ pub(super) fn rule<T: Tables, const FULL: bool>(
         }
     };
     Some(())
+}
+
+/// Whether a question is for the name of the server that answers it (RFC 4892 section 2): `id.server`, or as it was first
+/// called, `hostname.bind`.
+fn asks_who_answers<T: Tables>(head: &Head, labels: &Labels, tables: &T) -> bool {
+    let Some(meta) = tables.meta() else { return false };
+    let is = |name: [&str; 2]| (0..2).all(|n| labels.hash(n) == meta.keys.text(name[n].as_bytes(), true));
+    head.qclass == CLASS_CH
+        && (head.qtype == TYPE_TXT || head.qtype == TYPE_ANY)
+        && head.labels == 2
+        && (is(["id", "server"]) || is(["hostname", "bind"]))
 }
 
 #[inline(always)]

@@ -48,6 +48,7 @@ const TYPE_HTTPS: u16 = 65;
 const TYPE_TSIG: u16 = 250;
 const TYPE_ANY: u16 = 255;
 const CLASS_IN: u16 = 1;
+const CLASS_CH: u16 = 3;
 
 const NOERROR: u16 = 0;
 const FORMERR: u16 = 1;
@@ -162,8 +163,10 @@ const DELEGATION: u32 = 9;
 const TRUNCATED: u32 = 10;
 /// HTTPS or SVCB with the addresses of the verdict's targets.
 const BINDING: u32 = 11;
-/// SRV of the sites that were ranked.
+/// SRV, HTTPS or SVCB of the sites that were ranked.
 const LOCATIONS: u32 = 12;
+/// TXT with the box's name, which has `value` bytes.
+const IDENTITY: u32 = 13;
 
 impl Body {
     #[inline(always)]

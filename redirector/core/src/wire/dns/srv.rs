@@ -1,9 +1,9 @@
-//! SRV records that name sites (RFC 2782; M-7, M-8): `_a40-287667665._tcp.srv.cdn.acme.net` asks for the sites of bucket
+//! SRV records that name sites (RFC 2782; M-7, M-8), and HTTPS and SVCB records that do (RFC 9460; M-11): `_a40-287667665._tcp.srv.cdn.acme.net` asks for the sites of bucket
 //! `a40` on behalf of the client 17.37.117.209, and gets `a40.y5q.cdn.acme.net` and others, best first.
 
 use super::{
-    AA, Body, HEADER, LOCATIONS, NOERROR, Plan, SERVFAIL, TC, TRUNCATED, TYPE_ANY, TYPE_SRV, Work, find,
-    names,
+    AA, Body, HEADER, LOCATIONS, NOERROR, Plan, SERVFAIL, TC, TRUNCATED, TYPE_ANY, TYPE_HTTPS, TYPE_SRV,
+    TYPE_SVCB, Work, find, names,
 };
 use crate::decide::{Client, region};
 use crate::rank::{MAX_SITES, Ranking, rank};
@@ -15,6 +15,10 @@ use crate::wire::{Asked, Message, Scratch};
 const RECORD_HEAD: usize = 12;
 /// Priority, weight, port, and the length of the target's first label.
 const FIXED: usize = 7;
+/// Priority and that length, and the parameter with the port behind the target (RFC 9460 section 7.2).
+const FIXED_BINDING: usize = 3;
+const PORT: u32 = 3;
+const PORT_LENGTH: usize = 6;
 /// Longest bucket: two words.
 const MAX_BUCKET: u32 = 16;
 /// Digits of an IPv4 address as a number; longer numbers are IPv6 addresses, which the slow path reads.
@@ -57,7 +61,12 @@ pub(super) fn locate<M: Message, T: Tables, const FULL: bool>(
         query, verdict, trace, dns: Work { head, options, plan, asking, service: number, .. }, ..
     } = scratch;
     plan.body = find::negative(trace, Reason::NoDataType, NOERROR);
-    if head.qtype != TYPE_SRV && head.qtype != TYPE_ANY {
+    if is_binding(head.qtype) {
+        if !FULL {
+            trace.reason = Reason::PuntType;
+            return None;
+        }
+    } else if head.qtype != TYPE_SRV && head.qtype != TYPE_ANY {
         return Some(());
     }
     read::<M, FULL>(message, asking)?;
@@ -92,7 +101,14 @@ pub(super) fn locate<M: Message, T: Tables, const FULL: bool>(
         return Some(());
     }
     let room = head.room(asked) - head.end - head.opt_length(options);
-    plan.locations(room, service, verdict, asking, tables)
+    let fixed = if FULL && is_binding(head.qtype) { FIXED_BINDING + PORT_LENGTH } else { FIXED };
+    plan.locations(room, fixed, service, verdict, asking, tables)
+}
+
+/// Whether records of a type name sites by HTTPS or SVCB. Slow path only.
+#[inline(always)]
+fn is_binding(qtype: u16) -> bool {
+    qtype == TYPE_HTTPS || qtype == TYPE_SVCB
 }
 
 /// Reads the first label: an underscore, which may be missing, the bucket, and behind a hyphen perhaps a number.
@@ -153,6 +169,7 @@ impl Plan {
     fn locations<T: Tables>(
         &mut self,
         room: usize,
+        fixed: usize,
         service: &Service,
         verdict: &Verdict,
         asking: &Asking,
@@ -163,7 +180,7 @@ impl Plan {
             if place < verdict.count as usize {
                 let site =
                     tables.wire_name(service.sites.wrapping_add(asking.ranking.sites[place] as u32))?;
-                self.length += RECORD_HEAD + FIXED + asking.length as usize + site.length as usize;
+                self.length += RECORD_HEAD + fixed + asking.length as usize + site.length as usize;
             }
         }
         (self.sections, self.bits, self.body) = ([verdict.count & 7, 0, 0], AA, Body::new(LOCATIONS, 0));
@@ -178,32 +195,44 @@ impl Plan {
 
 /// Writes the records, best first. The bucket stands as the client wrote it.
 #[inline(always)]
-pub(super) fn write<M: Message, T: Tables>(
+pub(super) fn write<M: Message, T: Tables, const FULL: bool>(
     message: &mut M,
     at: &mut usize,
+    qtype: u16,
     plan: &Plan,
     asking: &Asking,
     ttl: u32,
     tables: &T,
 ) -> Option<()> {
     let length = asking.length as usize & 31;
+    let binding = FULL && is_binding(qtype);
+    let fixed = if binding { FIXED_BINDING } else { FIXED };
     for place in 0..MAX_SITES {
         phase();
         if place >= plan.sections[0] as usize {
             break;
         }
         let site = tables.wire_name(plan.sites.wrapping_add(asking.ranking.sites[place] as u32))?;
-        let (start, data) = (*at, FIXED + length + site.length as usize);
-        let bucket_end = start + RECORD_HEAD + FIXED + length;
+        let (start, data) = (*at, fixed + length + site.length as usize);
+        let bucket_end = start + RECORD_HEAD + fixed + length;
         // From the back: zeros before a text are overwritten by what belongs there.
         names::write_name(message, bucket_end, site)?;
         message.append(bucket_end - 16, asking.bucket[0].to_be())?;
         message.append(bucket_end - 8, asking.bucket[1].to_be())?;
-        names::head(message, start, TYPE_SRV, ttl, data)?;
-        message.append(start + RECORD_HEAD, ((asking.ranking.ranks[place] as u32) << 16).to_be())?;
-        message.append(start + RECORD_HEAD + 4, plan.port.to_be())?;
-        message.append(start + RECORD_HEAD + 6, length as u8)?;
+        let rank = asking.ranking.ranks[place];
         *at = start + RECORD_HEAD + data;
+        if binding {
+            names::head(message, start, qtype, ttl, data + PORT_LENGTH)?;
+            message.append(start + RECORD_HEAD, rank.to_be())?;
+            message.append(*at, (PORT << 16 | 2).to_be())?;
+            message.append(*at + 4, plan.port.to_be())?;
+            *at += PORT_LENGTH;
+        } else {
+            names::head(message, start, TYPE_SRV, ttl, data)?;
+            message.append(start + RECORD_HEAD, ((rank as u32) << 16).to_be())?;
+            message.append(start + RECORD_HEAD + 4, plan.port.to_be())?;
+        }
+        message.append(start + RECORD_HEAD + fixed - 1, length as u8)?;
     }
     Some(())
 }

@@ -1,9 +1,9 @@
 //! The reply, written into the query's place.
 
 use super::{
-    AA, BINDING, COPIED, DELEGATION, DISCOVERED, DISCOVERY, LOCATIONS, NAME, NEGATIVE, NO_EDNS, NOERROR, NS,
-    Plan, QR, SOA, SOA_EXPIRE, SOA_LENGTH, SOA_REFRESH, SOA_RETRY, TARGETS, TRUNCATED, TYPE_A, TYPE_AAAA,
-    TYPE_SOA, VIP, Work, binding, edns, names, srv,
+    AA, BINDING, CLASS_CH, COPIED, DELEGATION, DISCOVERED, DISCOVERY, IDENTITY, LOCATIONS, NAME, NEGATIVE,
+    NO_EDNS, NOERROR, NS, Plan, QR, SOA, SOA_EXPIRE, SOA_LENGTH, SOA_REFRESH, SOA_RETRY, TARGETS, TRUNCATED,
+    TYPE_A, TYPE_AAAA, TYPE_SOA, TYPE_TXT, VIP, Work, binding, edns, names, srv,
 };
 use crate::table::Tables;
 use crate::verdict::{Reason, Verdict};
@@ -31,6 +31,7 @@ pub(super) fn reply<M: Message, T: Tables, const FULL: bool>(
             (NOERROR, AA, 1, 0, both[0] as usize + both[1] as usize, 18 + glue)
         }
         DISCOVERED if FULL => (NOERROR, AA, 1, 0, 0, 12 + DISCOVERY.len()),
+        IDENTITY if FULL => (NOERROR, AA, 1, 0, 0, 13 + plan.body.value as usize),
         NAME | DELEGATION | TRUNCATED | LOCATIONS => {
             // Four name servers have eight addresses.
             let [answers, authority, additional] = plan.sections.map(|count| count as usize & 15);
@@ -58,7 +59,9 @@ pub(super) fn reply<M: Message, T: Tables, const FULL: bool>(
     let mut done = message.replace_head(fixed.map(|(old, _)| old), fixed.map(|(_, new)| new.to_be()));
     let mut at = head.end;
     done = done.and_then(|()| match plan.body.kind {
-        LOCATIONS => srv::write(message, &mut at, plan, asking, verdict.ttl, tables),
+        LOCATIONS => {
+            srv::write::<M, T, FULL>(message, &mut at, head.qtype, plan, asking, verdict.ttl, tables)
+        }
         _ => records::<M, T, FULL>(message, head.qtype, plan, verdict, tables, &mut at),
     });
     if edns {
@@ -107,6 +110,7 @@ fn records<M: Message, T: Tables, const FULL: bool>(
             }
             *at += 12 + DISCOVERY.len();
         }
+        IDENTITY if FULL => identity(message, at, tables)?,
         BINDING => binding::write(message, at, qtype, plan, verdict.ttl, tables)?,
         NAME => {
             let target = tables.target(verdict.targets[0])?;
@@ -118,6 +122,22 @@ fn records<M: Message, T: Tables, const FULL: bool>(
         }
         _ => {}
     }
+    Some(())
+}
+
+/// The box's name as TXT of class CHAOS, which nobody keeps (RFC 4892).
+fn identity<M: Message, T: Tables>(message: &mut M, at: &mut usize, tables: &T) -> Option<()> {
+    let meta = tables.meta()?;
+    let length = meta.box_name_length;
+    message
+        .append(*at, (0xc00c_0000_0000_0000 | (TYPE_TXT as u64) << 32 | (CLASS_CH as u64) << 16).to_be())?;
+    message.append(*at + 8, (length + 1).to_be())?;
+    message.append(*at + 12, length as u8)?;
+    let bytes = meta.box_name.iter().flat_map(|word| word.to_be_bytes());
+    for (index, byte) in bytes.take(length as usize).enumerate() {
+        message.append(*at + 13 + index, byte)?;
+    }
+    *at += 13 + length as usize;
     Some(())
 }
 
