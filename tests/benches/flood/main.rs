@@ -30,7 +30,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 use wire::Wire;
 
-/// Share of the promised queries that no limit may take: two of 64 prefixes may meet a flood's in their buckets.
+/// Share of the promised queries that no limit may take: three of 64 prefixes may meet a flood's in their buckets.
 const SPARED: f64 = 0.95;
 /// Share of them that must be answered in the end; what the daemon and TCP do depends on what else the CPU has to do.
 const KEPT: f64 = 0.8;

@@ -25,7 +25,7 @@ pub(crate) const FLOOD: usize = COUNTED - 1;
 const SHORT: u32 = 1 << 17;
 const LONG: u32 = 1 << 20;
 /// When nothing has come for so long, nothing more comes.
-const QUIET: Duration = Duration::from_millis(150);
+const QUIET: Duration = Duration::from_millis(400);
 /// How long that may take.
 const END: Duration = Duration::from_secs(10);
 
