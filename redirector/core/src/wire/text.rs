@@ -204,7 +204,7 @@ fn before(stop: u64) -> u64 {
     (stop >> 7).wrapping_sub(1)
 }
 
-/// Number of bytes before a stop, or eight without one.
+/// Number of bytes before a stop.
 #[inline(always)]
 pub(super) fn bytes_before(stop: u64) -> usize {
     ((before(stop) & ONES).wrapping_mul(ONES) >> 56) as usize

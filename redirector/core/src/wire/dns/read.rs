@@ -85,6 +85,7 @@ pub(super) fn head<M: Message, const FULL: bool>(
 #[inline(always)]
 fn find_tail<M: Message>(message: &M, tail: &Tail, head: &mut Head) {
     let mut at = forget(HEADER, tail.length);
+    // Places are eight apart whatever the words hold: the CPU need not wait for one to load the next.
     for _ in 0..MAX_NAME_WORDS {
         let word = match message.load(at) {
             Some(word) => u64::from_le(word),
@@ -94,9 +95,8 @@ fn find_tail<M: Message>(message: &M, tail: &Tail, head: &mut Head) {
             },
         };
         let stop = text::first_zero(word);
-        at = forget(at + text::bytes_before(stop), word);
         if stop != 0 {
-            let end = at + 1;
+            let end = forget(at + text::bytes_before(stop) + 1, word);
             if (MAX_TAIL..=HEADER + 255).contains(&end)
                 && let Some(bytes) = message.block::<MAX_TAIL>(end - MAX_TAIL)
                 && tail.ends(bytes)
@@ -106,6 +106,7 @@ fn find_tail<M: Message>(message: &M, tail: &Tail, head: &mut Head) {
             }
             return;
         }
+        at = forget(at + 8, word);
     }
 }
 
