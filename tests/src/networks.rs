@@ -5,7 +5,8 @@ use redirector_plan::counters::CounterSlots;
 use redirector_plan::image::TableImage;
 use redirector_plan::model::{
     Binding, ChooseBy, Coverage, DnsAnswer, Grammar, LabelRule, Locations, NameServer, Network, Origin,
-    Outcome, Pool, Region, Schemes, Service, Speaks, Target, TargetState, Tier, UrlRule, Vip, Zone,
+    Otherwise, Outcome, Pool, Region, Schemes, Service, Speaks, Target, TargetState, Tier, UrlRule, Vip,
+    Zone,
 };
 use redirector_plan::peering::Peering;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -328,6 +329,7 @@ fn services() -> Vec<Service> {
             _ => vec![],
         },
         location: None,
+        authorised: None,
         origin: origin(600),
     };
     SERVICES.iter().map(service).collect()
@@ -369,6 +371,8 @@ fn zones() -> Vec<Zone> {
                 origin: origin(700),
             })
             .collect(),
+        sealed: None,
+        ill_formed: (suffix == "cdn.beta.example").then(|| Otherwise::Service("beta".into())),
         origin: origin(700),
     };
     vec![

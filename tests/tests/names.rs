@@ -8,6 +8,7 @@ use redirector_tests::{
     lab::{
         AnswerPath, Daemon, Lab, Protocol,
         config::configuration,
+        keys,
         topology::{BOX, Family, node},
     },
     program, require_lab,
@@ -16,29 +17,9 @@ use redirector_tests::{
 const CLIENT: &str = "c-fr";
 const NEAR: &str = "s-fr";
 const DEEP: &str = "s-deep";
-/// Secrets of keys 1 and 2, as the tests know them.
-const SECRETS: [[u8; 32]; 2] = [[0x11; 32], [0x22; 32]];
 
 fn key(id: u8) -> Key {
-    Key::new(id, &SECRETS[usize::from(id) - 1])
-}
-
-/// Writes a key file that its owner alone can read.
-fn key_file(dir: &Path, id: u8) -> String {
-    let path = dir.join(format!("key-{id}"));
-    let digits: String = SECRETS[usize::from(id) - 1].iter().map(|byte| format!("{byte:02x}")).collect();
-    fs::write(&path, digits + "\n").unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    path.to_str().unwrap().to_owned()
-}
-
-/// Keys by number and use, the tables `[[key]]`.
-fn keys(dir: &Path, uses: &[(u8, &str)]) -> String {
-    let one = |(id, how): &(u8, &str)| {
-        let file = key_file(dir, *id);
-        format!("[[key]]\nname = \"k{id}\"\nid = {id}\nfile = \"{file}\"\nuse = \"{how}\"\n")
-    };
-    uses.iter().map(one).collect()
+    Key::new(id, &keys::secret(id))
 }
 
 /// The lab's configuration, and a service with the near servers for signed names alone; others go far away.
@@ -64,7 +45,7 @@ urls = [
   { url = "http|rtsp://{object}.{tag}.void.cdn.acme.net/*", signed = { otherwise = "empty" } },
 ]
 "#;
-    configuration(BOX).replace("names = [\n", names) + services + &keys(dir, uses)
+    configuration(BOX).replace("names = [\n", names) + services + &keys::keys(dir, uses).unwrap()
 }
 
 fn start<'l>(lab: &'l Lab, uses: &[(u8, &str)]) -> Daemon<'l> {
@@ -176,7 +157,7 @@ fn keys_are_rotated_by_number_and_a_bad_key_file_changes_nothing() {
     daemon.write_configuration(&policy(lab.dir(), &[(2, "sign")])).unwrap();
     daemon.reload().unwrap();
     assert_all(&lab, &old, DEEP, "key rotated away");
-    let open = key_file(lab.dir(), 1);
+    let open = keys::key_file(lab.dir(), 1).unwrap();
     daemon.write_configuration(&policy(lab.dir(), &[(1, "sign"), (2, "sign")])).unwrap();
     fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
     let refused = format!("{:#}", daemon.reload().unwrap_err());

@@ -40,6 +40,9 @@ pub struct Config {
     pub min_request: usize,
     /// What the client would rather use.
     pub preferences: Preferences,
+    /// Shows that the client may have what it asks for; sent with every request, so it is for programs that ask on one
+    /// authority's behalf. At most 128 bytes are sent.
+    pub token: Option<String>,
     /// Timers.
     pub timers: Timers,
     /// Answers that are remembered; further ones push out those that end first.
@@ -56,6 +59,7 @@ impl Default for Config {
             max_endpoints: 0,
             min_request: 0,
             preferences: Preferences::default(),
+            token: None,
             timers: Timers::default(),
             memory: 256,
         }
@@ -208,6 +212,7 @@ impl Stub {
                 max_endpoints: config.max_endpoints,
                 url,
                 servers: &servers,
+                token: config.token.as_deref(),
                 min_len: config.min_request,
             };
             let answer = match exchange::ask(&place.redirectors, &request, &config.timers, deadline) {

@@ -24,12 +24,17 @@ pub const MAX_DATAGRAM: usize = 1232;
 pub const MAX_SERVERS: usize = 8;
 /// Most endpoints of a reply.
 pub const MAX_ENDPOINTS: u8 = 8;
+/// Longest token in a request, in bytes.
+pub const MAX_TOKEN: usize = 128;
 /// Endpoints that a request without a number of its own asks for.
 pub const DEFAULT_ENDPOINTS: u8 = 4;
 
 const KIND_RESOLVE: u8 = 0x01;
 const KIND_REPLY: u8 = 0x81;
+const REQUEST_HEADER: usize = 24;
 const SERVER_ENTRY: usize = 20;
+const EXTENSION_HEADER: usize = 4;
+const EXTENSION_TOKEN: u16 = 1;
 const REPLY_HEADER: usize = 28;
 const ENDPOINT: usize = 24;
 const FLAG_MORE: u8 = 1;
@@ -113,8 +118,10 @@ pub struct Request<'a> {
     pub max_endpoints: u8,
     /// What is asked for.
     pub url: &'a Url,
-    /// At most [`MAX_SERVERS`]; further ones are left out.
+    /// At most [`MAX_SERVERS`], and what fits; further ones are left out.
     pub servers: &'a [ServerEntry],
+    /// Shows that the client may have what is asked for; at most [`MAX_TOKEN`] bytes of it are sent.
+    pub token: Option<&'a str>,
     /// Least length of the datagram in bytes. It is raised as far as the endpoints asked for need room in the reply,
     /// and cut to [`MAX_DATAGRAM`].
     pub min_len: usize,
@@ -123,8 +130,11 @@ pub struct Request<'a> {
 impl Request<'_> {
     /// The datagram.
     pub fn encode(&self) -> Vec<u8> {
-        let servers = &self.servers[..self.servers.len().min(MAX_SERVERS)];
         let url = self.url.as_str().as_bytes();
+        let token = self.token.map_or(&[][..], |token| &token.as_bytes()[..token.len().min(MAX_TOKEN)]);
+        let extensions = if token.is_empty() { 0 } else { EXTENSION_HEADER + token.len() };
+        let room = (MAX_DATAGRAM - REQUEST_HEADER - url.len() - extensions) / SERVER_ENTRY;
+        let servers = &self.servers[..self.servers.len().min(MAX_SERVERS).min(room)];
         let host = self.url.host_range();
         let mut out = Vec::with_capacity(MAX_DATAGRAM);
         out.extend_from_slice(&MAGIC);
@@ -134,11 +144,17 @@ impl Request<'_> {
         // `Url` keeps its length within 1024 and both host fields within 255.
         out.extend_from_slice(&(url.len() as u16).to_be_bytes());
         out.extend_from_slice(&[host.start as u8, host.len() as u8, servers.len() as u8, 0]);
-        out.extend_from_slice(&[0; 4]); // no extensions; reserved
+        out.extend_from_slice(&(extensions as u16).to_be_bytes());
+        out.extend_from_slice(&[0; 2]); // reserved
         for entry in servers {
             out.extend_from_slice(&entry.encode());
         }
         out.extend_from_slice(url);
+        if !token.is_empty() {
+            out.extend_from_slice(&EXTENSION_TOKEN.to_be_bytes());
+            out.extend_from_slice(&(token.len() as u16).to_be_bytes());
+            out.extend_from_slice(token);
+        }
         out.resize(out.len().max(self.padded_len()), 0);
         out
     }

@@ -12,7 +12,7 @@ pub const LAYOUT_VERSION: u32 = 7 + NEXT_LAYOUT as u32;
 /// This is the layout that tests of upgrades are made with: as the other, but for the version and the size of a zone.
 const NEXT_LAYOUT: bool = cfg!(feature = "next-layout");
 /// Words of a zone that mean nothing.
-const ZONE_FILLER: usize = if NEXT_LAYOUT { 27 } else { 11 };
+const ZONE_FILLER: usize = if NEXT_LAYOUT { 26 } else { 10 };
 
 /// Most VIP addresses of one box: 64 VIPs, both families.
 pub const VIP_BUCKETS: u32 = 256;
@@ -195,9 +195,20 @@ pub struct Zone {
     pub negative_ttl: u32,
     /// Seconds: NS records, their addresses, answers naming the VIP.
     pub ns_ttl: u32,
+    /// What names and hosts get that fit no rule: [`ILL_FORMED_ABSENT`] and others.
+    pub ill_formed: u32,
     /// Filler.
     pub reserved: [u32; ZONE_FILLER],
 }
+
+/// Names that fit no rule do not exist.
+pub const ILL_FORMED_ABSENT: u32 = 0;
+/// They are refused.
+pub const ILL_FORMED_REFUSED: u32 = 1;
+/// They have no records.
+pub const ILL_FORMED_EMPTY: u32 = 2;
+/// They have the service whose number this is less than what stands here.
+pub const ILL_FORMED_SERVICE: u32 = 3;
 
 /// Kinds of keys in the name and suffix tables; the value of the URL kinds less [`SPACE_URL`] is the scheme.
 pub const SPACE_DNS: u32 = 0;
@@ -241,7 +252,7 @@ pub struct Service {
     /// With [`SERVICE_SRV`]: first of the entries of the names' table that hold the names of sites, by [`Target::site`];
     /// one without a text is no site of the service.
     pub sites: u32,
-    /// With [`SERVICE_SRV`]: port of its SRV records, host order.
+    /// With [`SERVICE_SRV`] or [`SERVICE_PORT`]: port of its SRV records and endpoints, host order.
     pub port: u16,
     /// Filler.
     pub reserved: [u16; 5],
@@ -273,6 +284,8 @@ pub const SERVICE_SRV: u16 = 32;
 /// Stands for others: which of them a client gets depends on a proof in its name, URL or request, which the slow path
 /// examines (P-10, P-15; ADR 15).
 pub const SERVICE_PROOF: u16 = 128;
+/// Its port is told instead of its servers' own: clients that are not authorised get nothing there (P-15).
+pub const SERVICE_PORT: u16 = 256;
 
 /// Sixteen words: BPF arrays round values up to 8 bytes, so words are packed a cache line a value.
 #[repr(C)]
@@ -447,7 +460,7 @@ const _: () = {
     assert!(size_of::<VipBucket>() == 64);
     assert!(size_of::<VipInfo>() == 192);
     assert!(size_of::<NameBucket>() == 64);
-    assert!(size_of::<Zone>() == 84 + 4 * ZONE_FILLER);
+    assert!(size_of::<Zone>() == 88 + 4 * ZONE_FILLER);
     assert!(size_of::<Service>() == 64);
     assert!(size_of::<Words16>() == 64);
     assert!(size_of::<Node64>() == 256);

@@ -2,7 +2,8 @@
 //! tables have room for. Whoever reads configurations says most of this with more context; here it guards the compiler.
 
 use crate::model::{
-    Coverage, LabelRule, Network, Origin, Otherwise, Pool, Service, Signed, TargetState, Vip,
+    Authorised, Coverage, DnsAnswer, LabelRule, Network, Origin, Otherwise, Pool, Sealed, Service, Signed,
+    TargetState, Unauthorised, Vip,
 };
 use crate::proofs::tag_place;
 use crate::refusal::Refusal;
@@ -155,6 +156,13 @@ impl Check<'_> {
             self.refuse(&what, &service.origin, why, format!("use 1 to {MAX_ANSWERS}"));
         }
         self.ttl(&what, &service.origin, service.ttl);
+        if let Some(Authorised { keys, otherwise, .. }) = &service.authorised {
+            let like = match otherwise {
+                Unauthorised::Like(otherwise) => otherwise,
+                Unauthorised::Port(_) => &Otherwise::Refuse,
+            };
+            self.keys(&what, &service.origin, keys, like);
+        }
     }
 
     fn names(&mut self) {
@@ -163,9 +171,20 @@ impl Check<'_> {
             let what = format!("zone {:?}", zone.suffix.join("."));
             self.index(&what, &zone.origin, "CDN", zone.cdn, self.network.cdns.len());
             self.ttl(&what, &zone.origin, zone.negative_ttl.max(zone.ns_ttl));
+            zone.ill_formed.iter().for_each(|otherwise| self.otherwise(&what, &zone.origin, otherwise));
+            if let Some(Sealed { keys, otherwise, .. }) = &zone.sealed {
+                self.keys(&what, &zone.origin, keys, otherwise);
+            }
             for grammar in &zone.grammars {
                 self.index(&what, &grammar.origin, "service", grammar.service, services);
                 self.signed(&what, &grammar.origin, &grammar.labels, grammar.signed.as_ref());
+                let service = self.network.services.get(grammar.service);
+                let authorised =
+                    service.is_some_and(|one| one.authorised.is_some() && one.dns == DnsAnswer::Server);
+                if authorised && grammar.signed.is_some() {
+                    let why = "names that are signed lead to a service whose tags are tokens";
+                    self.refuse(&what, &grammar.origin, why, "leave `signed` out: a token says more");
+                }
             }
         }
         for rule in &self.network.urls {
@@ -179,15 +198,33 @@ impl Check<'_> {
         if tag_place(labels).is_none() {
             self.refuse(what, origin, "signed names have no label for the tag", "write one label `{tag}`");
         }
+        self.keys(what, origin, keys, otherwise);
+    }
+
+    fn keys(&mut self, what: &str, origin: &Origin, keys: &[String], otherwise: &Otherwise) {
         for key in keys.iter().filter(|name| !self.network.keys.iter().any(|key| key.name == **name)) {
             let why = format!("key {key:?} counts, and there is none");
             self.refusals.push(Refusal::new(what, origin, why, "keep the key, or name another one"));
         }
+        self.otherwise(what, origin, otherwise);
+    }
+
+    fn otherwise(&mut self, what: &str, origin: &Origin, otherwise: &Otherwise) {
         if let Otherwise::Service(name) = otherwise
             && !self.network.services.iter().any(|service| service.name == *name)
         {
             let why = format!("others get service {name:?}, and there is none");
             self.refuse(what, origin, why, "name one that exists");
+        }
+        if let Otherwise::Service(name) = otherwise
+            && self
+                .network
+                .services
+                .iter()
+                .any(|service| service.name == *name && service.authorised.is_some())
+        {
+            let why = format!("others get service {name:?}, which is for those who are authorised");
+            self.refuse(what, origin, why, "name a service that is for everybody");
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::model::{ChooseBy, DnsAnswer, Network, Service, Target, TargetState};
 use crate::names::{self, CDSR_LABEL, NS_LABEL, ZoneSource};
 use crate::outcomes;
 use crate::peering;
-use crate::proofs::{ProofSpec, Proofs};
+use crate::proofs::{ProofSpec, Proofs, Twin};
 use crate::refusal::Refusal;
 use crate::regions::{self, Class, pack_words};
 use crate::shares::{self, GroupSpec, Kind, Shares, TierSpec, records, relocate};
@@ -20,7 +20,7 @@ use redirector_core::lookup::mapped;
 use redirector_core::table::{
     BOX_NAME_WORDS, CHOOSE_CLIENT, CHOOSE_CLIENT_PREFIX, CHOOSE_CONTENT, CHOOSE_SPREAD, GroupPointer,
     LAYOUT_VERSION, Meta, NONE, SERVICE_BINDING, SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6,
-    SERVICE_OUTCOMES, SERVICE_PROVIDED, SERVICE_SRV, Service as ServiceRecord, ShareRecord,
+    SERVICE_OUTCOMES, SERVICE_PORT, SERVICE_PROVIDED, SERVICE_SRV, Service as ServiceRecord, ShareRecord,
     Target as TargetRecord,
 };
 use redirector_core::wire::dns::cookie::secret;
@@ -56,6 +56,17 @@ impl Compiled {
     /// What a service with [`redirector_core::table::SERVICE_PROOF`] stands for.
     pub fn proof(&self, service: u32) -> Option<&ProofSpec> {
         self.proofs.get(service)
+    }
+
+    /// Index of the network's service that a service number of the tables means, or stands for.
+    pub fn written(&self, network: &Network, service: u32) -> Option<usize> {
+        self.proofs.written(service, network.services.len())
+    }
+
+    /// The port that is told for a service instead of its servers' own.
+    pub fn other_port(&self, service: u32) -> Option<u16> {
+        let record = self.image.services.get(service as usize)?;
+        (record.flags & SERVICE_PORT != 0).then_some(record.port)
     }
 }
 
@@ -257,11 +268,11 @@ fn service_records<'n>(
     network: &'n Network,
     keys: &Keys,
     shares: &Shares,
-    proofs: &Proofs,
+    proofs: &'n Proofs,
     counters: &[u32],
     names: &mut outcomes::Names<'n>,
 ) -> Vec<ServiceRecord> {
-    let mut outcomes = (network.services.len() + proofs.list.len()) as u32..;
+    let mut outcomes = (network.services.len() + proofs.twins.len() + proofs.list.len()) as u32..;
     let record = |(index, service): (usize, &'n Service)| {
         let [v4, v6, _] = shares.fallbacks[index];
         let fallback = [v4, v6];
@@ -296,6 +307,11 @@ fn service_records<'n>(
         }
     };
     let mut records: Vec<ServiceRecord> = network.services.iter().enumerate().map(record).collect();
+    for Twin { service, port, binding } in &proofs.twins {
+        let binding = binding.as_ref().map_or(NONE, |binding| names.binding(binding));
+        let record = records[*service];
+        records.push(ServiceRecord { flags: record.flags | SERVICE_PORT, port: *port, binding, ..record });
+    }
     records.extend(proofs.records(counters));
     for (index, service) in network.services.iter().enumerate() {
         if let Some(coverage) = shares.chooses_outcome(network, index) {

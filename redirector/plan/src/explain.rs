@@ -327,7 +327,7 @@ impl Compiled {
         let ZoneSource::Url { rules } = self.sources.get(zone as usize)? else { return None };
         let fits = |(index, rule): &(usize, &UrlRule)| {
             let Some(cut) = host.len().checked_sub(rule.suffix.len()) else { return false };
-            self.proofs.of_url(*index, rule) == service
+            self.proofs.of_url(*index) == service
                 && rule.path.iter().map(String::as_str).eq(path.iter().copied())
                 && rule.suffix.iter().zip(&host[cut..]).all(|(a, b)| a.eq_ignore_ascii_case(b))
                 && matches(&rule.host, &host[..cut])

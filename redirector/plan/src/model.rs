@@ -97,6 +97,38 @@ pub enum Otherwise {
     Service(String),
 }
 
+/// A service is for those who show that they are authorised (P-15).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authorised {
+    /// Names of the keys that count.
+    pub keys: Vec<String>,
+    /// Name of the query parameter, and beginning of the path segment, that is a token.
+    pub parameter: String,
+    /// What others get.
+    pub otherwise: Unauthorised,
+}
+
+/// What a client gets that does not show that it is authorised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unauthorised {
+    /// What anybody gets whose proof is bad.
+    Like(Otherwise),
+    /// The servers with this port, which they ignore.
+    Port(u16),
+}
+
+/// Names of a zone, and hosts in it, whose codepoint is encrypted (P-10).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealed {
+    /// Label between the sealed ones and the suffix, lower-case.
+    pub label: String,
+    /// Names of the keys that count.
+    pub keys: Vec<String>,
+    /// What names get that cannot be opened, or hold no name of the zone.
+    pub otherwise: Otherwise,
+}
+
 /// Names of a rule are signed: the label that its variable `tag` stands for is a tag (P-10).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signed {
@@ -353,6 +385,9 @@ pub struct Service {
     pub policy_class: u8,
     /// Targets used when no tier has a usable one; empty means SERVFAIL or "retry later".
     pub fallback: Vec<usize>,
+    /// Whom it is for, if not for everybody.
+    #[serde(default)]
+    pub authorised: Option<Authorised>,
     /// `Location` template: `{scheme}`, `{target}`, `{port}`, `{host}`, `{path}`; `None` is `{scheme}://{target}{path}`.
     pub location: Option<String>,
     /// Where it was written.
@@ -374,6 +409,12 @@ pub struct Zone {
     pub ns_ttl: u32,
     /// Name grammars in order; the first that matches wins (P-6).
     pub grammars: Vec<Grammar>,
+    /// Its sealed names, if it has any.
+    #[serde(default)]
+    pub sealed: Option<Sealed>,
+    /// What names and URL hosts beneath the suffix get that fit no rule; `None`: they do not exist (P-6).
+    #[serde(default)]
+    pub ill_formed: Option<Otherwise>,
     /// Where it was written.
     pub origin: Origin,
 }

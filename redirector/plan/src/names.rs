@@ -5,8 +5,8 @@
 //! name that cannot exist.
 
 use crate::entries::{Entries, Entry, MAX_NAME_ENTRIES};
-use crate::model::{Grammar, LabelRule, Network, Origin, Zone};
-use crate::proofs::Proofs;
+use crate::model::{Grammar, LabelRule, Network, Origin, Sealed, Zone};
+use crate::proofs::{Proofs, SEALED_LABELS, ill_formed};
 use crate::refusal::Refusal;
 use crate::tails;
 use redirector_core::hash::{Keys, Slot};
@@ -164,6 +164,11 @@ impl Names<'_> {
         let mut shapes = Shapes::default();
         let mut first = Vec::new();
         let mut previous = None;
+        if let Some(sealed) = &zone.sealed {
+            // Before all others: the first place has no grammar.
+            first.push(0);
+            self.sealed_names(number, zone, sealed, &mut shapes);
+        }
         for (index, grammar) in zone.grammars.iter().enumerate() {
             if !self.accepts(zone, grammar) {
                 continue;
@@ -202,7 +207,27 @@ impl Names<'_> {
             serial: zone.serial,
             negative_ttl: zone.negative_ttl,
             ns_ttl: zone.ns_ttl,
+            ill_formed: ill_formed(self.network, zone.ill_formed.as_ref()),
             reserved: Default::default(),
+        }
+    }
+
+    /// Enters the zone's sealed names, of each number of labels.
+    fn sealed_names(&mut self, number: usize, zone: &Zone, sealed: &Sealed, shapes: &mut Shapes) {
+        let Some(value) = self.proofs.of_sealed(number) else { return };
+        let mut fits = true;
+        for labels in (1..=SEALED_LABELS).map(|count| sealed_pattern(count, sealed)) {
+            for slot in self.slots(SPACE_DNS, number, &labels) {
+                self.names.add_new(Entry { slot, value, order: 0, flags: 0, rule: usize::MAX });
+            }
+            fits &= shapes.add(shape_of(&labels));
+        }
+        let label = sealed_pattern(0, sealed);
+        for slot in self.slots(SPACE_DNS, number, &label) {
+            self.names.add(Entry { slot, value: 0, order: u16::MAX, flags: NAME_PARTIAL, rule: usize::MAX });
+        }
+        if !(fits && shapes.add(shape_of(&label))) {
+            self.refuse_shapes(&zone_title(zone), &zone.origin);
         }
     }
 
@@ -266,7 +291,7 @@ impl Names<'_> {
     /// of its names is refused.
     fn full_names(&mut self, number: usize, zone: &Zone, index: usize, order: u16) {
         let grammar = &zone.grammars[index];
-        let service = self.proofs.of_name(number, index, grammar);
+        let service = self.proofs.of_name(number, index);
         let (mut owner, mut useful) = (None, false);
         for slot in self.slots(SPACE_DNS, number, &grammar.labels) {
             let entry = Entry { slot, value: service, order, flags: 0, rule: index };
@@ -281,10 +306,12 @@ impl Names<'_> {
             useful = true;
         }
         if let (Some(owner), false) = (owner, useful) {
+            // Sealed names are no grammar.
+            let owner = zone.grammars.get(owner).map_or(&zone.origin, |grammar| &grammar.origin);
             self.refusals.push(Refusal::new(
                 format!("name {:?} in {}", written(&grammar.labels), zone_title(zone)),
                 &grammar.origin,
-                format!("all its names belong to an earlier rule ({})", zone.grammars[owner].origin),
+                format!("all its names belong to an earlier rule ({owner})"),
                 "give each name to one service",
             ));
         }
@@ -306,6 +333,12 @@ impl Names<'_> {
         let key = |hashes: &[u64]| codepoint_slot(&self.keys, space, number as u32, shape, |at| hashes[at]);
         combinations(&self.keys, labels).iter().map(|hashes| key(hashes)).collect()
     }
+}
+
+/// Sealed names of so many labels.
+pub(crate) fn sealed_pattern(labels: usize, sealed: &Sealed) -> Vec<LabelRule> {
+    let free = (0..labels).map(|_| LabelRule::Free("sealed".to_owned()));
+    free.chain([LabelRule::Fixed(sealed.label.clone())]).collect()
 }
 
 /// Label hashes of every combination of permitted values; 0 for free labels.

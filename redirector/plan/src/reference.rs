@@ -258,6 +258,7 @@ fn service(scale: Scale, number: usize, cdns: usize) -> Service {
         answers: 1 + (number % 4 == 1) as u8,
         policy_class: 0,
         fallback: if number % 10 == 9 { vec![number % scale.targets] } else { Vec::new() },
+        authorised: None,
         location: None,
         origin: Origin::default(),
     }
@@ -291,6 +292,8 @@ fn zone(cdn: usize, name: &str, services: &[Service]) -> Zone {
         negative_ttl: 60,
         ns_ttl: 3600,
         grammars: own.map(grammar).collect(),
+        sealed: None,
+        ill_formed: None,
         origin: Origin::default(),
     }
 }

@@ -8,8 +8,9 @@
 //! some of its labels and no others, as far as none of its own paths covers them.
 
 use crate::entries::{Entry, MAX_NAME_ENTRIES};
-use crate::model::{LabelRule, Schemes, UrlRule};
-use crate::names::{Names, Shapes, ZoneSource, combinations, shape_of, written};
+use crate::model::{LabelRule, Network, Origin, Schemes, UrlRule, Zone};
+use crate::names::{Names, Shapes, ZoneSource, combinations, sealed_pattern, shape_of, written};
+use crate::proofs::{SEALED_LABELS, ill_formed};
 use crate::refusal::Refusal;
 use crate::tails::HostSuffixes;
 use redirector_core::hash::{Keys, Slot};
@@ -26,21 +27,57 @@ pub(crate) fn build(names: &mut Names) -> (Vec<u32>, HostSuffixes) {
     let network = names.network;
     let (mut depths, mut suffixes) = (vec![0; network.cdns.len()], HostSuffixes::default());
     for ((scheme, cdn, reversed), rules) in
-        rules_by_suffix(&network.urls, |rule| network.services[rule.service].cdn)
+        rules_by_suffix(network, |rule| network.services[rule.service].cdn)
     {
         let number = names.zones.len();
         let suffix: Vec<String> = reversed.iter().rev().map(|label| (*label).to_owned()).collect();
-        if names.add_suffix(scheme.space(), cdn, &suffix, number, &network.urls[rules[0]].origin) {
+        let zones = Within::new(network, cdn, &suffix);
+        let origin = rules.first().map(|rule| &network.urls[*rule].origin).or(zones.origin());
+        if names.add_suffix(scheme.space(), cdn, &suffix, number, origin.unwrap_or(&Origin::default())) {
             depths[cdn] |= 1 << suffix.len();
             suffixes.add(cdn, &suffix, scheme, number, rules.len());
         }
-        let shapes = HostZone::new(names, scheme, number, suffix.len()).build(&rules);
+        let ill_formed = zones.ill_formed(names);
+        let shapes = HostZone::new(names, scheme, number, suffix.len()).build(&rules, &zones);
         let (shapes, shape_count) = shapes.packed();
         let suffix_labels = suffix.len() as u32;
-        names.zones.push(ZoneRecord { shapes, shape_count, suffix_labels, ..Default::default() });
+        names.zones.push(ZoneRecord { shapes, shape_count, suffix_labels, ill_formed, ..Default::default() });
         names.sources.push(ZoneSource::Url { rules });
     }
     (depths, suffixes)
+}
+
+/// The DNS zones of a network whose names are hosts beneath a suffix.
+struct Within<'n> {
+    suffix: usize,
+    zones: Vec<(usize, &'n Zone)>,
+}
+
+impl<'n> Within<'n> {
+    fn new(network: &'n Network, cdn: usize, suffix: &[String]) -> Self {
+        let within = |(_, zone): &(usize, &Zone)| zone.cdn == cdn && zone.suffix.ends_with(suffix);
+        Self { suffix: suffix.len(), zones: network.zones.iter().enumerate().filter(within).collect() }
+    }
+
+    fn origin(&self) -> Option<&'n Origin> {
+        self.zones.first().map(|(_, zone)| &zone.origin)
+    }
+
+    /// What hosts get that fit no rule. All are looked up together, so zones within each other must agree.
+    fn ill_formed(&self, names: &mut Names<'_>) -> u32 {
+        let outer = self.zones.iter().find(|(_, zone)| zone.suffix.len() == self.suffix);
+        let outer = outer.and_then(|(_, zone)| zone.ill_formed.as_ref());
+        for (_, zone) in self.zones.iter().filter(|(_, zone)| zone.ill_formed.as_ref() != outer) {
+            let title = format!("zone {:?}", zone.suffix.join("."));
+            names.refusals.push(Refusal::new(
+                title,
+                &zone.origin,
+                "URLs of its hosts are looked up with those of a shorter suffix, whose `ill_formed` is another",
+                "give both zones the same `ill_formed`, or write no URL rule for the shorter suffix",
+            ));
+        }
+        ill_formed(names.network, outer)
+    }
 }
 
 fn schemes(schemes: Schemes) -> impl Iterator<Item = Scheme> {
@@ -51,10 +88,17 @@ fn schemes(schemes: Schemes) -> impl Iterator<Item = Scheme> {
 }
 
 /// Groups rules by the shortest suffix among them that ends their host: suffixes of one scheme and CDN never nest, so a
-/// reader's longest match cannot hide rules of a shorter suffix. In order of scheme, CDN and suffix.
-fn rules_by_suffix(urls: &[UrlRule], cdn: impl Fn(&UrlRule) -> usize) -> Vec<(Suffix<'_>, Vec<usize>)> {
+/// reader's longest match cannot hide rules of a shorter suffix. In order of scheme, CDN and suffix. Zones that say what
+/// ill-formed names get have groups, even without a rule.
+fn rules_by_suffix(network: &Network, cdn: impl Fn(&UrlRule) -> usize) -> Vec<(Suffix<'_>, Vec<usize>)> {
     let mut groups: BTreeMap<_, (Scheme, Vec<usize>)> = BTreeMap::new();
-    for (index, rule) in urls.iter().enumerate() {
+    for zone in network.zones.iter().filter(|zone| zone.ill_formed.is_some()) {
+        let reversed: Vec<&str> = zone.suffix.iter().rev().map(String::as_str).collect();
+        for scheme in [Scheme::Http, Scheme::Https, Scheme::Rtsp] {
+            groups.entry((scheme.space(), zone.cdn, reversed.clone())).or_insert((scheme, Vec::new()));
+        }
+    }
+    for (index, rule) in network.urls.iter().enumerate() {
         let reversed: Vec<&str> = rule.suffix.iter().rev().map(String::as_str).collect();
         for scheme in schemes(rule.schemes) {
             let key = (scheme.space(), cdn(rule), reversed.clone());
@@ -110,8 +154,9 @@ impl<'z, 'n> HostZone<'z, 'n> {
         }
     }
 
-    fn build(mut self, rules: &[usize]) -> Shapes {
+    fn build(mut self, rules: &[usize], zones: &Within<'_>) -> Shapes {
         let mut shapes = Shapes::default();
+        self.add_sealed(zones, &mut shapes);
         for index in rules {
             let rule = &self.names.network.urls[*index];
             let fixed = &rule.suffix[..rule.suffix.len() - self.suffix_labels];
@@ -135,9 +180,49 @@ impl<'z, 'n> HostZone<'z, 'n> {
             }
         }
         let ranked = rank(&shapes);
+        self.emit_sealed(zones, &ranked);
         // The first host without room says so for all.
         let _ = (0..self.hosts.len()).all(|host| self.emit(host, &ranked));
         shapes
+    }
+
+    /// Host patterns of sealed names, and what they lead to first.
+    fn sealed_hosts(&self, zones: &Within<'_>) -> Vec<(Vec<LabelRule>, u32)> {
+        let mut hosts = Vec::new();
+        for (number, zone) in &zones.zones {
+            let (Some(sealed), Some(value)) = (&zone.sealed, self.names.proofs.of_sealed(*number)) else {
+                continue;
+            };
+            let extra = zone.suffix[..zone.suffix.len() - self.suffix_labels].iter();
+            let extra: Vec<LabelRule> = extra.cloned().map(LabelRule::Fixed).collect();
+            let pattern = |count| [sealed_pattern(count, sealed), extra.clone()].concat();
+            hosts.extend((1..=SEALED_LABELS).map(|count| (pattern(count), value)));
+        }
+        hosts
+    }
+
+    fn add_sealed(&mut self, zones: &Within<'_>, shapes: &mut Shapes) {
+        for (labels, _) in self.sealed_hosts(zones) {
+            if !shapes.add(shape_of(&labels)) {
+                self.names
+                    .refuse_shapes("hosts of sealed names", zones.origin().unwrap_or(&Origin::default()));
+                return;
+            }
+        }
+    }
+
+    /// Enters hosts of sealed names, unless a URL rule has them.
+    fn emit_sealed(&mut self, zones: &Within<'_>, ranked: &[(u16, u16)]) {
+        for (labels, value) in self.sealed_hosts(zones) {
+            let shape = shape_of(&labels);
+            let order = ranked.iter().position(|ranked| *ranked == shape).unwrap_or(0) as u16;
+            for hashes in combinations(&self.names.keys, &labels) {
+                let slot = self.slot(shape, &hashes);
+                if !self.by_slot.contains_key(&slot) {
+                    self.names.names.add_new(Entry { slot, value, order, flags: 1, rule: usize::MAX });
+                }
+            }
+        }
     }
 
     fn add_rule(&mut self, index: usize, labels: &[LabelRule]) {
@@ -167,7 +252,7 @@ impl<'z, 'n> HostZone<'z, 'n> {
 
     /// Number of the service that a rule leads to first.
     fn entry(&self, rule: usize) -> u32 {
-        self.names.proofs.of_url(rule, &self.names.network.urls[rule])
+        self.names.proofs.of_url(rule)
     }
 
     fn slot(&self, shape: (u16, u16), hashes: &[u64]) -> Slot {

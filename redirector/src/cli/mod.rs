@@ -55,7 +55,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Makes and checks signed names (docs/names.md).
+    /// Makes and checks signed and sealed names, and tokens (docs/names.md).
     Names {
         #[command(subcommand)]
         command: names::Command,

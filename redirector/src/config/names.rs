@@ -9,6 +9,8 @@ use std::ops::Range;
 const LABEL_LENGTH: usize = 63;
 /// Longest name, counted as in messages: a length byte before each label and a zero at the end (same section).
 const NAME_LENGTH: usize = 255;
+/// Most optional labels of a pattern: each doubles the patterns that it stands for.
+const MAX_OPTIONAL: usize = 3;
 /// Most labels of a name that the tables can hold.
 const NAME_LABELS: usize = 16;
 
@@ -119,22 +121,50 @@ impl Labels {
         labels
     }
 
-    /// A pattern such as `{object}.web.{customer}`; `@` alone is no label at all. `None` if there is an error.
-    pub(super) fn pattern(&self, text: &Text<'_>) -> Option<Vec<LabelRule>> {
+    /// A pattern such as `{object}.{size?}.web.{customer}`; `@` alone is no label at all. Gives what it is with and
+    /// without each optional label. `None` if there is an error.
+    pub(super) fn patterns(&self, text: &Text<'_>) -> Option<Vec<Vec<LabelRule>>> {
         match text.text {
-            "@" => Some(Vec::new()),
+            "@" => Some(vec![Vec::new()]),
             _ => self.rules(text, 0..text.text.len()),
         }
     }
 
-    /// The label rules in a part of a text.
-    pub(super) fn rules(&self, text: &Text<'_>, part: Range<usize>) -> Option<Vec<LabelRule>> {
+    /// The same for a part of a text that is no `@`.
+    pub(super) fn rules(&self, text: &Text<'_>, part: Range<usize>) -> Option<Vec<Vec<LabelRule>>> {
+        let mut optional = Vec::new();
+        let rules = self.all_rules(text, part.clone(), &mut optional)?;
+        if optional.len() > MAX_OPTIONAL || (optional.len() == rules.len() && !rules.is_empty()) {
+            let message = format!("{} of {} labels are optional", optional.len(), rules.len());
+            text.part(part).error(message, format!("at most {MAX_OPTIONAL} can be, and not all of them"));
+            return None;
+        }
+        let mut all = vec![rules];
+        // From the right, so that places to the left stay what they are.
+        for place in optional.into_iter().rev() {
+            let without = |rules: &Vec<LabelRule>| [&rules[..place], &rules[place + 1..]].concat();
+            all = all.iter().flat_map(|rules| [rules.clone(), without(rules)]).collect();
+        }
+        Some(all)
+    }
+
+    /// Every label's rule, and the places of those that are optional.
+    fn all_rules(
+        &self,
+        text: &Text<'_>,
+        part: Range<usize>,
+        optional: &mut Vec<usize>,
+    ) -> Option<Vec<LabelRule>> {
         let written = &text.text[part.clone()];
         let mut rules: Vec<LabelRule> = Vec::new();
         let mut sound = true;
         for range in split_labels(written) {
             let place = text.part(part.start + range.start..part.start + range.end);
-            let rule = match self.rule(&written[range]) {
+            let (label, is_optional) = without_mark(&written[range]);
+            if is_optional {
+                optional.push(rules.len());
+            }
+            let rule = match self.rule(&label) {
                 Ok(rule) => rule,
                 Err((message, help)) => {
                     place.error(message, help);
@@ -184,6 +214,20 @@ impl Labels {
             }
         }
     }
+}
+
+/// A label without the mark of one that is optional (`{size?}`, `{size?:sd|hd}`, `hd?`), and whether it had it.
+fn without_mark(label: &str) -> (String, bool) {
+    let variable = label.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    let marked = match variable {
+        Some(inner) => match inner.split_once(':') {
+            Some((name, values)) => name.strip_suffix('?').map(|name| format!("{{{name}:{values}}}")),
+            None => inner.strip_suffix('?').map(|name| format!("{{{name}}}")),
+        },
+        None => label.strip_suffix('?').map(str::to_owned),
+    };
+    let is_optional = marked.is_some();
+    (marked.unwrap_or_else(|| label.to_owned()), is_optional)
 }
 
 /// Name of a rule's variable.

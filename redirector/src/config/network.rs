@@ -244,6 +244,7 @@ const SERVICE: &[&str] = &[
     "answers",
     "policy_class",
     "fallback",
+    "authorised",
     "location",
     "urls",
 ];
@@ -263,7 +264,7 @@ pub(super) fn read_services<'a>(
             let urls = section
                 .get("urls")
                 .map_or(Some(Vec::new()), |value| read_urls(&value, references.labels, &proofs));
-            Some((read_service(section, name, references)?, Urls::Written(urls?)))
+            Some((read_service(section, name, references, &proofs)?, Urls::Written(urls?)))
         };
         let (service, wrong) = doc.findings.within_service(name, || section.read(read));
         // Without an error of its own, a service lacks something that is refused elsewhere.
@@ -275,7 +276,12 @@ pub(super) fn read_services<'a>(
     Services { list, index, urls, names }
 }
 
-fn read_service(section: &Section<'_>, name: &str, references: &References<'_>) -> Option<Service> {
+fn read_service(
+    section: &Section<'_>,
+    name: &str,
+    references: &References<'_>,
+    proofs: &proofs::References<'_>,
+) -> Option<Service> {
     let cdn = read_cdn(section, references.cdns);
     let class = section
         .get("class")
@@ -319,6 +325,7 @@ fn read_service(section: &Section<'_>, name: &str, references: &References<'_>) 
         section.get("policy_class").map_or(Some(0), |value| value.integer(0..=u64::from(u8::MAX)));
     let fallback =
         section.get("fallback").map_or(Some(Vec::new()), |value| read_fallback(&value, references.targets));
+    let authorised = proofs.authorised(section);
     let location = match section.get("location") {
         None => Some(None),
         Some(value) => urls::location(&value).map(Some),
@@ -337,6 +344,7 @@ fn read_service(section: &Section<'_>, name: &str, references: &References<'_>) 
         answers: answers.and_then(|answers| u8::try_from(answers).ok())?,
         policy_class: policy_class.and_then(|class| u8::try_from(class).ok())?,
         fallback: fallback?,
+        authorised: authorised?,
         location: location?,
         origin: section.place.origin(),
     })

@@ -1,12 +1,15 @@
 //! What is asked of names before they count, and what those get that do not have it (P-10).
 
 use super::index::Index;
+use super::names;
 use super::read::{Section, Value};
-use redirector_plan::model::{LabelRule, Otherwise, Signed};
+use redirector_plan::model::{Authorised, LabelRule, Otherwise, Sealed, Signed, Unauthorised};
 use redirector_plan::proofs::{TAG_LABEL, tag_place};
 use std::collections::BTreeSet;
 
 const SIGNED: &str = "{ keys = [\"2026\"], otherwise = \"refuse\" }";
+const AUTHORISED: &str = "{ keys = [\"2026\"], otherwise = { port = 9 } }";
+const SEALED: &str = "{ label = \"x\", keys = [\"2026\"] }";
 
 /// What proofs refer to.
 #[derive(Debug, Clone, Copy)]
@@ -17,14 +20,14 @@ pub(super) struct References<'r> {
 }
 
 impl References<'_> {
-    /// `signed` of a rule with this pattern; `Some(None)` if it is not written.
+    /// `signed` of a rule with these patterns; `Some(None)` if it is not written.
     pub(super) fn signed(
         &self,
         section: &Section<'_>,
-        labels: Option<&[LabelRule]>,
+        patterns: &[Vec<LabelRule>],
     ) -> Option<Option<Signed>> {
         let Some(value) = section.get("signed") else { return Some(None) };
-        if labels.is_some_and(|labels| tag_place(labels).is_none()) {
+        if patterns.iter().any(|labels| tag_place(labels).is_none()) {
             value.place.error(
                 "the pattern has no label for the tag",
                 format!("write {{{TAG_LABEL}}} where it stands, for example {{object}}.{{{TAG_LABEL}}}.web"),
@@ -36,6 +39,54 @@ impl References<'_> {
         let otherwise =
             signed.get("otherwise").map_or(Some(Otherwise::Refuse), |value| self.otherwise(&value));
         Some(Some(Signed { keys: keys?, otherwise: otherwise? }))
+    }
+
+    /// `authorised` of a service; `Some(None)` if it is not written.
+    pub(super) fn authorised(&self, section: &Section<'_>) -> Option<Option<Authorised>> {
+        let Some(value) = section.get("authorised") else { return Some(None) };
+        let section = value.section(&["keys", "parameter", "otherwise"], AUTHORISED)?;
+        let keys = self.keys(&section);
+        let parameter = match section.get("parameter") {
+            None => Some("token".to_owned()),
+            Some(value) => parameter(&value),
+        };
+        let refused = Unauthorised::Like(Otherwise::Refuse);
+        let otherwise = section.get("otherwise").map_or(Some(refused), |value| self.unauthorised(&value));
+        Some(Some(Authorised { keys: keys?, parameter: parameter?, otherwise: otherwise? }))
+    }
+
+    /// As [`Self::otherwise`], or `{ port = 9 }`.
+    fn unauthorised(&self, value: &Value<'_>) -> Option<Unauthorised> {
+        if value.has("port") {
+            let port = value.section(&["port"], "{ port = 9 }")?.get("port")?.port()?;
+            return Some(Unauthorised::Port(port));
+        }
+        self.otherwise(value).map(Unauthorised::Like)
+    }
+
+    /// `sealed` of a zone; `Some(None)` if it is not written.
+    pub(super) fn sealed(&self, section: &Section<'_>) -> Option<Option<Sealed>> {
+        let Some(value) = section.get("sealed") else { return Some(None) };
+        let section = value.section(&["label", "keys", "otherwise"], SEALED)?;
+        let label = section.require("label", "\"x\"")?.word("\"x\"")?;
+        let label = match &names::fixed_labels(&label)?[..] {
+            [only] => only.clone(),
+            _ => {
+                label
+                    .place
+                    .error("sealed names have one label before the suffix", "for example label = \"x\"");
+                return None;
+            }
+        };
+        let keys = self.keys(&section);
+        let otherwise =
+            section.get("otherwise").map_or(Some(Otherwise::Refuse), |value| self.otherwise(&value));
+        Some(Some(Sealed { label, keys: keys?, otherwise: otherwise? }))
+    }
+
+    /// `ill_formed` of a zone; `Some(None)` if it is not written.
+    pub(super) fn ill_formed(&self, section: &Section<'_>) -> Option<Option<Otherwise>> {
+        section.get("ill_formed").map_or(Some(None), |value| self.otherwise(&value).map(Some))
     }
 
     /// `keys`: names of keys; all of them if it is not written.
@@ -76,4 +127,16 @@ impl References<'_> {
         service.place.error(format!("there is no service `{}`", service.text), help);
         None
     }
+}
+
+/// Name of a query parameter.
+fn parameter(value: &Value<'_>) -> Option<String> {
+    let text = value.word("\"token\"")?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if let Some(c) = text.text.chars().find(|c| !allowed(*c)) {
+        text.place
+            .error(format!("{c:?} cannot stand in a parameter"), "letters, digits, `-`, `_` and `.` can");
+        return None;
+    }
+    Some(text.text.to_owned())
 }

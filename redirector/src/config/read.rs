@@ -230,6 +230,11 @@ impl<'a> Value<'a> {
         Some(Text { text, place: self.place.clone() })
     }
 
+    /// Whether it is a table with this key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        matches!(self.raw, DeValue::Table(table) if table.contains_key(key))
+    }
+
     pub(super) fn is_table(&self) -> bool {
         matches!(self.raw, DeValue::Table(_))
     }

@@ -61,26 +61,28 @@ pub(super) fn read_urls<'a>(
 ) -> Option<Vec<UrlPattern<'a>>> {
     let list = value.list(&format!("[\"{EXAMPLE}\"]"))?;
     let read: Vec<_> = list.iter().filter_map(|element| read_element(element, labels, proofs)).collect();
-    (read.len() == list.len()).then_some(read)
+    (read.len() == list.len()).then(|| read.into_iter().flatten().collect())
 }
 
-/// A rule, or a table with a rule and what it asks for.
+/// A rule, or a table with a rule and what it asks for: one pattern for each choice of its optional labels.
 fn read_element<'a>(
     element: &Value<'a>,
     labels: &Labels,
     proofs: &proofs::References<'_>,
-) -> Option<UrlPattern<'a>> {
+) -> Option<Vec<UrlPattern<'a>>> {
     if !element.is_table() {
         return read_url(&element.text(&format!("[\"{EXAMPLE}\"]"))?, labels);
     }
     let section = element.section(&["url", "signed"], &format!("{{ url = \"{EXAMPLE}\" }}"))?;
     let text = section.require("url", &format!("\"{EXAMPLE}\""))?.word(&format!("\"{EXAMPLE}\""))?;
-    let pattern = read_url(&text, labels);
-    let signed = proofs.signed(&section, pattern.as_ref().map(|pattern| &pattern.host[..]))?;
-    Some(UrlPattern { signed, ..pattern? })
+    let patterns = read_url(&text, labels);
+    let hosts: Vec<_> = patterns.iter().flatten().map(|pattern| pattern.host.clone()).collect();
+    let signed = proofs.signed(&section, &hosts)?;
+    let with = |pattern| UrlPattern { signed: signed.clone(), ..pattern };
+    Some(patterns?.into_iter().map(with).collect())
 }
 
-fn read_url<'a>(text: &Text<'a>, labels: &Labels) -> Option<UrlPattern<'a>> {
+fn read_url<'a>(text: &Text<'a>, labels: &Labels) -> Option<Vec<UrlPattern<'a>>> {
     let Some(scheme_end) = text.text.find("://") else {
         text.place.error(format!("`{}` is not a URL rule", text.text), format!("for example \"{EXAMPLE}\""));
         return None;
@@ -90,7 +92,9 @@ fn read_url<'a>(text: &Text<'a>, labels: &Labels) -> Option<UrlPattern<'a>> {
     let host_end = text.text[host_start..].find('/').map_or(text.text.len(), |slash| host_start + slash);
     let host = read_host(text, host_start..host_end, labels);
     let path = read_path(text, host_end);
-    Some(UrlPattern { schemes: schemes?, host: host?, path: path?, signed: None, place: text.place.clone() })
+    let (schemes, path, place) = (schemes?, path?, &text.place);
+    let pattern = |host| UrlPattern { schemes, host, path: path.clone(), signed: None, place: place.clone() };
+    Some(host?.into_iter().map(pattern).collect())
 }
 
 fn read_schemes(text: &Text<'_>, part: Range<usize>) -> Option<Schemes> {
@@ -115,7 +119,7 @@ fn read_schemes(text: &Text<'_>, part: Range<usize>) -> Option<Schemes> {
 }
 
 /// The host: labels and variables, or a literal address.
-fn read_host(text: &Text<'_>, part: Range<usize>, labels: &Labels) -> Option<Vec<LabelRule>> {
+fn read_host(text: &Text<'_>, part: Range<usize>, labels: &Labels) -> Option<Vec<Vec<LabelRule>>> {
     let host = &text.text[part.clone()];
     let fixed = |label: &str| LabelRule::Fixed(label.to_owned());
     if let Some(literal) = host.strip_prefix('[') {
@@ -127,7 +131,7 @@ fn read_host(text: &Text<'_>, part: Range<usize>, labels: &Labels) -> Option<Vec
                 "for example http://[2001:db8::1]/*; rules hold for every port, so write none",
             );
         }
-        return address.map(|address| vec![fixed(&format!("[{address}]"))]);
+        return address.map(|address| vec![vec![fixed(&format!("[{address}]"))]]);
     }
     if host.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6()) {
         text.part(part).error("an IPv6 address in a URL stands in brackets", format!("write [{host}]"));
@@ -142,19 +146,25 @@ fn read_host(text: &Text<'_>, part: Range<usize>, labels: &Labels) -> Option<Vec
         text.part(part).error("a URL rule has no user or password", "leave out what stands before the host");
         return None;
     }
-    let rules = labels.rules(text, part.clone())?;
+    let patterns = labels.rules(text, part.clone())?;
+    let sound = patterns.iter().all(|rules| check_host(rules, text, part.clone()));
+    sound.then_some(patterns)
+}
+
+/// Whether a pattern is one that a host can have; reports it if not.
+fn check_host(rules: &[LabelRule], text: &Text<'_>, part: Range<usize>) -> bool {
     let tail = rules.iter().rev().take_while(|rule| matches!(rule, LabelRule::Fixed(_))).count();
     if tail == 0 {
         let help = "for example {customer}.cdn.acme.net";
         text.part(part).error("the host's last label must be fixed", help);
-        return None;
+        return false;
     }
     if rules.len() - tail > MAX_CODEPOINT_LABELS {
         let message = format!("{} labels up to the last variable", rules.len() - tail);
         text.part(part).error(message, format!("there can be {MAX_CODEPOINT_LABELS}"));
-        return None;
+        return false;
     }
-    names::check_size(text, rules.iter().map(names::shortest)).then_some(rules)
+    names::check_size(text, rules.iter().map(names::shortest))
 }
 
 /// The leading segments of a path that ends in `/*`.

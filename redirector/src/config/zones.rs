@@ -8,7 +8,8 @@ use super::proofs;
 use super::read::{Place, Section, Text, Value};
 use super::units;
 use redirector_core::table::MAX_CODEPOINT_LABELS;
-use redirector_plan::model::{Grammar, LabelRule, Service, Zone};
+use redirector_plan::model::{Grammar, LabelRule, Sealed, Service, Zone};
+use redirector_plan::proofs::SEALED_LABELS;
 use redirector_plan::{CDSR_LABEL, NS_LABEL};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -37,7 +38,9 @@ pub(super) struct References<'r> {
 
 /// Reads the `[[zone]]` tables, sorted by suffix and CDN.
 pub(super) fn read_zones(root: &Section<'_>, references: &References<'_>) -> Vec<Zone> {
-    let sections = root.tables("zone", &["suffix", "cdn", "serial", "negative_ttl", "ns_ttl", "names"]);
+    const KEYS: &[&str] =
+        &["suffix", "cdn", "serial", "negative_ttl", "ns_ttl", "sealed", "ill_formed", "names"];
+    let sections = root.tables("zone", KEYS);
     let mut zones: BTreeMap<(Vec<String>, usize), (Zone, Vec<Place<'_>>)> = BTreeMap::new();
     for section in sections {
         let Some((zone, places)) = section.read(|| read_zone(&section, references)) else { continue };
@@ -73,10 +76,14 @@ fn read_zone<'a>(section: &Section<'a>, references: &References<'_>) -> Option<(
     };
     let negative_ttl = ttl("negative_ttl", NEGATIVE_TTL, LONGEST_NEGATIVE_TTL);
     let ns_ttl = ttl("ns_ttl", NS_TTL, LONGEST_TTL);
+    let sealed = references.proofs.sealed(section);
+    let ill_formed = references.proofs.ill_formed(section);
     let list = section.require("names", NAMES)?.nonempty_list(NAMES)?;
     let suffix = suffix?;
     let read: Vec<_> =
-        list.iter().filter_map(|value| read_grammar(value, &suffix, cdn, references)).collect();
+        list.iter().filter_map(|value| read_grammars(value, &suffix, cdn, references)).flatten().collect();
+    let sealed = sealed?;
+    check_sealed(&read, sealed.as_ref());
     check_order(&read, references.services);
     // A name of a service that was refused is left out with it.
     let (grammars, places) = read.into_iter().unzip();
@@ -87,23 +94,26 @@ fn read_zone<'a>(section: &Section<'a>, references: &References<'_>) -> Option<(
         negative_ttl: negative_ttl?,
         ns_ttl: ns_ttl?,
         grammars,
+        sealed,
+        ill_formed: ill_formed?,
         origin: section.place.origin(),
     };
     Some((zone, places))
 }
 
-fn read_grammar<'a>(
+/// What an element of `names` stands for: one grammar for each choice of its optional labels.
+fn read_grammars<'a>(
     value: &Value<'a>,
     suffix: &[String],
     cdn: Option<usize>,
     references: &References<'_>,
-) -> Option<(Grammar, Place<'a>)> {
+) -> Option<Vec<(Grammar, Place<'a>)>> {
     let section = value
         .section(&["labels", "service", "signed"], "{ labels = \"{object}.web\", service = \"web\" }")?;
     let text =
         section.require("labels", "\"{object}.web.{customer}\"").and_then(|value| value.word("\"{object}\""));
     let labels = text.as_ref().and_then(|text| read_labels(text, suffix, references.labels));
-    let signed = references.proofs.signed(&section, labels.as_deref());
+    let signed = references.proofs.signed(&section, labels.as_deref().unwrap_or_default());
     let service = section.require("service", "\"web\"")?.word("\"web\"")?;
     let index = references.index.resolve(&service)?;
     if references.outcomes[index] && text.as_ref().is_some_and(|text| text.text == "@") {
@@ -121,21 +131,46 @@ fn read_grammar<'a>(
         return None;
     }
     let origin = section.place.origin();
-    Some((Grammar { labels: labels?, service: index, signed: signed?, origin }, text?.place))
+    let (signed, place) = (signed?, text?.place);
+    let grammar = |labels: Vec<LabelRule>| {
+        (Grammar { labels, service: index, signed: signed.clone(), origin: origin.clone() }, place.clone())
+    };
+    Some(labels?.into_iter().map(grammar).collect())
 }
 
-fn read_labels(text: &Text<'_>, suffix: &[String], labels: &Labels) -> Option<Vec<LabelRule>> {
-    let rules = labels.pattern(text)?;
+/// Reports patterns whose names belong to sealed ones.
+fn check_sealed(grammars: &[(Grammar, Place<'_>)], sealed: Option<&Sealed>) {
+    let Some(sealed) = sealed else { return };
+    for (grammar, place) in grammars {
+        let takes = grammar.labels.last().is_some_and(|rule| match rule {
+            LabelRule::Fixed(label) => *label == sealed.label,
+            LabelRule::OneOf(_, values) => values.contains(&sealed.label),
+            LabelRule::Free(_) => false,
+        });
+        if takes && grammar.labels.len() <= SEALED_LABELS + 1 {
+            let message = format!("names that end in `{}` are sealed", sealed.label);
+            place.error(message, "use another label here, or for sealed names");
+        }
+    }
+}
+
+fn read_labels(text: &Text<'_>, suffix: &[String], labels: &Labels) -> Option<Vec<Vec<LabelRule>>> {
+    let patterns = labels.patterns(text)?;
+    let sound = patterns.iter().all(|rules| check_labels(rules, text, suffix));
+    sound.then_some(patterns)
+}
+
+/// Whether a pattern is one that a zone can have; reports it if not.
+fn check_labels(rules: &[LabelRule], text: &Text<'_>, suffix: &[String]) -> bool {
     if rules.len() > MAX_CODEPOINT_LABELS {
         let message = format!("this pattern has {} labels", rules.len());
         text.place.error(message, format!("patterns have at most {MAX_CODEPOINT_LABELS}"));
-        return None;
+        return false;
     }
     let lengths = rules.iter().map(names::shortest).chain(suffix.iter().map(String::len));
-    let sound = check_reserved(&rules, text)
+    check_reserved(rules, text)
         && names::check_size(text, lengths)
-        && patterns::check_count(&rules, &text.place);
-    sound.then_some(rules)
+        && patterns::check_count(rules, &text.place)
 }
 
 /// Reports a pattern that takes a name which the box answers by itself.

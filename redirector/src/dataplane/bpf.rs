@@ -8,7 +8,7 @@ use aya::programs::xdp::XdpMode;
 use aya::programs::{ProgramError, ProgramFd, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use redirector_core::limit::{Line, STRIDE};
-use redirector_core::table::VIP_SLOTS;
+use redirector_core::table::{NONE, VIP_SLOTS};
 use redirector_core::verdict::REASON_SLOTS;
 use redirector_plan::image::{TableImage, TableKind};
 use std::borrow::Cow;
@@ -52,7 +52,9 @@ impl CounterRoom {
     /// Grows to hold every slot that an image names.
     fn extend(&mut self, image: &TableImage) {
         let end = |slots: &mut dyn Iterator<Item = u32>| slots.max().map_or(1, |slot| slot + 1);
-        self.services = self.services.max(end(&mut image.services.iter().map(|service| service.counter)));
+        // What stands for services that a sealed name will tell has no slot of its own.
+        let services = image.services.iter().map(|service| service.counter).filter(|slot| *slot != NONE);
+        self.services = self.services.max(end(&mut { services }));
         self.regions =
             self.regions.max(end(&mut image.region_counters.iter().flat_map(|counters| counters.words)));
         self.targets = self.targets.max(end(&mut image.targets.iter().map(|target| target.counter)));

@@ -21,8 +21,13 @@ pub(super) struct Location {
     pub(super) port: u16,
 }
 
-/// Fills in a template for a target; `v6` is the family of its address.
-pub(super) fn location(template: Option<&str>, url: &Url<'_>, target: &Target, v6: bool) -> Location {
+/// Fills in a template for a target; `v6` is the family of its address, `other` a port that is told instead of its own.
+pub(super) fn location(
+    template: Option<&str>,
+    url: &Url<'_>,
+    target: &Target,
+    (v6, other): (bool, Option<u16>),
+) -> Location {
     let template = template.unwrap_or(DEFAULT);
     let scheme = scheme(template, url.scheme);
     let port = match scheme {
@@ -30,6 +35,7 @@ pub(super) fn location(template: Option<&str>, url: &Url<'_>, target: &Target, v
         Scheme::Https => target.https_port,
         Scheme::Rtsp => target.rtsp_port,
     };
+    let port = other.unwrap_or(port);
     let address = target.address(v6);
     let host = match (target.redirect_host(), address) {
         (Some(host), _) => host.to_owned(),
@@ -98,7 +104,7 @@ mod tests {
 
     fn filled(template: Option<&str>, host: Option<&str>, v6: bool) -> String {
         let url = Url::new(Scheme::Http, "tv.acme.net:8000", "/live/1?a=b").expect("URL");
-        location(template, &url, &target(host), v6).url
+        location(template, &url, &target(host), (v6, None)).url
     }
 
     #[test]
@@ -117,7 +123,7 @@ mod tests {
             ..target(None)
         };
         let url = Url::new(Scheme::Http, "tv.acme.net", "/live").expect("URL");
-        assert_eq!(location(None, &url, &name, false).url, "http://edge.partner.example:8080/live");
+        assert_eq!(location(None, &url, &name, (false, None)).url, "http://edge.partner.example:8080/live");
     }
 
     #[test]

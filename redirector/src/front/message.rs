@@ -60,7 +60,8 @@ fn respond<L: Limits>(
         return None;
     }
     let asked = Asked { vip, client: Client::new(client.ip()), port: client.port(), room };
-    let (action, length, _) = answer(&generation, tables, kind, &asked, limits, scratch, (bytes, len));
+    let from = (&asked, client.ip());
+    let (action, length, _) = answer(&generation, tables, kind, from, limits, scratch, (bytes, len));
     shared.counters.count(&scratch.trace, tables);
     (action == Action::Reply).then_some(length)
 }
@@ -71,7 +72,7 @@ pub(crate) fn answer<L: Limits>(
     generation: &Generation,
     tables: &Reading<'_>,
     kind: Datagram,
-    asked: &Asked<'_>,
+    (asked, client): (&Asked<'_>, IpAddr),
     limits: &mut L,
     scratch: &mut Scratch,
     (bytes, len): (&mut [u8], usize),
@@ -95,12 +96,12 @@ pub(crate) fn answer<L: Limits>(
         return (action, length, Vec::new());
     }
     let carried = match kind {
-        Datagram::Dns => Carried::by_dns(&bytes[..len]),
-        Datagram::Cdsr => Carried::by_cdsr(&bytes[..len], &scratch.cdsr.url()),
+        Datagram::Dns => Carried::by_dns(&bytes[..len], client),
+        Datagram::Cdsr => Carried::by_cdsr(&bytes[..len], &scratch.cdsr.url(), client),
     };
     // What the core could read can be read here.
     let Some(carried) = carried else { return (Action::Ignore, length, Vec::new()) };
-    let examined = proof::examine(generation, tables, scratch.trace.service, carried);
+    let examined = proof::examine(generation, tables, asked.vip, scratch.trace.service, carried);
     scratch.proof = examined.proof;
     let (action, length) = pass(bytes, scratch);
     (action, length, examined.findings)

@@ -11,6 +11,7 @@ use redirector_core::lookup::Scheme;
 use redirector_core::table::{NONE, SPEAKS_HTTP, SPEAKS_RTSP};
 use redirector_core::verdict::Reason;
 use redirector_core::wire::Trace;
+use redirector_plan::model::Service;
 use std::net::{IpAddr, SocketAddr};
 
 /// A redirect.
@@ -39,8 +40,8 @@ pub(super) enum Refusal {
     NotOurs,
     /// No server can take the client now.
     NothingUsable(Reason),
-    /// The URL needs a proof, and has no good one.
-    Denied(Denied),
+    /// The URL needs a proof, and has no good one, or is ill-formed.
+    Denied(Denied, Reason),
     /// The client was redirected for this URL too often, or would come back here.
     Loop,
     /// The VIP or its protocol was removed, or the tables contradict themselves.
@@ -55,7 +56,7 @@ impl Refusal {
             Self::TooLong => UrlError::TooLong.reason(),
             Self::NotOurs => Reason::NotOurUrl,
             Self::NothingUsable(reason) => reason,
-            Self::Denied(_) => Reason::Denied,
+            Self::Denied(_, reason) => reason,
             Self::Loop => Reason::Loop,
             Self::Unavailable => Reason::PuntTable,
         }
@@ -69,8 +70,8 @@ impl Refusal {
             }
             Self::TooLong => "the URL is too long: at most 1024 characters, scheme and host included",
             Self::NotOurs => "no service for this URL here",
-            Self::Denied(Denied::Refused) => "this URL is for those who are authorised",
-            Self::Denied(Denied::Empty) => "no service for this URL here",
+            Self::Denied(Denied::Refused, _) => "this URL is for those who are authorised",
+            Self::Denied(Denied::Empty, _) => "no service for this URL here",
             Self::NothingUsable(_) => "no server can take this request now; try again",
             Self::Loop => "too many redirects for this URL: it seems to lead back here",
             Self::Unavailable => "not answered here now; try again",
@@ -128,7 +129,13 @@ fn decided(
     if vip.speaks & spoken(url.scheme) == 0 {
         return Err(Refusal::Unavailable);
     }
-    let examine = |service| examine(generation, tables, service, Carried::by_url(*url)).proof;
+    let mut path = None;
+    let examine = |service| {
+        let carried = Carried::by_url(*url, None, client.ip());
+        let examined = examine(generation, tables, vip, service, carried);
+        path = examined.path;
+        examined.proof
+    };
     let decided = decide_url(tables, vip, client, url, FAST_ENDPOINTS, examine);
     let decision = decided.map_err(|error| match error {
         UrlError::TooLong => Refusal::TooLong,
@@ -139,7 +146,7 @@ fn decided(
     let UrlDecision { service, verdict, .. } = &decision;
     trace.service = *service;
     if let Some(denied) = decision.denied {
-        return Err(Refusal::Denied(denied));
+        return Err(Refusal::Denied(denied, verdict.reason));
     }
     if verdict.reason == Reason::NoDataFamily {
         return Err(Refusal::NothingUsable(verdict.reason));
@@ -148,20 +155,28 @@ fn decided(
     if verdict.count == 0 {
         return Err(Refusal::NothingUsable(verdict.reason));
     }
-    let (target, locations) = locations(shared, (generation, tables), url, &decision)?;
+    // The token is for us: whoever gets as far as the server has the right port.
+    let bare = Url { path: path.as_deref().unwrap_or(url.path), ..*url };
+    let (target, locations) = locations(shared, (generation, tables), &bare, &decision)?;
     if sent && !shared.guard.allows(client.ip(), &url.text()) {
         return Err(Refusal::Loop);
     }
     (trace.target, trace.account) = (target, decision.account);
-    let network = &generation.config.network;
     let mut locations = locations.into_iter();
     Ok(Redirect {
         location: locations.next().ok_or(Refusal::Unavailable)?,
         alternates: locations.collect(),
-        service: network.services.get(*service as usize).ok_or(Refusal::Unavailable)?.name.clone(),
+        service: written(generation, *service)?.name.clone(),
         region: generation.region(verdict.region).map(|region| region.name.clone()),
         reason: verdict.reason,
     })
+}
+
+/// The service of the configuration that a number means.
+fn written(generation: &Generation, service: u32) -> Result<&Service, Refusal> {
+    let network = &generation.config.network;
+    let written = generation.compiled.written(network, service);
+    written.and_then(|written| network.services.get(written)).ok_or(Refusal::Unavailable)
 }
 
 /// The first target's number and the locations of all, without those that would be answered here again.
@@ -172,13 +187,14 @@ fn locations(
     decision: &UrlDecision,
 ) -> Result<(u32, Vec<String>), Refusal> {
     let network = &generation.config.network;
-    let service = network.services.get(decision.service as usize).ok_or(Refusal::Unavailable)?;
+    let service = written(generation, decision.service)?;
+    let port = generation.compiled.other_port(decision.service);
     let chosen = &decision.verdict.targets[..decision.verdict.count as usize];
     let mut first = None;
     let mut locations = Vec::with_capacity(chosen.len());
     for number in chosen {
         let target = network.targets.get(*number as usize).ok_or(Refusal::Unavailable)?;
-        let location = location(service.location.as_deref(), url, target, decision.v6);
+        let location = location(service.location.as_deref(), url, target, (decision.v6, port));
         if !is_captured(shared, tables, &location) {
             first = first.or(Some(*number));
             locations.push(location.url);

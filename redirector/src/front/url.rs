@@ -8,8 +8,8 @@ use redirector_core::table::{
     SERVICE_PROVIDED, Tables, VipEntry,
 };
 use redirector_core::verdict::{Reason, Verdict};
-use redirector_core::wire::cdsr::{Located, MAX_URL, UrlPlace, locate, url_hash};
-use redirector_core::wire::{ADMITTED, Buffer, EMPTY, Proof};
+use redirector_core::wire::cdsr::{Located, MAX_URL, Status, Stop, UrlPlace, locate, url_hash};
+use redirector_core::wire::{ADMITTED, Buffer, Proof, REFUSED};
 use std::net::SocketAddr;
 
 /// Place of the URL in the buffer that is searched: readers load whole words, also before its first byte.
@@ -79,22 +79,24 @@ pub struct UrlDecision {
     pub verdict: Verdict,
     /// The target that tells on whose account a provider's content is served, or [`NONE`].
     pub account: u32,
-    /// Nothing was chosen for want of a good proof.
+    /// Nothing was chosen, because of what the URL is or lacks.
     pub denied: Option<Denied>,
 }
 
-/// What a client gets without a good proof, where it gets no server.
+impl UrlDecision {
+    fn denied(service: u32, reason: Reason, refused: bool) -> Self {
+        let denied = Some(if refused { Denied::Refused } else { Denied::Empty });
+        Self { service, v6: false, verdict: Verdict::of(reason), account: NONE, denied }
+    }
+}
+
+/// What a client gets that gets no server, because of what its URL is or lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
     /// It is told so.
     Refused,
     /// It is told that there is nothing.
     Empty,
-}
-
-/// The scheme of a number in [`UrlPlace`].
-pub(super) fn scheme(number: u32) -> Option<Scheme> {
-    [Scheme::Http, Scheme::Https, Scheme::Rtsp].into_iter().find(|scheme| *scheme as u32 == number)
 }
 
 /// Why nothing was decided for a URL.
@@ -134,28 +136,44 @@ pub fn decide_url<T: Tables>(
     want: u32,
     examine: impl FnOnce(u32) -> Proof,
 ) -> Result<UrlDecision, UrlError> {
+    let mut located = match find(tables, vip, url)? {
+        Ok(located) => located,
+        Err(stop) if stop.reason == Reason::IllFormed => {
+            let refused = stop.status == Some(Status::Denied);
+            return Ok(UrlDecision::denied(NONE, Reason::IllFormed, refused));
+        }
+        Err(stop) => {
+            return Err(match stop.reason {
+                Reason::NotOurUrl => UrlError::NotOurs,
+                Reason::PuntTable => UrlError::Tables,
+                _ => UrlError::Malformed,
+            });
+        }
+    };
+    if tables.service(located.service).ok_or(UrlError::Tables)?.flags & SERVICE_PROOF != 0 {
+        let proof = examine(located.service);
+        if proof.outcome != ADMITTED {
+            return Ok(UrlDecision::denied(located.service, Reason::Denied, proof.outcome == REFUSED));
+        }
+        (located.service, located.content) = (proof.service, proof.content);
+    }
+    choose(tables, client, &located, want).ok_or(UrlError::Tables)
+}
+
+/// The rule of a URL, or why there is none.
+fn find<T: Tables>(tables: &T, vip: &VipEntry, url: &Url<'_>) -> Result<Result<Located, Stop>, UrlError> {
     let mut bytes = [0; START + MAX_URL];
     let place = put(url, &mut bytes)?;
     let message = Buffer::new(&mut bytes, place.end);
     let mut located = Located::default();
     let mut labels = Labels::default();
-    locate::<_, _, true>(&message, &place, vip, tables, &mut labels, &mut located).map_err(
-        |stop| match stop.reason {
-            Reason::NotOurUrl => UrlError::NotOurs,
-            Reason::PuntTable => UrlError::Tables,
-            _ => UrlError::Malformed,
-        },
-    )?;
-    if tables.service(located.service).ok_or(UrlError::Tables)?.flags & SERVICE_PROOF != 0 {
-        let proof = examine(located.service);
-        if proof.outcome != ADMITTED {
-            let denied = Some(if proof.outcome == EMPTY { Denied::Empty } else { Denied::Refused });
-            let verdict = Verdict::of(Reason::Denied);
-            return Ok(UrlDecision { service: located.service, v6: false, verdict, account: NONE, denied });
-        }
-        (located.service, located.content) = (proof.service, proof.content);
-    }
-    choose(tables, client, &located, want).ok_or(UrlError::Tables)
+    let found = locate::<_, _, true>(&message, &place, vip, tables, &mut labels, &mut located);
+    Ok(found.map(|()| located))
+}
+
+/// The service number that a URL leads to at first.
+pub(super) fn service<T: Tables>(tables: &T, vip: &VipEntry, url: &Url<'_>) -> Option<u32> {
+    Some(find(tables, vip, url).ok()?.ok()?.service)
 }
 
 /// Writes a URL into a buffer, and gives its place there.

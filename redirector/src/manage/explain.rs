@@ -412,7 +412,7 @@ fn ask(
     let kind = if protocol == Protocol::Dns { Datagram::Dns } else { Datagram::Cdsr };
     let given = (&mut bytes[..], message.len());
     let (action, length, findings) =
-        answer(&view.generation, &tables, kind, &asked, &mut Unlimited, &mut scratch, given);
+        answer(&view.generation, &tables, kind, (&asked, client), &mut Unlimited, &mut scratch, given);
     let reply = (action == Action::Reply).then(|| bytes[..length].to_vec());
     let frame = packet::frame(SocketAddr::new(client, CLIENT_PORT), vip, protocol == Protocol::Dns, message);
     let run = test_run(&frame).map_err(|error| error.to_string())?;
@@ -451,8 +451,9 @@ fn redirect(view: &View, client: IpAddr, entry: &VipEntry, url: &Url<'_>) -> Ans
     let mut findings = Vec::new();
     let client = SocketAddr::new(client, CLIENT_PORT);
     let decided = decide_url(tables, entry, client, url, FAST_ENDPOINTS, |service| {
-        let Examined { proof, findings: found } =
-            examine(&view.generation, tables, service, Carried::by_url(*url));
+        let carried = Carried::by_url(*url, None, client.ip());
+        let Examined { proof, findings: found, .. } =
+            examine(&view.generation, tables, entry, service, carried);
         findings = found;
         proof
     });
@@ -570,7 +571,8 @@ fn report(
     let first = verdict.targets[..verdict.count as usize].first();
     let server = first.and_then(|target| generation.tables.read().target(*target).map(is_server));
     let kind = if server == Some(false) { Kind::Any } else { Kind::family(v6) };
-    let service = network.services.get(trace.service as usize);
+    let written = generation.compiled.written(network, trace.service);
+    let service = written.and_then(|written| network.services.get(written));
     let coverage = service.and_then(|service| network.coverages.get(service.coverage));
     let region = redirector_core::decide::region(&Client::new(client), &generation.tables.read());
     let region_number = region.unwrap_or(0);

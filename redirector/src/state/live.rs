@@ -203,6 +203,7 @@ mod tests {
                 answers: 1,
                 policy_class: 0,
                 fallback: Vec::new(),
+                authorised: None,
                 location: None,
                 origin: origin(),
             }],

@@ -21,6 +21,7 @@ async fn ask(front: &TestBox, url: &str, failed: &[&str]) -> Reply {
         max_endpoints: 0,
         url: &url,
         servers: &servers,
+        token: None,
         min_len: 0,
     };
     let bytes = request.encode();

@@ -35,7 +35,8 @@ pub fn client_url(text: &[u8]) {
     {
         let flow = flow(v6, PORT);
         let max_endpoints = url.as_str().len() as u8 % (MAX_ENDPOINTS + 1);
-        let request = Request { nonce: 1, families, max_endpoints, url: &url, servers: &[], min_len: 0 };
+        let request =
+            Request { nonce: 1, families, max_endpoints, url: &url, servers: &[], token: None, min_len: 0 };
         let reply = ask(&flow, &request);
         if families == Families::SameAsRequest {
             same_as_connections(&flow, &url, &reply);
@@ -118,7 +119,15 @@ pub fn cdsr_reply(datagram: &[u8]) {
     for (bytes, families) in
         [(datagram, Families::Both), (&answered, Families::Both), (&answered, Families::V6)]
     {
-        let request = Request { nonce: 7, families, max_endpoints: 8, url: &url, servers: &[], min_len: 0 };
+        let request = Request {
+            nonce: 7,
+            families,
+            max_endpoints: 8,
+            url: &url,
+            servers: &[],
+            token: None,
+            min_len: 0,
+        };
         let redirector = IpAddr::from([203, 0, 113, 1]);
         if let Ok(reply) = Reply::decode(bytes, &request, MAX_DATAGRAM, redirector) {
             check_reply(bytes, &request, &reply);

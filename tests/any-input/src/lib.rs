@@ -13,6 +13,7 @@ mod made;
 mod messages;
 pub mod mutants;
 mod network;
+mod proofs;
 pub mod seeds;
 
 pub use client::{cdsr_reply, client_dns, client_url};
@@ -20,6 +21,7 @@ pub use connections::{dns_stream, http_request, probe_answer, rtsp_request};
 pub use control::{control_socket, control_socket_made};
 pub use files::{configuration, configuration_made, prefix_file, state_file};
 pub use messages::{cdsr_request, cdsr_request_made, dns_message, dns_message_made, frame, url_text};
+pub use proofs::proof;
 
 /// A parser with what must hold of it.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +37,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 19] = [
+pub const TARGETS: [Target; 20] = [
     Target { name: "dns_message", run: dns_message, takes: messages::dns_is_answered, mutants: 20_000 },
     Target {
         name: "dns_message_made",
@@ -52,6 +54,7 @@ pub const TARGETS: [Target; 19] = [
         mutants: 20_000,
     },
     Target { name: "frame", run: frame, takes: messages::frame_is_answered, mutants: 10_000 },
+    Target { name: "proof", run: proof, takes: proofs::is_taken, mutants: 10_000 },
     Target { name: "url_text", run: url_text, takes: |_| true, mutants: 10_000 },
     Target { name: "client_url", run: client_url, takes: client::url_is_one, mutants: 5000 },
     Target { name: "http_request", run: http_request, takes: connections::http_is_answered, mutants: 2000 },

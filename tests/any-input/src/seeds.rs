@@ -92,6 +92,7 @@ pub fn made(target: &str) -> Vec<(String, Vec<u8>)> {
         "url_text" => numbered(
             urls().iter().map(|url| url.split_once("://").map_or(&**url, |(_, rest)| rest).into()).collect(),
         ),
+        "proof" => numbered(crate::proofs::seeds()),
         "client_url" => numbered(urls().into_iter().map(String::into_bytes).collect()),
         "http_request" => numbered(parts(include_str!("seeds/http.txt"))),
         "rtsp_request" => numbered(parts(include_str!("seeds/rtsp.txt"))),

@@ -61,6 +61,7 @@ replayed! {
     any_cdsr_request_is_answered_by_no_more_bytes_or_ignored: "cdsr_request",
     any_cdsr_request_of_known_words_is_answered_by_no_more_bytes_or_ignored: "cdsr_request_made",
     any_frame_is_answered_right_or_untouched: "frame",
+    any_text_as_proof_is_refused_or_what_is_made_of_what_it_says: "proof",
     any_url_text_is_cut_and_hashed_as_by_splitting: "url_text",
     any_url_of_a_client_is_refused_by_itself_or_answered_alike_by_all_protocols: "client_url",
     any_http_request_leads_to_servers_of_the_network_or_nowhere: "http_request",

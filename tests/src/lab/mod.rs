@@ -18,6 +18,7 @@ pub mod config;
 mod daemon;
 mod delay;
 mod dns_report;
+pub mod keys;
 mod network;
 mod resolvers;
 mod servers;

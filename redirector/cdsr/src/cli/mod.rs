@@ -60,6 +60,9 @@ struct Resolve {
     /// A server or prefix to be preferred if policy allows; repeatable
     #[arg(long, value_name = "ADDR[/LEN]", value_parser = net)]
     prefer: Vec<IpNet>,
+    /// Token that shows that this client may have what is there
+    #[arg(long)]
+    token: Option<String>,
     /// Ask for IPv4 endpoints; with -6 for both (otherwise those of the family the request travels by)
     #[arg(short = '4')]
     ipv4: bool,
@@ -112,6 +115,7 @@ fn resolve(args: &Resolve) -> Result<cdsr::Resolution, Error> {
         max_endpoints: args.count,
         min_request: args.pad.into(),
         preferences: Preferences { prefer: args.prefer.clone(), ..Preferences::default() },
+        token: args.token.clone(),
         timers: Timers { total: Duration::from_millis(args.timeout), ..Timers::default() },
         ..Config::default()
     })?;

@@ -14,7 +14,15 @@ fn url() -> Url {
 }
 
 fn request(url: &Url) -> Request<'_> {
-    Request { nonce: 7, families: Families::Both, max_endpoints: 8, url, servers: &[], min_len: 0 }
+    Request {
+        nonce: 7,
+        families: Families::Both,
+        max_endpoints: 8,
+        url,
+        servers: &[],
+        token: None,
+        min_len: 0,
+    }
 }
 
 /// Servers that a client may connect to.
@@ -91,7 +99,7 @@ proptest! {
             .map(|server| ServerEntry { server, opinion: Opinion::Failed(FailureKind::Refused) })
             .collect();
         let request = Request {
-            nonce: 1, families: Families::Both, max_endpoints: count, url: &url, servers: &servers, min_len: pad,
+            nonce: 1, families: Families::Both, max_endpoints: count, url: &url, servers: &servers, token: None, min_len: pad,
         };
         let bytes = request.encode();
         prop_assert!(bytes.len() <= MAX_DATAGRAM);

@@ -55,6 +55,7 @@ static IMAGE: LazyLock<TableImage> = LazyLock::new(|| {
         answers: 1,
         policy_class: 0,
         fallback: vec![],
+        authorised: None,
         location: None,
         origin: Origin::default(),
     };
@@ -127,7 +128,15 @@ fn converse(request: &Request<'_>, client: IpAddr) -> Reply {
 
 fn request(url: &Url) -> Request<'_> {
     let families = Families::SameAsRequest;
-    Request { nonce: 0x1234_5678_9abc_def0, families, max_endpoints: 0, url, servers: &[], min_len: 0 }
+    Request {
+        nonce: 0x1234_5678_9abc_def0,
+        families,
+        max_endpoints: 0,
+        url,
+        servers: &[],
+        token: None,
+        min_len: 0,
+    }
 }
 
 fn url(text: &str) -> Url {
@@ -262,7 +271,7 @@ proptest! {
                 opinion: if n % 3 == 0 { Opinion::Preferred } else { Opinion::Failed(FailureKind::Refused) },
             })
             .collect();
-        let request = Request { nonce, families, max_endpoints, url: &url, servers: &servers, min_len };
+        let request = Request { nonce, families, max_endpoints, url: &url, servers: &servers, token: None, min_len };
         let reply = converse(&request, if v6 { CLIENT6 } else { CLIENT });
         prop_assert!(matches!(reply.status, Status::Handled | Status::NotMine | Status::RetryLater(_)), "{reply:?}");
         let refused: Vec<IpAddr> = servers.iter().take(8)

@@ -45,6 +45,7 @@ fn requests_are_encoded_as_in_the_vectors() {
             max_endpoints: vector.number("max-endpoints").try_into().expect("a byte"),
             url: &url,
             servers: &servers,
+            token: None,
             min_len: 0,
         };
         assert_eq!(hex(&request.encode()), hex(&vector.request()), "{}", vector.name);
@@ -69,6 +70,7 @@ fn replies_are_read_or_ignored_as_in_the_vectors() {
             max_endpoints: asked[13],
             url: &url,
             servers: &[],
+            token: None,
             min_len: 0,
         };
         let redirector: IpAddr = vector.get("asked").unwrap_or("203.0.113.1").parse().expect(&vector.name);

@@ -9,8 +9,9 @@ use crate::limit::{self, Class, Limits, Unlimited};
 use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS, Scheme};
 use crate::outcome;
 use crate::table::{
-    CHOOSE_CONTENT, MAX_PATH_SEGMENTS, NONE, NameEntry, OUTCOME_ADDRESS, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6,
-    SERVICE_OUTCOMES, SERVICE_PROOF, SPACE_URL, Service, Tables, VipEntry,
+    CHOOSE_CONTENT, ILL_FORMED_ABSENT, ILL_FORMED_EMPTY, ILL_FORMED_REFUSED, ILL_FORMED_SERVICE,
+    MAX_PATH_SEGMENTS, NONE, NameEntry, OUTCOME_ADDRESS, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6,
+    SERVICE_OUTCOMES, SERVICE_PORT, SERVICE_PROOF, SPACE_URL, Service, Tables, VipEntry, Zone,
 };
 use crate::tail::MAX_TAIL;
 use crate::verdict::{MAX_ENDPOINTS, Reason, Verdict};
@@ -172,6 +173,8 @@ struct Answer {
     located: bool,
     more: bool,
     policy_class: u32,
+    /// Port of all endpoints; 0: each server's own.
+    port: u32,
 }
 
 impl Work {
@@ -225,7 +228,7 @@ pub fn respond_within<M: Message, T: Tables, L: Limits, const FULL: bool>(
         scratch.cdsr.answer = Answer::of(Status::RetryLater);
     }
     phase();
-    write(message, tables, scratch)
+    write::<M, T, FULL>(message, tables, scratch)
 }
 
 impl Answer {
@@ -265,12 +268,16 @@ fn answer<M: Message, T: Tables, const FULL: bool>(
     let policy_class = service.policy_class as u32;
     work.answer =
         Answer { lifetime: service.hint_lifetime, located: true, policy_class, ..Answer::default() };
+    if FULL && service.flags & SERVICE_PORT != 0 {
+        work.answer.port = service.port as u32;
+    }
     query.client = asked.client;
     query.service = number;
     query.content = work.located.content;
     query.spread = asked.port as u64;
     if service.flags & (SERVICE_OUTCOMES | SERVICE_PROOF) != 0 {
         if !FULL && service.flags & SERVICE_PROOF != 0 {
+            trace.service = NONE;
             return Err(Stop::PROOF);
         }
         outcome::decide::<T, FULL>(query, service, tables, verdict).ok_or(Stop::TABLE)?;
@@ -324,7 +331,7 @@ fn admit<T: Tables>(tables: &T, proof: &Proof, located: &mut Located, trace: &mu
         super::REFUSED => {
             return Err(Stop { reason: Reason::Denied, status: Some(Status::Denied), ..Stop::PROOF });
         }
-        super::EMPTY => return Err(Stop { reason: Reason::Denied, ..Stop::NOT_MINE }),
+        super::EMPTY | super::PARTIAL => return Err(Stop { reason: Reason::Denied, ..Stop::NOT_MINE }),
         _ => return Err(Stop::PROOF),
     }
     (located.service, located.content) = (proof.service, proof.content);
@@ -509,7 +516,7 @@ pub fn locate<M: Message, T: Tables, const FULL: bool>(
     located.host = lookup::rule(tables, labels, located.codepoint, space, located.zone, zone);
     phase();
     if located.host.fingerprint == 0 {
-        return Err(Stop::NOT_MINE);
+        return if FULL { ill_formed(zone, message, place, tables, located) } else { Err(Stop::NOT_MINE) };
     }
     let paths = located.host.flags >> 1 != 0;
     located.segments =
@@ -517,7 +524,7 @@ pub fn locate<M: Message, T: Tables, const FULL: bool>(
     phase();
     let (service, depth) = lookup::path(tables, labels, located.segments, &located.host);
     if service == NONE {
-        return Err(Stop::NOT_MINE);
+        return if FULL { ill_formed(zone, message, place, tables, located) } else { Err(Stop::NOT_MINE) };
     }
     located.service = service;
     located.content = 0;
@@ -532,6 +539,29 @@ pub fn locate<M: Message, T: Tables, const FULL: bool>(
     if tables.service(located.service).ok_or(Stop::TABLE)?.choose_by == CHOOSE_CONTENT {
         (located.scope, located.prefix) = (SCOPE_URL, 0);
         located.content = content::<M, FULL>(message, &keys, place)?;
+    }
+    Ok(())
+}
+
+/// A URL that fits no rule beneath its host's suffix. Slow path only.
+fn ill_formed<M: Message, T: Tables>(
+    zone: &Zone,
+    message: &M,
+    place: &UrlPlace,
+    tables: &T,
+    located: &mut Located,
+) -> Step<()> {
+    match zone.ill_formed {
+        ILL_FORMED_ABSENT => return Err(Stop::NOT_MINE),
+        ILL_FORMED_REFUSED => {
+            return Err(Stop { reason: Reason::IllFormed, status: Some(Status::Denied), ..Stop::NOT_MINE });
+        }
+        ILL_FORMED_EMPTY => return Err(Stop { reason: Reason::IllFormed, ..Stop::NOT_MINE }),
+        number => located.service = number - ILL_FORMED_SERVICE,
+    }
+    (located.scope, located.prefix, located.suffix, located.content) = (SCOPE_URL, 0, 0, 0);
+    if tables.service(located.service).ok_or(Stop::TABLE)?.choose_by == CHOOSE_CONTENT {
+        located.content = url_hash(message, place, tables).ok_or(Stop::LONG)?;
     }
     Ok(())
 }
@@ -683,6 +713,19 @@ fn content<M: Message, const FULL: bool>(message: &M, keys: &Keys, place: &UrlPl
     Ok(slot.push(keys, rest.ok_or(Stop::LONG)?).find)
 }
 
+/// Type and value of each extension of a request that has been read, whose URL ends at `end`.
+pub fn extensions(request: &[u8], end: usize) -> impl Iterator<Item = (u16, &[u8])> {
+    let length = request.get(20..22).and_then(|bytes| bytes.try_into().ok()).map_or(0, u16::from_be_bytes);
+    let mut rest = request.get(end..end + length as usize).unwrap_or_default();
+    core::iter::from_fn(move || {
+        let (head, tail) = rest.split_first_chunk::<4>()?;
+        let length = u16::from_be_bytes([head[2], head[3]]);
+        let (value, tail) = tail.split_at_checked(length.into())?;
+        rest = tail;
+        Some((u16::from_be_bytes([head[0], head[1]]), value))
+    })
+}
+
 /// Hash of a URL that lies in a message, as services know it that choose by content; `None` if it is none.
 pub fn url_hash<M: Message, T: Tables>(message: &M, place: &UrlPlace, tables: &T) -> Option<u64> {
     content::<M, true>(message, &tables.meta()?.keys, place).ok()
@@ -690,7 +733,11 @@ pub fn url_hash<M: Message, T: Tables>(message: &M, place: &UrlPlace, tables: &T
 
 /// Writes the reply: everything but the nonce is new.
 #[inline(always)]
-fn write<M: Message, T: Tables>(message: &mut M, tables: &T, scratch: &mut Scratch) -> Action {
+fn write<M: Message, T: Tables, const FULL: bool>(
+    message: &mut M,
+    tables: &T,
+    scratch: &mut Scratch,
+) -> Action {
     let Scratch { query, verdict, trace, cdsr: Work { place, located, answer, .. }, .. } = scratch;
     let Some(nonce) = message.load::<u64>(4) else { return trace.with(Reason::NotARequest, Action::Ignore) };
     let count = answer.endpoints as usize & 15;
@@ -715,7 +762,8 @@ fn write<M: Message, T: Tables>(message: &mut M, tables: &T, scratch: &mut Scrat
             break;
         }
         let (scheme, v6, policy_class) = (place.scheme, query.family != 0, answer.policy_class);
-        let endpoint = Endpoint { index, scheme, v6, policy_class };
+        let port = if FULL { answer.port } else { 0 };
+        let endpoint = Endpoint { index, scheme, v6, policy_class, port };
         done = done.and_then(|()| write_endpoint(message, verdict, endpoint, tables));
     }
     match done {
@@ -730,6 +778,8 @@ struct Endpoint {
     scheme: u32,
     v6: bool,
     policy_class: u32,
+    /// 0: the server's own.
+    port: u32,
 }
 
 /// The first endpoint is the choice, and what every other protocol would answer. The others are alternatives to it, all
@@ -741,11 +791,12 @@ fn write_endpoint<M: Message, T: Tables>(
     endpoint: Endpoint,
     tables: &T,
 ) -> Option<()> {
-    let Endpoint { index, scheme, v6, policy_class } = endpoint;
+    let Endpoint { index, scheme, v6, policy_class, port: other } = endpoint;
     let target = tables.target(verdict.targets[index])?;
     let at = REPLY_HEADER + index * ENDPOINT;
     let address = if v6 { target.ipv6 } else { lookup::mapped(target.ipv4) };
     let port = match scheme {
+        _ if other != 0 => other as u16,
         0 => target.ports[0],
         1 => target.ports[1],
         _ => target.ports[2],

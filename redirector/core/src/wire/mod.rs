@@ -227,6 +227,8 @@ pub const ADMITTED: u32 = 1;
 pub const REFUSED: u32 = 2;
 /// It gets the answer of something that has no records.
 pub const EMPTY: u32 = 3;
+/// The name is a part of one that may be good: something is beneath it.
+pub const PARTIAL: u32 = 4;
 
 impl Proof {
     /// Leads to a service, for something with this hash.
@@ -234,7 +236,7 @@ impl Proof {
         Self { outcome: ADMITTED, service, content }
     }
 
-    /// [`REFUSED`] or [`EMPTY`].
+    /// [`REFUSED`], [`EMPTY`] or [`PARTIAL`].
     pub fn denied(outcome: u32) -> Self {
         Self { outcome, ..Self::default() }
     }

@@ -68,6 +68,7 @@ pub(crate) fn service(name: &str, coverage: usize) -> Service {
         answers: 1,
         policy_class: 0,
         fallback: vec![],
+        authorised: None,
         location: None,
         origin: at(600),
     }
@@ -92,6 +93,8 @@ pub(crate) fn zone(suffix: &str, grammars: Vec<Grammar>) -> Zone {
         negative_ttl: 60,
         ns_ttl: 3600,
         grammars,
+        sealed: None,
+        ill_formed: None,
         origin: at(800),
     }
 }

@@ -1,5 +1,6 @@
 mod files;
 mod kept;
+mod keys;
 mod naming;
 mod network;
 mod outcomes;

@@ -67,8 +67,8 @@ impl Answer {
             Self::Refused { refusal, .. } => match refusal {
                 Refusal::Malformed => StatusCode::BAD_REQUEST,
                 Refusal::TooLong => StatusCode::URI_TOO_LONG,
-                Refusal::NotOurs | Refusal::Denied(Denied::Empty) => StatusCode::NOT_FOUND,
-                Refusal::Denied(Denied::Refused) => StatusCode::FORBIDDEN,
+                Refusal::NotOurs | Refusal::Denied(Denied::Empty, _) => StatusCode::NOT_FOUND,
+                Refusal::Denied(Denied::Refused, _) => StatusCode::FORBIDDEN,
                 Refusal::NothingUsable(_) | Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
                 Refusal::Loop => StatusCode::LOOP_DETECTED,
             },

@@ -40,8 +40,8 @@ impl Answer {
             Self::Refused(refusal) => match refusal {
                 Refusal::Malformed => (400, "Bad Request"),
                 Refusal::TooLong => (414, "Request-URI Too Long"),
-                Refusal::NotOurs | Refusal::Denied(Denied::Empty) => (404, "Not Found"),
-                Refusal::Denied(Denied::Refused) => (403, "Forbidden"),
+                Refusal::NotOurs | Refusal::Denied(Denied::Empty, _) => (404, "Not Found"),
+                Refusal::Denied(Denied::Refused, _) => (403, "Forbidden"),
                 Refusal::NothingUsable(_) | Refusal::Loop | Refusal::Unavailable => {
                     (503, "Service Unavailable")
                 }

@@ -9,8 +9,9 @@ use crate::decide::{Query, decide, region_entry};
 use crate::hash::{Keys, Slot};
 use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS};
 use crate::table::{
-    CHOOSE_CONTENT, NONE, SERVICE_BINDING, SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6,
-    SERVICE_OUTCOMES, SERVICE_PROOF, SERVICE_SRV, SPACE_DNS, Service, Tables, Zone,
+    CHOOSE_CONTENT, ILL_FORMED_ABSENT, ILL_FORMED_EMPTY, ILL_FORMED_SERVICE, NONE, SERVICE_BINDING,
+    SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, SERVICE_OUTCOMES, SERVICE_PROOF, SERVICE_SRV,
+    SPACE_DNS, Service, Tables, Zone,
 };
 use crate::verdict::Reason;
 use crate::verifier::phase;
@@ -80,12 +81,12 @@ pub(super) fn rule<T: Tables, const FULL: bool>(
     } else {
         let entry = lookup::rule(tables, labels, count, SPACE_DNS, found, zone);
         *service = entry.value;
-        if entry.fingerprint == 0 {
-            if count == 0 {
-                negative(trace, Reason::NoDataType, NOERROR)
-            } else {
-                negative(trace, Reason::NxDomain, NXDOMAIN)
-            }
+        let mut unknown = entry.fingerprint == 0;
+        if unknown && count != 0 && zone.ill_formed >= ILL_FORMED_SERVICE {
+            (*service, unknown) = (zone.ill_formed - ILL_FORMED_SERVICE, false);
+        }
+        if unknown {
+            ill_formed(zone, count, trace)
         } else if lookup::is_partial(&entry) {
             negative(trace, Reason::NoDataPartial, NOERROR)
         } else if FULL {
@@ -114,6 +115,21 @@ pub(super) fn negative(trace: &mut Trace, reason: Reason, rcode: u16) -> Body {
     Body::new(NEGATIVE, rcode as u32)
 }
 
+/// A name that fits no rule, and has no service for that.
+#[inline(always)]
+fn ill_formed(zone: &Zone, count: usize, trace: &mut Trace) -> Body {
+    if count == 0 {
+        negative(trace, Reason::NoDataType, NOERROR)
+    } else if zone.ill_formed == ILL_FORMED_ABSENT {
+        negative(trace, Reason::NxDomain, NXDOMAIN)
+    } else if zone.ill_formed == ILL_FORMED_EMPTY {
+        negative(trace, Reason::IllFormed, NOERROR)
+    } else {
+        trace.reason = Reason::IllFormed;
+        Body::empty(REFUSED)
+    }
+}
+
 /// What a proof puts into the place of a service that asks for one; other services stay. Slow path only. `None`: the proof
 /// is still to be examined.
 fn admitted<T: Tables>(tables: &T, proof: &Proof, service: &mut u32, trace: &mut Trace) -> Option<Body> {
@@ -131,6 +147,7 @@ fn admitted<T: Tables>(tables: &T, proof: &Proof, service: &mut u32, trace: &mut
             Some(Body::empty(REFUSED))
         }
         wire::EMPTY => Some(negative(trace, Reason::Denied, NOERROR)),
+        wire::PARTIAL => Some(negative(trace, Reason::NoDataPartial, NOERROR)),
         _ => {
             trace.reason = Reason::PuntProof;
             None
@@ -150,8 +167,9 @@ fn discover<T: Tables>(
 ) -> Body {
     let mut host = *labels;
     host.hashes.copy_within(1.., 0);
-    let exists =
-        count == 1 || lookup::rule(tables, &host, count - 1, SPACE_DNS, number, zone).fingerprint != 0;
+    let exists = count == 1
+        || zone.ill_formed >= ILL_FORMED_SERVICE
+        || lookup::rule(tables, &host, count - 1, SPACE_DNS, number, zone).fingerprint != 0;
     match (exists, qtype) {
         (false, _) => negative(trace, Reason::NxDomain, NXDOMAIN),
         (true, TYPE_TXT | TYPE_ANY) => {
@@ -174,7 +192,7 @@ pub(super) fn targets<M: Message, T: Tables, const FULL: bool>(
     scratch.trace.service = scratch.dns.service;
     if service.flags & (SERVICE_DNS_VIP | SERVICE_OUTCOMES | SERVICE_SRV | SERVICE_PROOF) != 0 {
         if !FULL && service.flags & SERVICE_PROOF != 0 {
-            scratch.trace.reason = Reason::PuntProof;
+            (scratch.trace.reason, scratch.trace.service) = (Reason::PuntProof, NONE);
             return None;
         }
         if service.flags & SERVICE_SRV != 0 {
