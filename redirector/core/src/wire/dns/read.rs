@@ -9,8 +9,8 @@ use crate::verdict::Reason;
 use crate::verifier::{equal, forget, phase};
 use crate::wire::{Message, text, word_of};
 
-/// Words of a name that the fast path searches for its end.
-const MAX_NAME_WORDS: usize = 32;
+/// Words that the fast path searches for a name's end.
+const MAX_NAME_WORDS: usize = 16;
 
 #[inline(always)]
 pub(super) fn head<M: Message, const FULL: bool>(
@@ -61,7 +61,8 @@ pub(super) fn head<M: Message, const FULL: bool>(
         return Err(Refusal::FORM);
     }
     if !FULL {
-        find_tail(message, tail, head);
+        // Of the number itself the verifier must not learn what it is: it would follow two ways to the end.
+        find_tail(message, tail, forget(sections as usize, keys.seed) == 0, head);
         phase();
     }
     (head.labels, head.end) = match read_name::<M, FULL>(message, keys, head.suffix, labels) {
@@ -80,34 +81,36 @@ pub(super) fn head<M: Message, const FULL: bool>(
     edns::read::<M, FULL>(message, head, options, sections as usize & 0xffff)
 }
 
-/// Notes where the suffix begins, if what seems to be the name ends in `tail`: up to the first zero, which no name has
-/// before its root label but one that no grammar was made for.
+/// Notes where the suffix begins, if what seems to be the name ends in `tail`: reading the name tells whether it does.
+/// Without other sections, the question ends the message.
 #[inline(always)]
-fn find_tail<M: Message>(message: &M, tail: &Tail, head: &mut Head) {
-    let mut at = forget(HEADER, tail.length);
+fn find_tail<M: Message>(message: &M, tail: &Tail, alone: bool, head: &mut Head) {
+    head.end = if alone { message.len() - 4 } else { behind_zero(message, tail.length as usize) };
+    phase();
+    let end = head.end;
+    if (MAX_TAIL..=HEADER + 255).contains(&end)
+        && let Some(bytes) = message.block::<MAX_TAIL>(end - MAX_TAIL)
+        && tail.ends(bytes)
+        && tail.zones[0] != NONE
+    {
+        head.suffix = end.wrapping_sub(tail.length as usize);
+    }
+}
+
+/// Behind the first zero of the message, as far as it can be the root label behind so many bytes of a name; 0 without one.
+#[inline(always)]
+fn behind_zero<M: Message>(message: &M, behind: usize) -> usize {
+    let mut at = forget(HEADER.wrapping_add(behind).wrapping_sub(1), behind as u64);
     // Places are eight apart whatever the words hold: the CPU need not wait for one to load the next.
     for _ in 0..MAX_NAME_WORDS {
-        let word = match message.load(at) {
-            Some(word) => u64::from_le(word),
-            None => match text::word_at(message, at, message.len().wrapping_sub(at)) {
-                Some((word, _)) => word,
-                None => return,
-            },
-        };
+        let Some(word) = message.load(at).map(u64::from_le) else { return 0 };
         let stop = text::first_zero(word);
         if stop != 0 {
-            let end = forget(at + text::bytes_before(stop) + 1, word);
-            if (MAX_TAIL..=HEADER + 255).contains(&end)
-                && let Some(bytes) = message.block::<MAX_TAIL>(end - MAX_TAIL)
-                && tail.ends(bytes)
-                && tail.zones[0] != NONE
-            {
-                head.suffix = end.wrapping_sub(tail.length as usize);
-            }
-            return;
+            return at.wrapping_add(text::bytes_before(stop)).wrapping_add(1);
         }
-        at = forget(at + 8, word);
+        at = forget(at.wrapping_add(8), word);
     }
+    0
 }
 
 /// Hashes the question's labels up to the root label, or to the place `suffix`; gives their number, and the place behind
