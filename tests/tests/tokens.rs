@@ -269,6 +269,23 @@ fn those_who_are_not_authorised_get_a_port_that_servers_ignore() {
     assert_eq!(dig(&lab, host, "A").status, "REFUSED", "an address tells no port");
 }
 
+/// SRV records have ports, too: the tag stands behind the labels that say what is asked for.
+#[test]
+fn srv_records_tell_the_port_to_those_who_are_authorised() {
+    let Some(lab) = require_lab() else { return };
+    let names = "{ labels = \"{bucket}._tcp.srv.{tag}\", service = \"sites\" },\n\
+                 { labels = \"{bucket}.{site:y1q|y2q|y3q}\", service = \"at\" },\n";
+    let sites = "[[service]]\nname = \"sites\"\ncoverage = \"nearest\"\n\
+                 srv = { domain = \"cdn.acme.net\", sites = { fr = 1, de = 2, deep = 3 } }\n\
+                 authorised = { otherwise = { port = 9 } }\n\
+                 [[service]]\nname = \"at\"\ncoverage = \"nearest\"\n";
+    let _daemon = start(&lab, &policy("", names, sites));
+    let first = |name: &str| dig(&lab, name, "SRV").answers[0].data.clone();
+    let tagged = sign_name(&key(1), Purpose::Access, "_a40._tcp.srv.*.cdn.acme.net", None).unwrap();
+    assert_eq!(first(&tagged), "1 0 554 a40.y1q.cdn.acme.net.");
+    assert_eq!(first("_a40._tcp.srv.tabc.cdn.acme.net"), "1 0 9 a40.y1q.cdn.acme.net.");
+}
+
 #[test]
 fn names_that_fit_no_rule_get_what_is_written_and_labels_can_be_optional() {
     let Some(lab) = require_lab() else { return };

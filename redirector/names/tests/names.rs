@@ -1,5 +1,4 @@
 //! What holds of any name: what was made is taken, and nothing else is.
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use proptest::prelude::*;
 use redirector_names::{
@@ -106,7 +105,7 @@ fn what_cannot_be_a_name_is_not_made() {
         assert!(matches!(sign(name), Err(NameError::Name(_))), "{name}");
     }
     assert!(matches!(sign(&format!("*.{}", ["abcdefghi"; 24].join("."))), Err(NameError::Name(_))));
-    assert_eq!(seal(&key(1), &"a.".repeat(50).trim_end_matches('.').to_owned(), SUFFIX).map(|_| ()), Ok(()));
+    assert_eq!(seal(&key(1), "a.".repeat(50).trim_end_matches('.'), SUFFIX).map(|_| ()), Ok(()));
     assert_eq!(
         seal(&key(1), &["abcdefghi"; 10].join("."), &["abcdefghi"; 8].join(".")),
         Err(NameError::TooLong { bytes: 99, room: 60 })

@@ -142,13 +142,14 @@ fn sealed_names_have_one_to_three_labels_and_come_before_patterns() {
 
 #[test]
 fn what_proofs_refer_to_exists_and_is_for_everybody() {
-    let refused = |change: fn(&mut Network)| {
+    type Change = fn(&mut Network);
+    let refused = |change: Change| {
         let mut network = with_keys();
         network.zones[0].grammars.push(grammar("{object}.{tag}.gold", 1));
         change(&mut network);
         refusals(&network).iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };
-    let cases: [(fn(&mut Network), &str); 6] = [
+    let cases: [(Change, &str); 6] = [
         (
             |n| {
                 n.zones[0].grammars[2].signed =

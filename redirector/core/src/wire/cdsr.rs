@@ -2,16 +2,19 @@
 //!
 //! With `FULL` everything is answered; without, extensions, preferences, long server lists and errors are punted.
 
-use super::{ADMITTED, Action, Asked, Message, Proof, Scratch, Trace, text, word_of};
+mod slow;
+
+pub use slow::{extensions, url_hash};
+
+use super::{Action, Asked, Message, Scratch, text, word_of};
 use crate::decide::{FAST_ENDPOINTS, FAST_EXCLUDED, MAX_EXCLUDED, Query, decide, look_ahead};
 use crate::hash::{Keys, Slot, fold_case};
 use crate::limit::{self, Class, Limits, Unlimited};
 use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS, Scheme};
 use crate::outcome;
 use crate::table::{
-    CHOOSE_CONTENT, ILL_FORMED_ABSENT, ILL_FORMED_EMPTY, ILL_FORMED_REFUSED, ILL_FORMED_SERVICE,
-    MAX_PATH_SEGMENTS, NONE, NameEntry, OUTCOME_ADDRESS, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6,
-    SERVICE_OUTCOMES, SERVICE_PORT, SERVICE_PROOF, SPACE_URL, Service, Tables, VipEntry, Zone,
+    CHOOSE_CONTENT, MAX_PATH_SEGMENTS, NONE, NameEntry, OUTCOME_ADDRESS, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6,
+    SERVICE_OUTCOMES, SERVICE_PORT, SERVICE_PROOF, SPACE_URL, Service, Tables, VipEntry,
 };
 use crate::tail::MAX_TAIL;
 use crate::verdict::{MAX_ENDPOINTS, Reason, Verdict};
@@ -259,7 +262,7 @@ fn answer<M: Message, T: Tables, const FULL: bool>(
     locate::<M, T, FULL>(message, &work.place, asked.vip, tables, labels, &mut work.located)?;
     phase();
     if FULL {
-        admit(tables, proof, &mut work.located, trace)?;
+        slow::admit(tables, proof, &mut work.located, trace)?;
     }
     let number = work.located.service;
     let service = tables.service(number).ok_or(Stop::TABLE)?;
@@ -316,26 +319,6 @@ fn answer<M: Message, T: Tables, const FULL: bool>(
     }
     work.answer.more = query.want < work.asked_for && verdict.count == query.want;
     work.answer.endpoints = verdict.count;
-    Ok(())
-}
-
-/// Puts into the place of a service that asks for a proof what that came to. The answer holds for this URL alone then, and
-/// tells of no others. Slow path only.
-fn admit<T: Tables>(tables: &T, proof: &Proof, located: &mut Located, trace: &mut Trace) -> Step<()> {
-    if tables.service(located.service).ok_or(Stop::TABLE)?.flags & SERVICE_PROOF == 0 {
-        return Ok(());
-    }
-    trace.service = located.service;
-    match proof.outcome {
-        ADMITTED => {}
-        super::REFUSED => {
-            return Err(Stop { reason: Reason::Denied, status: Some(Status::Denied), ..Stop::PROOF });
-        }
-        super::EMPTY | super::PARTIAL => return Err(Stop { reason: Reason::Denied, ..Stop::NOT_MINE }),
-        _ => return Err(Stop::PROOF),
-    }
-    (located.service, located.content) = (proof.service, proof.content);
-    (located.scope, located.prefix, located.suffix) = (SCOPE_URL, 0, 0);
     Ok(())
 }
 
@@ -516,7 +499,11 @@ pub fn locate<M: Message, T: Tables, const FULL: bool>(
     located.host = lookup::rule(tables, labels, located.codepoint, space, located.zone, zone);
     phase();
     if located.host.fingerprint == 0 {
-        return if FULL { ill_formed(zone, message, place, tables, located) } else { Err(Stop::NOT_MINE) };
+        return if FULL {
+            slow::ill_formed(zone, message, place, tables, located)
+        } else {
+            Err(Stop::NOT_MINE)
+        };
     }
     let paths = located.host.flags >> 1 != 0;
     located.segments =
@@ -524,7 +511,11 @@ pub fn locate<M: Message, T: Tables, const FULL: bool>(
     phase();
     let (service, depth) = lookup::path(tables, labels, located.segments, &located.host);
     if service == NONE {
-        return if FULL { ill_formed(zone, message, place, tables, located) } else { Err(Stop::NOT_MINE) };
+        return if FULL {
+            slow::ill_formed(zone, message, place, tables, located)
+        } else {
+            Err(Stop::NOT_MINE)
+        };
     }
     located.service = service;
     located.content = 0;
@@ -539,29 +530,6 @@ pub fn locate<M: Message, T: Tables, const FULL: bool>(
     if tables.service(located.service).ok_or(Stop::TABLE)?.choose_by == CHOOSE_CONTENT {
         (located.scope, located.prefix) = (SCOPE_URL, 0);
         located.content = content::<M, FULL>(message, &keys, place)?;
-    }
-    Ok(())
-}
-
-/// A URL that fits no rule beneath its host's suffix. Slow path only.
-fn ill_formed<M: Message, T: Tables>(
-    zone: &Zone,
-    message: &M,
-    place: &UrlPlace,
-    tables: &T,
-    located: &mut Located,
-) -> Step<()> {
-    match zone.ill_formed {
-        ILL_FORMED_ABSENT => return Err(Stop::NOT_MINE),
-        ILL_FORMED_REFUSED => {
-            return Err(Stop { reason: Reason::IllFormed, status: Some(Status::Denied), ..Stop::NOT_MINE });
-        }
-        ILL_FORMED_EMPTY => return Err(Stop { reason: Reason::IllFormed, ..Stop::NOT_MINE }),
-        number => located.service = number - ILL_FORMED_SERVICE,
-    }
-    (located.scope, located.prefix, located.suffix, located.content) = (SCOPE_URL, 0, 0, 0);
-    if tables.service(located.service).ok_or(Stop::TABLE)?.choose_by == CHOOSE_CONTENT {
-        located.content = url_hash(message, place, tables).ok_or(Stop::LONG)?;
     }
     Ok(())
 }
@@ -711,24 +679,6 @@ fn content<M: Message, const FULL: bool>(message: &M, keys: &Keys, place: &UrlPl
     };
     let slot = Slot::start(keys, SPACE_URL, 0).push(keys, host.ok_or(Stop::LONG)?);
     Ok(slot.push(keys, rest.ok_or(Stop::LONG)?).find)
-}
-
-/// Type and value of each extension of a request that has been read, whose URL ends at `end`.
-pub fn extensions(request: &[u8], end: usize) -> impl Iterator<Item = (u16, &[u8])> {
-    let length = request.get(20..22).and_then(|bytes| bytes.try_into().ok()).map_or(0, u16::from_be_bytes);
-    let mut rest = request.get(end..end + length as usize).unwrap_or_default();
-    core::iter::from_fn(move || {
-        let (head, tail) = rest.split_first_chunk::<4>()?;
-        let length = u16::from_be_bytes([head[2], head[3]]);
-        let (value, tail) = tail.split_at_checked(length.into())?;
-        rest = tail;
-        Some((u16::from_be_bytes([head[0], head[1]]), value))
-    })
-}
-
-/// Hash of a URL that lies in a message, as services know it that choose by content; `None` if it is none.
-pub fn url_hash<M: Message, T: Tables>(message: &M, place: &UrlPlace, tables: &T) -> Option<u64> {
-    content::<M, true>(message, &tables.meta()?.keys, place).ok()
 }
 
 /// Writes the reply: everything but the nonce is new.

@@ -40,21 +40,10 @@ pub(super) fn rule<T: Tables, const FULL: bool>(
         return FULL.then_some(());
     }
     let meta = tables.meta()?;
-    if head.zone == NONE {
-        let (cdn, depths) = (asked.vip.cdn, asked.vip.dns_depths);
-        head.zone = if FULL {
-            lookup::suffix::<T, MAX_LABELS>(tables, labels, head.labels, SPACE_DNS, cdn, depths)
-        } else {
-            lookup::suffix::<T, FAST_LABELS>(tables, labels, head.labels, SPACE_DNS, cdn, depths)
-        };
-        if head.zone == NONE {
-            trace.reason = if FULL { Reason::NotOurZone } else { Reason::PuntNotOurZone };
-            plan.body = Body::empty(REFUSED);
-            return FULL.then_some(());
-        }
-        let suffix = tables.zone(head.zone)?.suffix_labels as usize;
-        head.labels -= suffix.min(head.labels);
-        head.suffix = labels.offsets[head.labels & (MAX_LABELS - 1)] as usize;
+    if head.zone == NONE && !find_zone::<T, FULL>(asked, tables, labels, head)? {
+        trace.reason = if FULL { Reason::NotOurZone } else { Reason::PuntNotOurZone };
+        plan.body = Body::empty(REFUSED);
+        return FULL.then_some(());
     }
     phase();
     let (found, count) = (head.zone, head.labels);
@@ -113,6 +102,29 @@ fn asks_who_answers<T: Tables>(head: &Head, labels: &Labels, tables: &T) -> bool
 pub(super) fn negative(trace: &mut Trace, reason: Reason, rcode: u16) -> Body {
     trace.reason = reason;
     Body::new(NEGATIVE, rcode as u32)
+}
+
+/// Finds the zone of a name whose last bytes did not tell it; `false` if it lies in none.
+#[inline(always)]
+fn find_zone<T: Tables, const FULL: bool>(
+    asked: &Asked<'_>,
+    tables: &T,
+    labels: &Labels,
+    head: &mut Head,
+) -> Option<bool> {
+    let (cdn, depths) = (asked.vip.cdn, asked.vip.dns_depths);
+    head.zone = if FULL {
+        lookup::suffix::<T, MAX_LABELS>(tables, labels, head.labels, SPACE_DNS, cdn, depths)
+    } else {
+        lookup::suffix::<T, FAST_LABELS>(tables, labels, head.labels, SPACE_DNS, cdn, depths)
+    };
+    if head.zone == NONE {
+        return Some(false);
+    }
+    let suffix = tables.zone(head.zone)?.suffix_labels as usize;
+    head.labels -= suffix.min(head.labels);
+    head.suffix = labels.offsets[head.labels & (MAX_LABELS - 1)] as usize;
+    Some(true)
 }
 
 /// A name that fits no rule, and has no service for that.
