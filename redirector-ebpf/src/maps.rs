@@ -150,8 +150,9 @@ impl Tables for Maps {
         REGION_COUNTERS.get(index)
     }
     #[inline(always)]
-    fn cells(&self, index: u32) -> Option<&Words16> {
-        CELLS.get(index)
+    fn cell(&self, number: u32) -> Option<u32> {
+        // Userspace changes a cell by one 32-bit store; this is one load.
+        Some(CELLS.get(number >> 4)?.words[(number & 15) as usize])
     }
     #[inline(always)]
     fn group(&self, index: u32) -> Option<GroupPointer> {

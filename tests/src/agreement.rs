@@ -316,7 +316,7 @@ fn has_two_choices<T: Tables>(tables: &T, trace: &Trace) -> bool {
     let group = |service: &Service, family: u32| {
         let cell =
             (service.coverage * 2 + family) * tables.meta().map_or(0, |meta| meta.regions) + trace.region;
-        tables.cells(cell / 16).map(|words| words.words[cell as usize % 16])
+        tables.cell(cell)
     };
     let both = SERVICE_HAS_IPV4 | SERVICE_HAS_IPV6;
     service.is_some_and(|service| service.flags & both == both && group(service, 0) != group(service, 1))

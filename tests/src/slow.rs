@@ -46,7 +46,7 @@ macro_rules! each_table {
             ipv6_root(index) -> &redirector_core::table::Words16;
             ipv6_node(index) -> &redirector_core::table::Node64;
             region_counters(index) -> &redirector_core::table::Words16;
-            cells(index) -> &redirector_core::table::Words16;
+            cell(index) -> u32;
             group(index) -> redirector_core::table::GroupPointer;
             record(index) -> &redirector_core::table::ShareRecord;
             target(index) -> &redirector_core::table::Target;

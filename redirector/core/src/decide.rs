@@ -151,7 +151,7 @@ fn choose<T: Tables, const FULL: bool>(
     verdict.region = if FULL { region(&query.client, tables)? } else { query.region };
     let row = service.coverage.wrapping_mul(2).wrapping_add(query.family & 1);
     let cell = row.wrapping_mul(meta.regions).wrapping_add(verdict.region);
-    let mut group = tables.cells(cell >> 4)?.words[(cell & 15) as usize];
+    let mut group = tables.cell(cell)?;
     let mut pointer = if group == NONE { GroupPointer::new(NONE, 0) } else { tables.group(group)? };
     if pointer.record() == NONE {
         let fallback = service.fallback[query.family as usize & 1];

@@ -527,8 +527,8 @@ pub trait Tables {
     fn ipv6_node(&self, index: u32) -> Option<&Node64>;
     /// Counter slots of regions, 16 a value.
     fn region_counters(&self, index: u32) -> Option<&Words16>;
-    /// Share group of (coverage × 2 + family) × regions + region, 16 a value.
-    fn cells(&self, index: u32) -> Option<&Words16>;
+    /// Share group of (coverage × 2 + family) × regions + region.
+    fn cell(&self, number: u32) -> Option<u32>;
     /// Share group: the pointer's current value.
     fn group(&self, index: u32) -> Option<GroupPointer>;
     /// Share record.

@@ -170,8 +170,8 @@ impl Tables for TableImage {
     fn region_counters(&self, index: u32) -> Option<&Words16> {
         self.region_counters.get(index as usize)
     }
-    fn cells(&self, index: u32) -> Option<&Words16> {
-        self.cells.get(index as usize)
+    fn cell(&self, number: u32) -> Option<u32> {
+        Some(self.cells.get(number as usize >> 4)?.words[number as usize & 15])
     }
     fn group(&self, index: u32) -> Option<GroupPointer> {
         self.groups.get(index as usize).copied()

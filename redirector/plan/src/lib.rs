@@ -8,6 +8,7 @@ mod buckets;
 mod check;
 pub mod compile;
 pub mod counters;
+pub mod divert;
 mod entries;
 pub mod explain;
 pub mod image;

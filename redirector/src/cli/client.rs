@@ -2,6 +2,7 @@
 
 use crate::dataplane;
 use crate::manage::control::{Request, Response};
+use crate::manage::forces::VipReport;
 use crate::manage::stats::Stats;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
@@ -55,6 +56,8 @@ pub(super) fn status(socket: &Path) -> Result<ExitCode> {
     let state = status["state"].as_str().unwrap_or_default();
     println!("{state}, generation {}", status["generation"]);
     not_in_effect(&status);
+    let vips: Vec<VipReport> = serde_json::from_value(status["vips"].clone())?;
+    vips.iter().filter(|vip| vip.said.is_some()).for_each(|vip| println!("{vip}"));
     Ok(if state == "ready" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -4,9 +4,12 @@ mod agreement;
 mod check;
 mod client;
 mod explain;
+mod force;
 mod names;
 mod run;
 
+use crate::manage::forces::Whom;
+use crate::state::forces::Force;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -80,6 +83,42 @@ enum Command {
         #[command(subcommand)]
         action: agreement::Command,
     },
+    /// Sends no new clients to targets, pools, or a VIP or box as far as that is announced; to the clients of a region
+    /// none of its own servers. Kept over restarts.
+    Drain {
+        #[command(flatten)]
+        socket: SocketArgs,
+        #[command(flatten)]
+        whom: Whom,
+        #[command(flatten)]
+        terms: force::Terms,
+    },
+    /// Takes something to be well or failed, whatever checks and load say. Kept over restarts.
+    Force {
+        #[command(flatten)]
+        socket: SocketArgs,
+        /// As well or as failed.
+        way: force::Way,
+        #[command(flatten)]
+        whom: Whom,
+        #[command(flatten)]
+        terms: force::Terms,
+    },
+    /// Takes back what `drain` and `force` have said; by a pattern, of all names that match it.
+    Release {
+        #[command(flatten)]
+        socket: SocketArgs,
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// Shows what is drained or forced: why, since when, until when, and by whom.
+    States {
+        #[command(flatten)]
+        socket: SocketArgs,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Sets the load factor of a target, at once and until the next reload or restart.
     ///
     /// The target gets that part of its configured share; 0 gives it no new clients. Only clients that must move do.
@@ -141,6 +180,10 @@ pub fn main() -> ExitCode {
         Command::Status(args) => client::status(&args.socket),
         Command::Detach(args) => client::detach(&args.socket),
         Command::Agreement { socket, action } => agreement::run(&socket.socket, action),
+        Command::Drain { socket, whom, terms } => force::say(&socket.socket, Force::Drained, whom, terms),
+        Command::Force { socket, way, whom, terms } => force::say(&socket.socket, way.into(), whom, terms),
+        Command::Release { socket, whom } => force::release(&socket.socket, whom),
+        Command::States { socket, json } => force::states(&socket.socket, json),
         Command::Weight { socket, target, factor } => client::weight(&socket.socket, target, factor),
     };
     done.unwrap_or_else(|error| {

@@ -37,6 +37,8 @@ pub use checks::{Check, Probe};
 pub use error::{ConfigError, ConfigErrors, Severity};
 pub use keys::key_file;
 pub use limits::{Limits, RateLimits};
+pub use network::{is_pattern, name_fits};
+pub use suggest::help;
 pub use units::duration_of as duration;
 
 use error::Source;

@@ -26,7 +26,17 @@ const LONGEST_DISTANCE: Duration = Duration::from_secs(60);
 /// Unless written: long enough for a session's objects, short enough to follow failures without a report.
 const HINT_LIFETIME: u32 = 30;
 
-/// Whether `name` matches a pattern in which `*` is any text and `?` any one character.
+/// Whether a name is a pattern, as [`name_fits`] reads it.
+pub fn is_pattern(name: &str) -> bool {
+    name.contains(['*', '?'])
+}
+
+/// Whether `name` fits a name or pattern in which `*` is any text and `?` any one character.
+pub fn name_fits(pattern: &str, name: &str) -> bool {
+    matches(pattern.as_bytes(), name.as_bytes())
+}
+
+/// As [`name_fits`], byte by byte.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);
     // Where to go on if the text after the last `*` does not fit: the `*`, and one more character for it.
@@ -54,10 +64,10 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
 
 /// The targets that a name or a pattern means, by name; the second is whether it was a pattern.
 fn select<'t>(text: &Text<'t>, targets: &'t Index) -> Option<(Vec<(&'t str, usize)>, bool)> {
-    if !text.text.contains(['*', '?']) {
+    if !is_pattern(text.text) {
         return Some((vec![(text.text, targets.resolve(text)?)], false));
     }
-    let matching = |(name, _): &(&str, Option<usize>)| matches(text.text.as_bytes(), name.as_bytes());
+    let matching = |(name, _): &(&str, Option<usize>)| name_fits(text.text, name);
     let mut found = targets.iter().filter(matching).peekable();
     if found.peek().is_none() {
         let message = format!("no target's name matches `{}`", text.text);

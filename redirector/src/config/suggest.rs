@@ -18,11 +18,7 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
 const LISTED: usize = 24;
 
 /// Help for an unknown word: the nearest candidate, else all of them if they are few.
-pub(super) fn help<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str> + Clone,
-    none: &str,
-) -> String {
+pub fn help<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str> + Clone, none: &str) -> String {
     if let Some(near) = nearest(word, candidates.clone()) {
         return format!("did you mean `{near}`?");
     }

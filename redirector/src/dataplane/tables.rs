@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 /// A shared memory mapping.
@@ -69,7 +69,7 @@ pub(super) fn unix_seconds() -> u32 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32)
 }
 
-/// One generation's tables. Only share records that no pointer names, and the pointers themselves, ever change. They
+/// One generation's tables. Only cells, share records that no pointer names, and the pointers themselves ever change. They
 /// are read by way of [`LiveTables::read`].
 #[derive(Debug)]
 pub struct LiveTables {
@@ -146,6 +146,18 @@ impl LiveTables {
         Some(())
     }
 
+    /// Publishes the share group of a cell by one 32-bit store. `None` if there is no such cell.
+    pub(crate) fn put_cell(&self, number: u32, group: u32) -> Option<()> {
+        self.cell_word(number)?.store(group, Ordering::Release);
+        Some(())
+    }
+
+    fn cell_word(&self, number: u32) -> Option<&AtomicU32> {
+        let words = self.pointer::<Words16>(TableKind::Cells, number >> 4)?.cast::<u32>();
+        // SAFETY: one of the 16 aligned words of a value in the mapping, and all accesses to this table are atomic.
+        Some(unsafe { AtomicU32::from_ptr(words.add(number as usize & 15)) })
+    }
+
     fn group_word(&self, group: u32) -> Option<&AtomicU64> {
         let pointer = self.pointer::<GroupPointer>(TableKind::Groups, group)?;
         // SAFETY: `GroupPointer` is one aligned u64, and all accesses to this table are atomic.
@@ -201,8 +213,8 @@ impl Tables for Reading<'_> {
     fn region_counters(&self, index: u32) -> Option<&Words16> {
         self.value(TableKind::RegionCounters, index)
     }
-    fn cells(&self, index: u32) -> Option<&Words16> {
-        self.value(TableKind::Cells, index)
+    fn cell(&self, number: u32) -> Option<u32> {
+        Some(self.tables.cell_word(number)?.load(Ordering::Acquire))
     }
     fn group(&self, index: u32) -> Option<GroupPointer> {
         Some(GroupPointer { word: self.tables.group_word(index)?.load(Ordering::Acquire) })

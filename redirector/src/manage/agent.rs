@@ -12,6 +12,7 @@ use crate::front::{BindError, Front, Ports, Shared};
 use crate::state::agreements::{Book, Decisions, unix_now};
 use crate::state::disk::{LastGood, StateDir};
 use crate::state::facts::{self, Fact};
+use crate::state::forces::Forces;
 use crate::state::live::{Behind, Live};
 use crate::state::{Current, Generation, new_slots};
 use arc_swap::ArcSwap;
@@ -81,13 +82,15 @@ pub struct Agent {
     options: Options,
     /// What the fast path was started with.
     started: BoxSettings,
-    disk: StateDir,
+    pub(super) disk: StateDir,
     pub(super) current: Current,
     /// What the sockets share, counters among it.
     pub(super) shared: Arc<Shared>,
     /// One change of generation at a time, and the sockets that follow it; `None` before the first and after the end.
     pub(super) front: tokio::sync::Mutex<Option<Front>>,
     inner: Mutex<Inner>,
+    /// One change of what operators say at a time: what is on disk is what holds.
+    pub(super) saying: Mutex<()>,
     /// The tables could not follow; a new generation is wanted.
     behind: Notify,
 }
@@ -98,9 +101,12 @@ pub(super) struct Inner {
     pub(super) slots: CounterSlots,
     pub(super) facts: Vec<Fact>,
     pub(super) book: Book,
+    pub(super) forces: Forces,
+    /// Why what operators said in earlier runs is not known.
+    pub(super) forces_lost: Option<String>,
     /// Target of each series of probes.
     watches: HashMap<WatchId, usize>,
-    live: Live,
+    pub(super) live: Live,
     refused: Vec<String>,
     built: BuildReport,
 }
@@ -126,6 +132,7 @@ struct Prepared {
     slots: CounterSlots,
     facts: Vec<Fact>,
     book: Book,
+    forces: Forces,
 }
 
 impl Agent {
@@ -143,13 +150,14 @@ impl Agent {
             error!("what was decided about agreements at run time is ignored: {problem}");
             Decisions::new()
         }));
+        let (forces, forces_lost) = super::forces::load(&disk);
         let slots = last.as_ref().map_or_else(new_slots, |last| last.slots.clone());
         let number = last.as_ref().map_or(0, |last| last.generation) + 1;
         let (sender, reports) = mpsc::channel(REPORTS);
         let prober = Prober::new(sender);
         let loaded = load(&options, last.as_ref().map(|last| last.network().clone()), book.clone()).await;
         let prepared = match loaded {
-            Ok(loaded) => prepare(loaded, &[], false, &prober, slots.clone(), number).await,
+            Ok(loaded) => prepare(loaded, &[], forces.clone(), false, &prober, slots.clone(), number).await,
             Err(refused) => Err(refused),
         };
         let new_slots = last.is_none();
@@ -165,12 +173,13 @@ impl Agent {
                 let mut book = book;
                 book.keep(&config.network);
                 let loaded = Loaded { config, read: Duration::ZERO, book };
-                (prepare(loaded, &[], false, &prober, slots, number).await?, Some(refused))
+                (prepare(loaded, &[], forces, false, &prober, slots, number).await?, Some(refused))
             }
         };
         let agent = Arc::new(Self::publish_first(options, disk, prober, prepared, new_slots)?);
         let (front, unbound) = Front::start(Arc::clone(&agent.shared)).await;
         *agent.front.lock().await = Some(front);
+        agent.inner().forces_lost = forces_lost;
         if let Some(refused) = &failure {
             agent.note_refusal(refused);
         }
@@ -181,6 +190,7 @@ impl Agent {
         tokio::spawn(Arc::clone(&agent).catch_up());
         tokio::spawn(Arc::clone(&agent).tend());
         tokio::spawn(Arc::clone(&agent).keep_agreements());
+        tokio::spawn(Arc::clone(&agent).keep_forces());
         Ok(agent)
     }
 
@@ -191,16 +201,31 @@ impl Agent {
         prepared: Prepared,
         new_slots: bool,
     ) -> Result<Self, LoadError> {
-        let Prepared { config, mut built, compiled, slots, mut facts, book } = prepared;
-        let (dataplane, tables) = dataplane::start(&config.box_, options.no_xdp, new_slots, &compiled.image)?;
-        let live = Live::new(&compiled, &tables)?;
+        let Prepared { config, mut built, mut compiled, slots, mut facts, book, forces } = prepared;
+        let diversions = forces.diversions(&config.network);
+        let (dataplane, tables) = compiled.with_diverted(&diversions, |image| {
+            dataplane::start(&config.box_, options.no_xdp, new_slots, image)
+        })?;
+        let live = Live::new(&compiled, &tables)?.with_diverted(diversions);
         let refused = config.refused.iter().map(ToString::to_string).collect();
         let watches = watch_all(&mut facts, &mut prober);
         let started = config.box_.clone();
         built.publish(&compiled.image, dataplane.times());
         let generation = Generation::new(config, compiled, tables);
         announce(&generation, &built, &dataplane.mode());
-        let inner = Inner { dataplane, prober, slots, facts, book, watches, live, refused, built };
+        let inner = Inner {
+            dataplane,
+            prober,
+            slots,
+            facts,
+            book,
+            forces,
+            forces_lost: None,
+            watches,
+            live,
+            refused,
+            built,
+        };
         let current = Arc::new(ArcSwap::from_pointee(generation));
         Ok(Self {
             options,
@@ -210,6 +235,7 @@ impl Agent {
             current,
             front: tokio::sync::Mutex::default(),
             inner: Mutex::new(inner),
+            saying: Mutex::default(),
             behind: Notify::new(),
         })
     }
@@ -225,6 +251,7 @@ impl Agent {
     /// If the fast path's counters cannot be read.
     pub fn view(&self) -> io::Result<View> {
         let inner = self.inner();
+        let lost = inner.forces_lost.iter();
         Ok(View {
             generation: self.current.load_full(),
             epoch: inner.live.epoch(),
@@ -235,7 +262,8 @@ impl Agent {
             mode: inner.dataplane.mode(),
             fast: inner.dataplane.counters()?,
             slow: self.shared.counters.snapshot(),
-            refused: inner.refused.clone(),
+            forces: inner.forces.clone(),
+            refused: lost.chain(&inner.refused).cloned().collect(),
             built: inner.built,
         })
     }
@@ -287,7 +315,8 @@ impl Agent {
         let number = self.current.load().number + 1;
         let prepared = {
             let inner = self.inner();
-            prepare(loaded, &inner.facts, keep_load, &inner.prober, inner.slots.clone(), number)
+            let (forces, slots) = (inner.forces.clone(), inner.slots.clone());
+            prepare(loaded, &inner.facts, forces, keep_load, &inner.prober, slots, number)
         };
         let prepared = prepared.await?;
         self.publish(prepared)?;
@@ -299,10 +328,11 @@ impl Agent {
     }
 
     fn publish(&self, prepared: Prepared) -> Result<(), LoadError> {
-        let Prepared { config, mut built, compiled, slots, mut facts, mut book } = prepared;
+        let Prepared { config, mut built, mut compiled, slots, mut facts, mut book, .. } = prepared;
         let mut guard = self.inner();
         let inner = &mut *guard;
-        let tables = inner.dataplane.publish(&compiled.image)?;
+        let diversions = inner.forces.diversions(&config.network);
+        let tables = compiled.with_diverted(&diversions, |image| inner.dataplane.publish(image))?;
         let compiled_with = facts::states(&facts);
         // What was learnt while the tables were being made.
         for fact in &mut facts {
@@ -312,9 +342,10 @@ impl Agent {
         }
         book.take_flows(&inner.book);
         book.apply(&config.network, &mut facts, unix_now());
+        inner.forces.apply(&config.network, &mut facts);
         let states = facts::states(&facts);
         let changed: Vec<usize> = (0..states.len()).filter(|n| states[*n] != compiled_with[*n]).collect();
-        let mut live = Live::new(&compiled, &tables)?;
+        let mut live = Live::new(&compiled, &tables)?.with_diverted(diversions);
         let followed = live.follow(&compiled, &tables, &changed, &states);
         let ended = std::mem::take(&mut inner.watches);
         inner.watches = watch_all(&mut facts, &mut inner.prober);
@@ -390,7 +421,7 @@ impl Agent {
         self.note_follow(followed);
     }
 
-    fn note_follow(&self, followed: Result<usize, Behind>) {
+    pub(super) fn note_follow(&self, followed: Result<usize, Behind>) {
         if let Err(behind) = followed {
             warn!("tables cannot follow health and load: {behind}; making a new generation");
             self.behind.notify_one();
@@ -516,6 +547,7 @@ async fn load(
 fn prepare(
     Loaded { config, read, book }: Loaded,
     known: &[Fact],
+    forces: Forces,
     keep_load: bool,
     prober: &Prober,
     mut slots: CounterSlots,
@@ -523,6 +555,7 @@ fn prepare(
 ) -> impl Future<Output = Result<Prepared, LoadError>> + Send + use<> {
     let mut facts = facts::carry_over(&config, known, keep_load);
     book.apply(&config.network, &mut facts, unix_now());
+    forces.apply(&config.network, &mut facts);
     let unknown = facts.iter().enumerate().filter(|(_, fact)| fact.watch.is_none());
     let unknown = unknown.filter_map(|(index, fact)| Some((index, fact.subject.clone()?))).collect();
     let outcomes = prober.first_outcomes(unknown, FIRST_CHECKS);
@@ -540,7 +573,7 @@ fn prepare(
             let mut compiled = compile(&config.network, &facts::states(&facts), number, &mut slots)?;
             compiled.image.meta.limits = config.limits.rates.rates();
             let built = BuildReport::prepared(read, checks, began.elapsed());
-            Ok(Prepared { config, built, compiled, slots, facts, book })
+            Ok(Prepared { config, built, compiled, slots, facts, book, forces })
         });
         compiling.await.map_err(io::Error::other)?.map_err(LoadError::Compile)
     }

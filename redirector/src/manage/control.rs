@@ -4,6 +4,7 @@ use super::agent::Agent;
 use super::agreements::Action;
 use super::dump::dump;
 use super::explain::{Explanation, FastPath, Question, explain};
+use super::forces;
 use super::stats::Stats;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -52,6 +53,8 @@ pub enum Request {
     },
     /// Shows or changes agreements.
     Agreement(Action),
+    /// Shows or changes what operators say of targets and others.
+    Force(forces::Action),
     /// Sets a target's load factor (0..=256) until the next reload.
     Weight {
         /// Its name.
@@ -152,6 +155,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 async fn converse(stream: UnixStream, agent: &Arc<Agent>) -> io::Result<()> {
+    let user = stream.peer_cred()?.uid();
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     loop {
@@ -165,7 +169,9 @@ async fn converse(stream: UnixStream, agent: &Arc<Agent>) -> io::Result<()> {
         let response = match whole.then(|| Request::parse(&line)) {
             None => Response::Error(format!("the request is longer than {MAX_REQUEST} bytes")),
             Some(Err(problem)) => Response::Error(problem),
-            Some(Ok(request)) => respond(request, agent).await.map_or_else(Response::Error, Response::Ok),
+            Some(Ok(request)) => {
+                respond(request, agent, user).await.map_or_else(Response::Error, Response::Ok)
+            }
         };
         let mut text = serde_json::to_vec(&response)?;
         text.push(b'\n');
@@ -176,7 +182,7 @@ async fn converse(stream: UnixStream, agent: &Arc<Agent>) -> io::Result<()> {
     }
 }
 
-async fn respond(request: Request, agent: &Arc<Agent>) -> Result<Value, String> {
+async fn respond(request: Request, agent: &Arc<Agent>, user: u32) -> Result<Value, String> {
     if let Request::Reload = request {
         info!("reload asked for by the control socket");
         let generation = agent.reload().await.map_err(|refused| refused.to_string())?;
@@ -188,20 +194,23 @@ async fn respond(request: Request, agent: &Arc<Agent>) -> Result<Value, String> 
     }
     let agent = Arc::clone(agent);
     // Reports take locks and read counters: not on the threads that answer clients.
-    let answered = spawn_blocking(move || report(&request, &agent));
+    let answered = spawn_blocking(move || report(&request, &agent, user));
     answered.await.map_err(|panic| format!("the request failed: {panic}"))?
 }
 
-fn report(request: &Request, agent: &Agent) -> Result<Value, String> {
+fn report(request: &Request, agent: &Agent, user: u32) -> Result<Value, String> {
     let text = |error: io::Error| error.to_string();
     let value = |result: serde_json::Result<Value>| result.map_err(|error| error.to_string());
     match request {
         Request::Stats => value(serde_json::to_value(Stats::new(&agent.view().map_err(text)?))),
         Request::Status => {
             let view = agent.view().map_err(text)?;
-            let state = if view.refused.is_empty() { "ready" } else { "degraded" };
-            Ok(json!({ "state": state, "generation": view.generation.number, "refused": view.refused }))
+            let number = view.generation.number;
+            let state = forces::box_state(&view);
+            let vips = forces::VipReport::all(&view);
+            Ok(json!({ "state": state, "generation": number, "refused": view.refused, "vips": vips }))
         }
+        Request::Force(action) => value(serde_json::to_value(agent.force(action, user)?)),
         Request::Weight { target, factor } => {
             agent.set_factor(target, *factor)?;
             Ok(json!({ "target": target, "factor": factor }))

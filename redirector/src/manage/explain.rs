@@ -9,6 +9,7 @@ use crate::front::message::answer;
 use crate::front::proof::{Carried, Examined, Finding, examine};
 use crate::front::url::{Url, decide_url};
 use crate::state::facts::FULL;
+use crate::state::forces::{self, Force};
 use ipnet::IpNet;
 use redirector_core::decide::{Client, FAST_ENDPOINTS};
 use redirector_core::limit::Unlimited;
@@ -19,7 +20,7 @@ use redirector_core::table::{
 };
 use redirector_core::verdict::{Reason, Verdict};
 use redirector_core::wire::{Action, Asked, Scratch, Trace, dns, frame};
-use redirector_plan::explain::{Account, AccountRemoval, accounts, candidates, fallback_candidates};
+use redirector_plan::explain::{Account, AccountRemoval, Removal, accounts, candidates, fallback_candidates};
 use redirector_plan::model::{ChooseBy, Origin, Outcome, Region};
 use redirector_plan::shares::Kind;
 use redirector_plan::{ipv4_word, ipv6_words};
@@ -135,6 +136,9 @@ pub struct CandidateReport {
     pub round_trip_ms: Option<f64>,
     /// What takes it out of the choice.
     pub removed: Option<String>,
+    /// What operators say of it, over health and load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forced: Option<String>,
 }
 
 /// Somebody on whose account a provider's content can be served.
@@ -225,6 +229,9 @@ pub struct Explanation {
     /// On whose account a provider's content can be served, in order of use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accounts: Vec<AccountReport>,
+    /// What operators say of the client's region, the VIP and the box.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub states: Vec<String>,
     /// Coverage of the service.
     pub coverage: Option<Part>,
     /// Every target that could serve, tier by tier.
@@ -597,6 +604,7 @@ fn report(
         provider: provider.map(|provider| part(&provider.name, &provider.origin)),
         network: client_network.map(|(network, _)| part(&network.name, &network.origin)),
         accounts: account_reports(view, &trace, first.copied(), region_number),
+        states: states(view, region, vip_part),
         coverage: coverage.map(|coverage| part(&coverage.name, &coverage.origin)),
         candidates: candidate_reports(view, &trace, region_number, kind),
         winners: winners(view, &verdict, v6),
@@ -608,6 +616,30 @@ fn report(
         epoch: trace.decided.then_some(verdict.epoch),
         spread: service.is_some_and(|service| service.choose_by == ChooseBy::Spread),
         fast_path,
+    }
+}
+
+/// What operators say of the client's region, the VIP and the box.
+fn states(view: &View, region: Option<&Region>, vip: Option<&redirector_plan::model::Vip>) -> Vec<String> {
+    let name = view.generation.config.network.box_name.as_str();
+    let parts = [
+        (forces::Kind::Region, region.map(|region| region.name.as_str())),
+        (forces::Kind::Vip, vip.map(|vip| vip.name.as_str())),
+        (forces::Kind::Box, Some(name)),
+    ];
+    let said = |(kind, name): (forces::Kind, Option<&str>)| {
+        Some(format!("{kind} {} is {}", name?, view.forces.over(kind, name?)?))
+    };
+    parts.into_iter().filter_map(said).collect()
+}
+
+/// The region number as whose clients those of another one are served; `None`: no tier serves them.
+fn served_as(view: &View, region: u32) -> Option<u32> {
+    let name = view.generation.region(region).map(|region| region.name.as_str());
+    match name.and_then(|name| view.forces.over(forces::Kind::Region, name)).map(|said| said.force) {
+        Some(Force::Drained) => Some(view.generation.compiled.elsewhere(region).unwrap_or(0)),
+        Some(Force::Down) => None,
+        Some(Force::Up) | None => Some(region),
     }
 }
 
@@ -627,6 +659,7 @@ fn prefix(region: &Region, client: IpAddr) -> Option<String> {
 fn account_reports(view: &View, trace: &Trace, first: Option<u32>, region: u32) -> Vec<AccountReport> {
     let generation = &view.generation;
     let network = &generation.config.network;
+    let region = served_as(view, region).unwrap_or(region);
     let found = accounts(&generation.compiled, trace.service as usize, region, &view.states());
     let report = |account: Account| {
         let target = network.targets.get(account.target)?;
@@ -664,8 +697,12 @@ fn candidate_reports(view: &View, trace: &Trace, region: u32, kind: Kind) -> Vec
         return Vec::new();
     }
     let states = view.states();
-    let tiers = candidates(compiled, network, service.coverage, region, kind, &states);
+    let region = served_as(view, region);
+    let tiers = region.map(|region| candidates(compiled, network, service.coverage, region, kind, &states));
+    let tiers = tiers.unwrap_or_default();
+    let region = region.unwrap_or(NONE);
     let fallback = fallback_candidates(compiled, network, number, region, kind, &states);
+    let forced = |target: usize| Some(view.facts.get(target)?.force.as_ref()?.to_string());
     let report = |candidate: redirector_plan::explain::Candidate, tier: Option<u8>| CandidateReport {
         tier,
         origin: candidate.tier_origin,
@@ -675,7 +712,11 @@ fn candidate_reports(view: &View, trace: &Trace, region: u32, kind: Kind) -> Vec
         up: candidate.up,
         factor: candidate.factor,
         round_trip_ms: candidate.round_trip.map(|micros| f64::from(micros) / 1000.0),
-        removed: candidate.removed.map(|removal| removal.to_string()),
+        removed: candidate.removed.map(|removal| match forced(candidate.target) {
+            Some(said) if removal == Removal::Down => said,
+            _ => removal.to_string(),
+        }),
+        forced: forced(candidate.target),
     };
     let tiers = tiers.into_iter().map(|candidate| {
         let tier = candidate.tier;

@@ -14,7 +14,7 @@ impl fmt::Display for Part {
 
 impl fmt::Display for CandidateReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { target, pools, share, up, factor, round_trip_ms, removed, .. } = self;
+        let Self { target, pools, share, up, factor, round_trip_ms, removed, forced, .. } = self;
         let state = if *up { "up" } else { "down" };
         write!(f, "{target:<20} {share:>6.2} %  {state:<4}  load factor {factor}/256")?;
         round_trip_ms.iter().try_for_each(|millis| write!(f, "  {millis:.1} ms away"))?;
@@ -23,7 +23,10 @@ impl fmt::Display for CandidateReport {
         }
         match removed {
             Some(why) => write!(f, "  removed: {why}"),
-            None => f.write_str("  usable"),
+            None => match forced {
+                Some(said) => write!(f, "  usable: {said}"),
+                None => f.write_str("  usable"),
+            },
         }
     }
 }
@@ -88,6 +91,7 @@ impl fmt::Display for Explanation {
             none(f, "network", &self.network)?;
             self.accounts.iter().try_for_each(|account| writeln!(f, "account    {account}"))?;
         }
+        self.states.iter().try_for_each(|said| writeln!(f, "{:<11}{said}", "state"))?;
         none(f, "coverage", &self.coverage)?;
         let mut last = None;
         for candidate in &self.candidates {

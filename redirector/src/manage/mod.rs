@@ -7,6 +7,7 @@ pub mod control;
 pub mod dump;
 pub mod explain;
 mod explain_text;
+pub mod forces;
 mod packet;
 pub mod stats;
 pub mod view;

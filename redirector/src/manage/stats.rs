@@ -2,8 +2,10 @@
 
 use super::agreements::AgreementReport;
 use super::built::BuildReport;
+use super::forces::Forced;
 use super::view::View;
 use crate::dataplane::{FastCounters, Mode};
+use crate::state::forces::{Force, State};
 use redirector_core::verdict::Reason;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -33,7 +35,7 @@ pub struct Counts {
 pub struct TargetReport {
     /// Its name.
     pub name: String,
-    /// Passing its checks, or not checked.
+    /// Passing its checks, or not checked; it is used otherwise if that is `forced`.
     pub up: bool,
     /// Load factor in 1/256.
     pub factor: u16,
@@ -43,6 +45,9 @@ pub struct TargetReport {
     pub since: u64,
     /// What was wrong when it last went down.
     pub last_error: Option<String>,
+    /// What operators say of it, over everything else.
+    #[serde(default)]
+    pub forced: Option<State>,
 }
 
 /// Everything that `redirector stats` tells.
@@ -73,6 +78,9 @@ pub struct Stats {
     /// By name.
     #[serde(default)]
     pub agreements: Vec<AgreementReport>,
+    /// What operators say of targets, pools, regions, VIPs and the box.
+    #[serde(default)]
+    pub states: Vec<Forced>,
 }
 
 impl Stats {
@@ -90,6 +98,7 @@ impl Stats {
             round_trip_ms: fact.round_trip.map(|round_trip| round_trip.as_secs_f64() * 1000.0),
             since: seconds(fact.since),
             last_error: fact.last_error.clone(),
+            forced: fact.force.as_ref().map(|said| State::clone(said)),
         };
         Self {
             name: view.generation.config.box_.name.clone(),
@@ -104,6 +113,7 @@ impl Stats {
             slow: named(view, &view.slow),
             targets: view.facts.iter().map(target).collect(),
             agreements: AgreementReport::all(&view.generation.config.network, &view.book),
+            states: Forced::all(&view.generation.config.network, &view.forces),
         }
     }
 }
@@ -163,19 +173,52 @@ impl fmt::Display for Stats {
                 writeln!(f, "{:<32} {:>14} {:>14}", format!("{kind} {name}"), count(fast), count(slow))?;
             }
         }
-        writeln!(f)?;
+        writeln!(f, "\n{}", self.summary())?;
         self.targets.iter().try_for_each(|target| writeln!(f, "{target}"))?;
-        self.agreements.iter().try_for_each(|agreement| writeln!(f, "{agreement}"))
+        self.agreements.iter().try_for_each(|agreement| writeln!(f, "{agreement}"))?;
+        self.states
+            .iter()
+            .try_for_each(|said| writeln!(f, "{} {} is {said}", said.state.kind, said.state.name))
+    }
+}
+
+impl Stats {
+    /// How many targets are used, and why others are not.
+    fn summary(&self) -> String {
+        let count = |words: &str| self.targets.iter().filter(|target| target.state() == words).count();
+        let (up, forced_up) = (count("up"), count("FORCED UP"));
+        let (down, forced_down) = (count("DOWN"), count("FORCED DOWN"));
+        let drained = count("DRAINED");
+        format!(
+            "targets: {up} up, {down} down, {drained} drained, {forced_up} forced up, {forced_down} forced down"
+        )
+    }
+}
+
+impl TargetReport {
+    /// How it is used, in words.
+    fn state(&self) -> &'static str {
+        match (self.forced.as_ref().map(|said| said.force), self.up) {
+            (Some(Force::Drained), _) => "DRAINED",
+            (Some(Force::Down), _) => "FORCED DOWN",
+            (Some(Force::Up), _) => "FORCED UP",
+            (None, true) => "up",
+            (None, false) => "DOWN",
+        }
     }
 }
 
 impl fmt::Display for TargetReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let now = seconds(SystemTime::now());
-        let state = if self.up { "up" } else { "DOWN" };
-        let age = now.saturating_sub(self.since);
+        let state = self.state();
+        let since = self.forced.as_ref().map_or(self.since, |said| said.since);
+        let age = now.saturating_sub(since);
         write!(f, "target {:<24} {state:<5} for {age} s, load factor {}/256", self.name, self.factor)?;
         self.round_trip_ms.iter().try_for_each(|millis| write!(f, ", {millis:.1} ms away"))?;
+        if self.forced.is_some() {
+            write!(f, "; its checks say {}", if self.up { "up" } else { "down" })?;
+        }
         self.last_error.iter().try_for_each(|error| write!(f, "; last went down: {error}"))
     }
 }

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::dataplane::{Dataplane, FastCounters, MemoryDataplane, Mode};
 use crate::state::agreements::{Book, Decisions, unix_now};
 use crate::state::facts::{self, Fact};
+use crate::state::forces::Forces;
 use crate::state::{Generation, new_slots};
 use redirector_plan::compile::compile;
 use redirector_plan::counters::CounterSlots;
@@ -25,6 +26,8 @@ pub struct View {
     pub facts: Vec<Fact>,
     /// Agreements.
     pub book: Book,
+    /// What operators say.
+    pub forces: Forces,
     /// Names of counter slots.
     pub slots: CounterSlots,
     /// How the fast path runs.
@@ -63,6 +66,7 @@ impl View {
             record_waits: 0,
             facts,
             book,
+            forces: Forces::default(),
             slots,
             mode: dataplane.mode(),
             fast: FastCounters::default(),

@@ -1,6 +1,7 @@
 //! The last good state on disk: what a box answers from when its configuration cannot be used.
 
 use super::agreements::Decisions;
+use super::forces::Forces;
 use crate::config::{BoxSettings, Check, Config, Limits};
 use redirector_plan::counters::CounterSlots;
 use redirector_plan::model::Network;
@@ -14,6 +15,8 @@ use std::path::{Path, PathBuf};
 const FILE: &str = "last-good.json";
 /// Name of the file with what was decided about agreements at run time.
 const DECISIONS: &str = "agreements.json";
+/// Name of the file with what operators said of targets and others.
+const FORCES: &str = "states.json";
 /// Form of the file; others are not read.
 const FORMAT: u32 = 1;
 
@@ -118,12 +121,7 @@ impl StateDir {
     /// # Errors
     /// If it cannot be read, or is not what was written.
     pub fn load_decisions(&self) -> io::Result<Decisions> {
-        let path = self.0.join(DECISIONS);
-        match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| at(&path, error.into())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Decisions::new()),
-            Err(error) => Err(at(&path, error)),
-        }
+        Ok(self.read(DECISIONS)?.unwrap_or_default())
     }
 
     /// Replaces what was decided about agreements at run time, whole or not at all.
@@ -132,6 +130,32 @@ impl StateDir {
     /// If it cannot be written; what was there before stays.
     pub fn save_decisions(&self, decisions: &Decisions) -> io::Result<()> {
         self.replace(DECISIONS, &serde_json::to_vec(decisions)?)
+    }
+
+    /// What operators said of targets, pools, regions, VIPs and the box.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not what was written.
+    pub fn load_forces(&self) -> io::Result<Forces> {
+        Ok(self.read(FORCES)?.unwrap_or_default())
+    }
+
+    /// Replaces what operators said, whole or not at all.
+    ///
+    /// # Errors
+    /// If it cannot be written; what was there before stays.
+    pub fn save_forces(&self, forces: &Forces) -> io::Result<()> {
+        self.replace(FORCES, &serde_json::to_vec(forces)?)
+    }
+
+    /// What a file holds; `None` if it is not there.
+    fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
+        let path = self.0.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| at(&path, error.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(at(&path, error)),
+        }
     }
 
     /// Replaces a file, whole or not at all.

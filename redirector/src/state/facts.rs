@@ -1,9 +1,11 @@
 //! What is known of each target beside its configuration: health and load, with ages.
 
+use super::forces::{Force, State};
 use crate::config::Config;
 use crate::feed::health::{Outcome, Subject, WatchId};
 use redirector_plan::model::TargetState;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Factor of a target that gets its full share.
@@ -28,13 +30,25 @@ pub struct Fact {
     pub subject: Option<Subject>,
     /// Its probes; `None` before they have begun.
     pub watch: Option<WatchId>,
+    /// What operators say of it, over everything else.
+    pub force: Option<Arc<State>>,
 }
 
 impl Fact {
     /// Nothing is known of a target yet; it is taken to be up.
     fn unknown(name: &str, subject: Option<Subject>) -> Self {
         let (name, since) = (name.to_owned(), SystemTime::now());
-        Self { name, up: true, factor: FULL, round_trip: None, since, last_error: None, subject, watch: None }
+        Self {
+            name,
+            up: true,
+            factor: FULL,
+            round_trip: None,
+            since,
+            last_error: None,
+            subject,
+            watch: None,
+            force: None,
+        }
     }
 
     /// Takes a change or a first outcome in.
@@ -51,7 +65,12 @@ impl Fact {
     /// The part that decisions depend on.
     pub fn state(&self) -> TargetState {
         let micros = |round_trip: Duration| u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
-        TargetState { up: self.up, factor: self.factor, round_trip: self.round_trip.map(micros) }
+        let (up, factor) = match self.force.as_ref().map(|said| said.force) {
+            None => (self.up, self.factor),
+            Some(Force::Up) => (true, FULL),
+            Some(Force::Down | Force::Drained) => (false, self.factor),
+        };
+        TargetState { up, factor, round_trip: self.round_trip.map(micros) }
     }
 }
 

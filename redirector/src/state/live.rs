@@ -5,6 +5,7 @@ use super::records::{Block, Records};
 use crate::dataplane::{LiveTables, Reading};
 use redirector_core::table::{GroupPointer, NONE, Tables};
 use redirector_plan::compile::Compiled;
+use redirector_plan::divert::Diversions;
 use redirector_plan::model::TargetState;
 use redirector_plan::shares::{records, relocate};
 use std::collections::BTreeSet;
@@ -30,7 +31,9 @@ pub struct Live {
     records: Records,
     /// By group: its present block; `None` if it has no usable target.
     blocks: Vec<Option<Block>>,
-    epoch: u32,
+    pub(super) epoch: u32,
+    /// Regions whose clients are served otherwise than was compiled.
+    pub(super) diversions: Diversions,
 }
 
 impl Live {
@@ -49,7 +52,7 @@ impl Live {
             end = first;
         }
         let records = Records::new(compiled.records_used, tables.record_capacity(), tables.readers())?;
-        Ok(Self { records, blocks, epoch: 0 })
+        Ok(Self { records, blocks, epoch: 0, diversions: Diversions::new() })
     }
 
     /// Number of the last change; 0 if there was none.

@@ -2,7 +2,9 @@
 
 pub mod agreements;
 pub mod disk;
+mod divert;
 pub mod facts;
+pub mod forces;
 pub mod live;
 pub mod quota;
 pub mod records;

@@ -59,7 +59,7 @@ fn is_equal<T: Tables>(service: &Service, verdict: &Verdict, tables: &T) -> Opti
     let row = service.coverage.wrapping_mul(2);
     let group = |family: u32| {
         let cell = row.wrapping_add(family).wrapping_mul(regions).wrapping_add(verdict.region);
-        Some(tables.cells(cell >> 4)?.words[(cell & 15) as usize])
+        tables.cell(cell)
     };
     Some(group(0)? == group(1)? && service.fallback[0] == service.fallback[1])
 }
