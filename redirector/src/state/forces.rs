@@ -227,3 +227,90 @@ impl Forces {
         changed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Errors, parse};
+    use crate::state::facts::carry_over;
+    use std::path::Path;
+
+    /// Three targets in two pools.
+    fn config() -> crate::config::Config {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+        let text = "[box]\nname = \"b\"\nmanagement = \"10.0.0.1\"\nxdp = \"off\"\n\
+                    [[vip]]\ncdn = \"c\"\naddresses = [\"203.0.113.1\"]\n[fleet]\n\
+                    key = \"5eed5eed5eed5eed5eed5eed5eed5eed\"\n\
+                    [[target]]\nname = \"a-1\"\naddresses = [\"192.0.2.1\"]\n\
+                    [[target]]\nname = \"a-2\"\naddresses = [\"192.0.2.2\"]\n\
+                    [[target]]\nname = \"b-1\"\naddresses = [\"192.0.2.3\"]\n\
+                    [[pool]]\nname = \"a\"\ntargets = [\"a-1\", \"a-2\"]\n\
+                    [[pool]]\nname = \"all\"\ntargets = [\"a-1\", \"a-2\", \"b-1\"]\n";
+        parse("test.toml", text.to_owned(), &path, Errors::Refuse).expect("a configuration")
+    }
+
+    fn said(kind: Kind, name: &str, force: Force) -> State {
+        State { kind, name: name.into(), force, reason: "a test".into(), by: 7, since: 100, until: None }
+    }
+
+    /// What decides about each target, and which of them are used otherwise than before.
+    fn applied(forces: &Forces, facts: &mut [Fact]) -> (Vec<Option<Force>>, Vec<usize>) {
+        let changed = forces.apply(&config().network, facts);
+        (facts.iter().map(|fact| fact.force.as_ref().map(|said| said.force)).collect(), changed)
+    }
+
+    #[test]
+    fn names_go_before_patterns_targets_before_pools_and_later_before_earlier() {
+        use Force::{Down, Drained, Up};
+        let mut facts = carry_over(&config(), &[], false);
+        let mut forces = Forces::default();
+        forces.say(said(Kind::Pool, "all", Drained));
+        assert_eq!(applied(&forces, &mut facts), (vec![Some(Drained); 3], vec![0, 1, 2]));
+        forces.say(said(Kind::Pool, "a", Up));
+        assert_eq!(applied(&forces, &mut facts).0, [Some(Up), Some(Up), Some(Drained)]);
+        forces.say(said(Kind::Target, "a-1", Down));
+        forces.say(said(Kind::Target, "*-1", Up));
+        assert_eq!(applied(&forces, &mut facts), (vec![Some(Down), Some(Up), Some(Up)], vec![0, 2]));
+        // What is said again takes the place of what was said before.
+        forces.say(said(Kind::Pool, "all", Down));
+        assert_eq!(applied(&forces, &mut facts), (vec![Some(Down), Some(Down), Some(Up)], vec![1]));
+        assert_eq!(forces.states().len(), 4);
+        assert_eq!(forces.release(Kind::Target, "*").len(), 2);
+        assert_eq!(applied(&forces, &mut facts), (vec![Some(Down); 3], vec![2]));
+        assert_eq!(forces.release(Kind::Target, "a-1").len(), 0);
+        assert_eq!(forces.release(Kind::Pool, "*").len(), 2);
+        assert_eq!(applied(&forces, &mut facts), (vec![None; 3], vec![0, 1, 2]));
+    }
+
+    #[test]
+    fn forced_up_is_over_health_and_load_and_drained_takes_no_clients() {
+        let mut facts = carry_over(&config(), &[], false);
+        (facts[0].up, facts[1].factor) = (false, 0);
+        let mut forces = Forces::default();
+        forces.say(said(Kind::Target, "a-*", Force::Up));
+        forces.say(said(Kind::Target, "b-1", Force::Drained));
+        assert_eq!(applied(&forces, &mut facts).1, [0, 1, 2]);
+        let states: Vec<(bool, u16)> =
+            facts.iter().map(|fact| (fact.state().up, fact.state().factor)).collect();
+        assert_eq!(states, [(true, 256), (true, 256), (false, 256)]);
+        assert!(!facts[0].up && facts[2].up, "what the checks say is still known");
+    }
+
+    #[test]
+    fn states_end_at_their_time_and_survive_being_written() {
+        let mut forces = Forces::default();
+        forces.say(State { until: Some(200), ..said(Kind::Vip, "v", Force::Drained) });
+        forces.say(said(Kind::Region, "r", Force::Down));
+        let text = serde_json::to_string(&forces).expect("JSON");
+        let mut read: Forces = serde_json::from_str(&text).expect("states");
+        assert_eq!(read, forces);
+        assert!(read.expire(199).is_empty());
+        let [ended] = &read.expire(200)[..] else { panic!("one ends") };
+        assert_eq!(
+            ended.to_string(),
+            "drained until 1970-01-01T00:03:20Z because \"a test\" (vip v, by uid 7 at 1970-01-01T00:01:40Z)"
+        );
+        assert_eq!(read.states().len(), 1);
+        assert!(read.over(Kind::Vip, "v").is_none() && read.over(Kind::Region, "r").is_some());
+    }
+}
