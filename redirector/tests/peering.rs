@@ -57,6 +57,24 @@ names = [{{ labels = "{{object}}.web.{{customer}}", service = "web" }}]
     text
 }
 
+/// Where a provider's own CDN is known by address, all protocols name it.
+#[test]
+fn a_providers_cdn_can_be_an_address() {
+    let text = configuration("as600", &[]).replace(
+        "name = \"nbc-edge\"\ncname = \"edge.two.example\"",
+        "name = \"nbc-edge\"\naddresses = [\"198.51.100.77\", \"2001:db8:77::1\"]",
+    );
+    let config = parse("test.toml", text, Path::new(""), Errors::Refuse).expect("a configuration");
+    let view = View::alone(config).expect("tables");
+    assert_eq!(served(&view, "nbc"), ("nbc-edge".to_owned(), Some("nbc-edge".to_owned())));
+    let client: IpAddr = CLIENTS[1].parse().expect("an address");
+    let wanted = Wanted::Name { name: "x.web.nbc.cdn.example.net".to_owned(), record_type: None };
+    let told =
+        explain(&view, &Question { client, ecs: None, wanted, vip: None }, |_| Ok(None)).expect("told");
+    assert_eq!(told.winners[0].address, Some("2001:db8:77::1".parse().expect("an address")));
+    assert_eq!((told.reason.as_str(), told.answer.as_str()), ("foreign", "NOERROR"));
+}
+
 /// Who serves: `own` or the name of the provider's CDN; and on whose account. All protocols and families agree.
 fn served(view: &View, customer: &str) -> (String, Option<String>) {
     let ask = |client: &str, wanted: Wanted| -> Explanation {
@@ -82,7 +100,7 @@ fn served(view: &View, customer: &str) -> (String, Option<String>) {
             let chosen: Vec<String> =
                 told.accounts.iter().filter(|one| one.chosen).map(|one| one.target.clone()).collect();
             assert!(chosen.len() < 2, "booked to one: {told:?}");
-            if winner.outcome.is_some() {
+            if winner.target != "own" {
                 assert_eq!((told.reason.as_str(), told.code), ("foreign", 26), "{wanted:?}");
             }
             if let (Protocol::Cdsr, Some(_)) = (told.protocol, &winner.outcome) {

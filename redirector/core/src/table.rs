@@ -8,7 +8,7 @@ use crate::limit::Rates;
 use crate::tail::Tail;
 
 /// Changes with every change to a type in this file; a program refuses tables of another version.
-pub const LAYOUT_VERSION: u32 = 7 + NEXT_LAYOUT as u32;
+pub const LAYOUT_VERSION: u32 = 8 + NEXT_LAYOUT as u32;
 /// This is the layout that tests of upgrades are made with: as the other, but for the version and the size of a zone.
 const NEXT_LAYOUT: bool = cfg!(feature = "next-layout");
 /// Words of a zone that mean nothing.
@@ -255,7 +255,11 @@ pub struct Service {
     /// With [`SERVICE_SRV`] or [`SERVICE_PORT`]: port of its SRV records and endpoints, host order.
     pub port: u16,
     /// Filler.
-    pub reserved: [u16; 5],
+    pub gap: u16,
+    /// With [`SERVICE_PROVIDED`]: the service that chooses among the provider's own servers, if it has some and no name.
+    pub outside: u32,
+    /// Filler.
+    pub reserved: [u16; 2],
 }
 
 /// Equal answers within a client's /24 or /48.

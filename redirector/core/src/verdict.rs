@@ -214,6 +214,14 @@ impl Verdict {
         self.targets[0] = NONE;
     }
 
+    /// Notes that what was chosen is a provider's own CDN.
+    #[inline(always)]
+    pub fn become_foreign(&mut self) {
+        if self.count > 0 {
+            self.reason = Reason::Foreign;
+        }
+    }
+
     /// No targets, for this reason.
     pub fn of(reason: Reason) -> Self {
         Self { reason, ..Self::default() }

@@ -303,6 +303,8 @@ fn service_records<'n>(
             binding: service.https.as_ref().map_or(NONE, |binding| names.binding(binding)),
             sites: service.srv.as_ref().map_or(NONE, |locations| names.sites(locations)),
             port: service.srv.as_ref().map_or(0, |locations| locations.port),
+            gap: 0,
+            outside: NONE,
             reserved: Default::default(),
         }
     };
@@ -325,7 +327,33 @@ fn service_records<'n>(
             records.push(ServiceRecord { counter: counters[index], ..record });
         }
     }
+    add_outside(network, shares, &mut records);
     or_one(records)
+}
+
+/// Adds the services that choose among providers' own servers, and names them in those that lead there.
+fn add_outside(network: &Network, shares: &Shares, records: &mut Vec<ServiceRecord>) {
+    for provided in &network.peering.provided {
+        let outside = network.peering.providers[provided.provider].outside;
+        let Some((target, coverage)) =
+            outside.and_then(|target| Some((target, *shares.outside.get(&target)?)))
+        else {
+            continue;
+        };
+        let flag = |has: bool, bit: u16| if has { bit } else { 0 };
+        let target = &network.targets[target];
+        let leading = records[provided.service];
+        records[provided.service].outside = records.len() as u32;
+        records.push(ServiceRecord {
+            coverage,
+            fallback: [NONE; 2],
+            flags: flag(target.ipv4.is_some(), SERVICE_HAS_IPV4)
+                | flag(target.ipv6.is_some(), SERVICE_HAS_IPV6),
+            outcomes: NONE,
+            binding: NONE,
+            ..leading
+        });
+    }
 }
 
 /// The service that chooses for another one what kind of answer a client gets (ADR 13). Its salt is its own, so that the

@@ -527,6 +527,18 @@ pub(crate) fn check(network: &Network, refusals: &mut Vec<Refusal>) {
             let why = format!("service {:?} answers SRV queries with sites", service.name);
             refuse(what.clone(), &provider.origin, why, "leave it out of the provider's services");
         }
+        let outside = provider.outside.and_then(|target| network.targets.get(target));
+        let by_name = outside.is_some_and(|target| target.outcome != Outcome::Server);
+        let mut grammars = network.zones.iter().flat_map(|zone| &zone.grammars);
+        if by_name && grammars.any(|grammar| grammar.labels.is_empty() && grammar.service == one.service) {
+            let why = "a zone's apex is its content, and cannot be another name".to_owned();
+            refuse(
+                what.clone(),
+                &provider.origin,
+                why,
+                "give the apex another service, or the provider addresses",
+            );
+        }
         if provider.outside.is_none() && networks.iter().any(|network| !is_primary(provider, network)) {
             let why = "it has no `outside`, and clients whose network has no agreement go there".to_owned();
             refuse(what, &provider.origin, why, "name a target that leads to the provider's own CDN");

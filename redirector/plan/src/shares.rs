@@ -92,8 +92,13 @@ impl GroupSpec {
             left -= weight;
             parts.push((target, weight));
         }
-        if let Some((_, last)) = parts.last_mut() {
-            *last += left;
+        match (parts.last_mut(), self.tiers.last()) {
+            (Some((_, last)), _) => *last += left,
+            // What is not ours to give is not given because the provider's own servers are down.
+            (None, Some(tier)) if tier.behind.is_none() => {
+                parts.extend(tier.members.iter().map(|member| (member.target, WHOLE)));
+            }
+            (None, _) => {}
         }
         parts
     }
@@ -302,6 +307,8 @@ pub(crate) struct Shares {
     with_outcomes: Vec<bool>,
     /// By service whose content is a provider's: the number under which stands who may serve it.
     pub(crate) provided: BTreeMap<usize, u32>,
+    /// By target that is a provider's own server: the number under which it stands alone.
+    pub(crate) outside: BTreeMap<usize, u32>,
     /// Whether each coverage has a target of IPv4 and IPv6 anywhere.
     pub(crate) families: Vec<[bool; 2]>,
 }
@@ -326,7 +333,8 @@ pub(crate) fn build(network: &Network, classes: &[Class], refusals: &mut Vec<Ref
     let outcomes = outcome_coverages(network, &with_outcomes);
     let first = network.coverages.len() + outcomes.iter().flatten().count();
     let (rows, provided) = provided_rows(network, first as u32);
-    let count = first + rows.len();
+    let outside = outside_rows(network, (first + rows.len()) as u32);
+    let count = first + rows.len() + outside.len();
     if count.saturating_mul(2 * regions) > MAX_CELLS {
         refusals.push(Refusal::of_network(
             "coverages",
@@ -345,8 +353,20 @@ pub(crate) fn build(network: &Network, classes: &[Class], refusals: &mut Vec<Ref
     for row in &rows {
         builder.provided(row, refusals);
     }
+    for target in outside.keys() {
+        builder.outside(*target);
+    }
     builder.services(refusals);
-    Shares { outcomes, with_outcomes, provided, ..builder.shares }
+    Shares { outside, outcomes, with_outcomes, provided, ..builder.shares }
+}
+
+/// Numbers for the servers that providers' own CDNs are.
+fn outside_rows(network: &Network, first: u32) -> BTreeMap<usize, u32> {
+    let providers = network.peering.providers.iter();
+    let is_server = |target: &usize| network.targets[*target].outcome == Outcome::Server;
+    let targets: BTreeSet<usize> =
+        providers.filter_map(|provider| provider.outside).filter(is_server).collect();
+    targets.into_iter().zip(first..).collect()
 }
 
 /// Who may serve, for the clients of each network; and the coverage of the servers.
@@ -516,6 +536,23 @@ impl<'n> Builder<'n> {
         // Either family: what kind of answer it is comes first.
         self.shares.cells.extend_from_slice(&cells);
         self.shares.cells.extend(cells);
+    }
+
+    /// Adds the cells of a provider's own server.
+    fn outside(&mut self, target: usize) {
+        for kind in [Kind::Ipv4, Kind::Ipv6] {
+            let fits = kind.fits(&self.network.targets[target]);
+            let member = Member { target: target as u16, weight: 1 };
+            let group = match self.intern(fits.then_some(member).into_iter().collect()) {
+                Some((list, members)) => {
+                    let key = vec![(0, NONE, None, list, None)];
+                    let tier = TierSpec { number: 0, ttl: NONE, within: None, members, behind: None };
+                    self.add_group(key, vec![tier], false)
+                }
+                None => NONE,
+            };
+            self.shares.cells.extend(std::iter::repeat_n(group, self.classes.len()));
+        }
     }
 
     fn provided_group(&mut self, targets: &[usize], servers: Interned) -> u32 {

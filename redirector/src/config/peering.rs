@@ -188,10 +188,12 @@ fn read_outside(value: &Value<'_>, references: &References<'_>) -> Option<usize>
             text.place.error(message, "name a target that leads to another network's CDN");
             None
         }
-        Outcome::Name(_) => Some(index),
-        Outcome::Server | Outcome::Delegation(_) | Outcome::OwnServers => {
-            let message = format!("target `{}` is not a `cname`", target.name);
-            text.place.error(message, "name a target with the host name of the provider's CDN as `cname`");
+        Outcome::Name(_) | Outcome::Server => Some(index),
+        Outcome::Delegation(_) | Outcome::OwnServers => {
+            let message =
+                format!("target `{}` is a delegation, where nobody can be redirected to", target.name);
+            let help = "name a target with the provider's CDN as `cname`, or with its `addresses`";
+            text.place.error(message, help);
             None
         }
     }
@@ -441,7 +443,8 @@ pub(super) fn settle(root: &Section<'_>, network: &mut Network) {
 /// Reports names of a provider at a zone's apex: it cannot be another name (RFC 1034 section 3.6.2).
 fn apexes(section: &Section<'_>, network: &Network, provider: usize) {
     let peering = &network.peering;
-    if peering.providers[provider].outside.is_none() {
+    let outside = peering.providers[provider].outside.map(|target| &network.targets[target].outcome);
+    if !matches!(outside, Some(Outcome::Name(_))) {
         return;
     }
     for zone in &network.zones {
@@ -452,7 +455,7 @@ fn apexes(section: &Section<'_>, network: &Network, provider: usize) {
                     "`@` of zone `{}` is this provider's, and an apex cannot be a `cname`",
                     zone.suffix.join(".")
                 ),
-                "give `@` a service that is nobody's, or a target with an address",
+                "give `@` a service that is nobody's, or the provider an `outside` with addresses",
             );
         }
     }

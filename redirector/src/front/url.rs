@@ -4,12 +4,12 @@ use redirector_core::decide::{Client, Query, decide};
 use redirector_core::lookup::{Labels, Scheme};
 use redirector_core::outcome;
 use redirector_core::table::{
-    NONE, OUTCOME_NAME, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, SERVICE_OUTCOMES, SERVICE_PROOF,
+    NONE, OUTCOME_ADDRESS, OUTCOME_NAME, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, SERVICE_OUTCOMES, SERVICE_PROOF,
     SERVICE_PROVIDED, Tables, VipEntry,
 };
 use redirector_core::verdict::{Reason, Verdict};
 use redirector_core::wire::cdsr::{Located, MAX_URL, Status, Stop, UrlPlace, locate, url_hash};
-use redirector_core::wire::{ADMITTED, Buffer, Proof, REFUSED};
+use redirector_core::wire::{ADMITTED, Buffer, Proof, REFUSED, Trace};
 use std::net::SocketAddr;
 
 /// Place of the URL in the buffer that is searched: readers load whole words, also before its first byte.
@@ -207,10 +207,8 @@ pub(super) fn content<T: Tables>(tables: &T, url: &Url<'_>) -> Option<u64> {
 }
 
 fn choose<T: Tables>(tables: &T, client: SocketAddr, located: &Located, want: u32) -> Option<UrlDecision> {
-    let service = tables.service(located.service)?;
+    let mut service = tables.service(located.service)?;
     let address = Client::new(client.ip());
-    let (has_v4, has_v6) = (service.flags & SERVICE_HAS_IPV4 != 0, service.flags & SERVICE_HAS_IPV6 != 0);
-    let v6 = if address.v6 != 0 { has_v6 } else { !has_v4 };
     let mut verdict = Verdict::of(Reason::NoDataFamily);
     let mut query = Query {
         client: address,
@@ -219,30 +217,39 @@ fn choose<T: Tables>(tables: &T, client: SocketAddr, located: &Located, want: u3
         spread: client.port() as u64,
         ..Query::default()
     };
-    let provided = service.flags & SERVICE_PROVIDED != 0;
-    let mut account = NONE;
+    let (mut trace, mut outside) = (Trace::default(), false);
+    let decision =
+        |v6, verdict, account| UrlDecision { service: located.service, v6, verdict, account, denied: None };
     if service.flags & SERVICE_OUTCOMES != 0 {
         outcome::decide::<_, true>(&mut query, service, tables, &mut verdict)?;
-        // A delegation is an answer to a question about a name. Whoever has come here already gets a server.
-        let is_name =
-            |target: &u32| tables.target(*target).is_some_and(|target| target.outcome == OUTCOME_NAME);
-        if verdict.count > 0 && is_name(&verdict.targets[0]) {
-            if provided {
-                verdict.reason = Reason::Foreign;
+        let chosen = if verdict.count > 0 { tables.target(verdict.targets[0]) } else { None };
+        match chosen {
+            Some(target) if target.outcome == OUTCOME_NAME => {
+                if service.flags & SERVICE_PROVIDED != 0 {
+                    verdict.become_foreign();
+                }
+                return Some(decision(address.v6 != 0, verdict, NONE));
             }
-            return Some(UrlDecision { service: located.service, v6, verdict, account, denied: None });
-        }
-        if provided && verdict.count > 0 {
-            account = verdict.targets[0];
+            Some(target) if target.outcome == OUTCOME_ADDRESS => {
+                let servers = outcome::servers(located.service, service, target, &verdict, &mut trace);
+                outside = servers != located.service;
+                service = tables.service(servers)?;
+            }
+            // A delegation is an answer to a question about a name. Whoever has come here already gets a server.
+            _ => {}
         }
         verdict = Verdict::of(Reason::NoDataFamily);
     }
+    let (has_v4, has_v6) = (service.flags & SERVICE_HAS_IPV4 != 0, service.flags & SERVICE_HAS_IPV6 != 0);
+    let v6 = if address.v6 != 0 { has_v6 } else { !has_v4 };
     if has_v4 || has_v6 {
         (query.family, query.want) = (v6 as u32, want);
         decide::<_, true>(&query, service, tables, &mut verdict);
     }
-    let decision = UrlDecision { service: located.service, v6, verdict, account, denied: None };
-    (verdict.reason != Reason::PuntTable).then_some(decision)
+    if outside {
+        verdict.become_foreign();
+    }
+    (verdict.reason != Reason::PuntTable).then(|| decision(v6, verdict, trace.account))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ mod slow;
 
 pub use slow::{extensions, url_hash};
 
-use super::{Action, Asked, Message, Scratch, text, word_of};
+use super::{Action, Asked, Message, Scratch, Trace, text, word_of};
 use crate::decide::{FAST_ENDPOINTS, FAST_EXCLUDED, MAX_EXCLUDED, Query, decide, look_ahead};
 use crate::hash::{Keys, Slot, fold_case};
 use crate::limit::{self, Class, Limits, Unlimited};
@@ -146,6 +146,7 @@ impl Stop {
     const NOT_MINE: Self =
         Self { reason: Reason::NotOurUrl, punt: Reason::PuntCdsrForm, status: Some(Status::NotMine) };
     const TABLE: Self = Self { reason: Reason::PuntTable, punt: Reason::PuntTable, status: None };
+    const CHOICE: Self = Self { reason: Reason::PuntChoice, punt: Reason::PuntChoice, status: None };
     const LONG: Self = Self { punt: Reason::PuntLabels, ..Self::BAD };
     const PROOF: Self = Self { reason: Reason::PuntProof, punt: Reason::PuntProof, status: None };
 }
@@ -265,9 +266,10 @@ fn answer<M: Message, T: Tables, const FULL: bool>(
         slow::admit(tables, proof, &mut work.located, trace)?;
     }
     let number = work.located.service;
-    let service = tables.service(number).ok_or(Stop::TABLE)?;
+    let mut service = tables.service(number).ok_or(Stop::TABLE)?;
     trace.service = number;
-    let v6 = family(work.families, asked.client.v6 != 0, service);
+    let mut outside = false;
+    let mut v6 = family(work.families, asked.client.v6 != 0, service);
     let policy_class = service.policy_class as u32;
     work.answer =
         Answer { lifetime: service.hint_lifetime, located: true, policy_class, ..Answer::default() };
@@ -279,25 +281,13 @@ fn answer<M: Message, T: Tables, const FULL: bool>(
     query.content = work.located.content;
     query.spread = asked.port as u64;
     if service.flags & (SERVICE_OUTCOMES | SERVICE_PROOF) != 0 {
-        if !FULL && service.flags & SERVICE_PROOF != 0 {
-            trace.service = NONE;
-            return Err(Stop::PROOF);
+        let servers = before_servers::<T, FULL>(service, tables, query, verdict, trace, work)?;
+        if servers == NONE {
+            return Ok(());
         }
-        outcome::decide::<T, FULL>(query, service, tables, verdict).ok_or(Stop::TABLE)?;
-        phase();
-        trace.verdict(number, verdict);
-        if verdict.reason.is_punt() {
-            return Err(Stop { reason: verdict.reason, punt: verdict.reason, status: None });
-        }
-        if verdict.count > 0 {
-            if tables.target(verdict.targets[0]).ok_or(Stop::TABLE)?.outcome != OUTCOME_ADDRESS {
-                // Another name or a delegation is no endpoint: the legacy protocol leads there.
-                trace.outcome(number, service, verdict);
-                work.answer.status = Status::UseLegacy as u32;
-                work.located.suffix = 0;
-                return Ok(());
-            }
-            trace.account(service, verdict);
+        if FULL && servers != number {
+            (service, outside) = (tables.service(servers).ok_or(Stop::TABLE)?, true);
+            v6 = family(work.families, asked.client.v6 != 0, service);
         }
     }
     if service.flags & if v6 { SERVICE_HAS_IPV6 } else { SERVICE_HAS_IPV4 } == 0 {
@@ -309,6 +299,9 @@ fn answer<M: Message, T: Tables, const FULL: bool>(
     phase();
     decide::<T, FULL>(query, service, tables, verdict);
     phase();
+    if FULL && outside {
+        verdict.become_foreign();
+    }
     trace.verdict(number, verdict);
     if verdict.reason.is_punt() {
         return Err(Stop { reason: verdict.reason, punt: verdict.reason, status: None });
@@ -320,6 +313,43 @@ fn answer<M: Message, T: Tables, const FULL: bool>(
     work.answer.more = query.want < work.asked_for && verdict.count == query.want;
     work.answer.endpoints = verdict.count;
     Ok(())
+}
+
+/// For a service that has others than servers: the number of the one that chooses among servers, or [`NONE`] if the client
+/// gets none.
+#[inline(always)]
+fn before_servers<T: Tables, const FULL: bool>(
+    service: &Service,
+    tables: &T,
+    query: &mut Query,
+    verdict: &mut Verdict,
+    trace: &mut Trace,
+    work: &mut Work,
+) -> Step<u32> {
+    if !FULL && service.flags & SERVICE_PROOF != 0 {
+        trace.service = NONE;
+        return Err(Stop::PROOF);
+    }
+    let number = work.located.service;
+    outcome::decide::<T, FULL>(query, service, tables, verdict).ok_or(Stop::TABLE)?;
+    phase();
+    if verdict.reason.is_punt() {
+        trace.verdict(number, verdict);
+        return Err(Stop { reason: verdict.reason, punt: verdict.reason, status: None });
+    }
+    if verdict.count == 0 {
+        return Ok(number);
+    }
+    let target = tables.target(verdict.targets[0]).ok_or(Stop::TABLE)?;
+    if target.outcome != OUTCOME_ADDRESS {
+        // Another name or a delegation is no endpoint: the legacy protocol leads there.
+        trace.outcome(number, service, verdict);
+        work.answer.status = Status::UseLegacy as u32;
+        work.located.suffix = 0;
+        return Ok(NONE);
+    }
+    let servers = outcome::servers(number, service, target, verdict, trace);
+    if FULL || servers == number { Ok(servers) } else { Err(Stop::CHOICE) }
 }
 
 /// Family of the endpoints: the one asked for; the datagram's if both will do and the service has it.

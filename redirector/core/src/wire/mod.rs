@@ -306,14 +306,6 @@ impl Trace {
         (self.reason, self.service, self.decided) = (reason, NONE, false);
     }
 
-    /// Notes on whose account a server is chosen next, if the content is a provider's.
-    #[inline(always)]
-    pub fn account(&mut self, service: &Service, verdict: &Verdict) {
-        if service.flags & SERVICE_PROVIDED != 0 {
-            self.account = verdict.targets[0];
-        }
-    }
-
     /// Notes a verdict that leads away from our servers.
     #[inline(always)]
     pub(crate) fn outcome(&mut self, number: u32, service: &Service, verdict: &mut Verdict) {

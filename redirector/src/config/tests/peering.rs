@@ -130,7 +130,12 @@ fn mistakes_in_networks_and_providers_are_told() {
             "`acme` is none of this provider's primary CDNs, and it has no `outside`",
         ),
         ("outside = \"bcast-edge\"", "outside = \"bcast-edg\"", "there is no target `bcast-edg`"),
-        ("outside = \"bcast-edge\"", "outside = \"fra-web-1\"", "target `fra-web-1` is not a `cname`"),
+        (
+            "cname = \"edge.bcast.example\"",
+            "ns = [{ name = \"ns.bcast.example\" }]",
+            "target `bcast-edge` is a delegation, where nobody can be redirected to",
+        ),
+        ("outside = \"bcast-edge\"", "outside = \"fra-web-1\"", ""),
         (
             "cname = \"edge.bcast.example\"",
             "cname = \"x.web.abc.cdn.acme.net\"",
@@ -180,6 +185,8 @@ fn an_apex_or_other_outcomes_are_no_content_of_a_provider() {
         found[0].contains("`@` of zone `cdn.acme.net` is this provider's, and an apex cannot be a `cname`"),
         "{found:?}"
     );
+    let addressed = ("cname = \"edge.bcast.example\"", "addresses = [\"198.51.100.99\"]");
+    assert!(with_peering(&[whole, apex, addressed]).is_empty(), "addresses can stand there");
     let other = ("addresses = [\"198.51.100.20\"]", "cname = \"edge.other.example\"");
     let found = with_peering(&[whole, other]);
     assert!(

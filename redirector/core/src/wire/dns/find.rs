@@ -200,23 +200,15 @@ pub(super) fn targets<M: Message, T: Tables, const FULL: bool>(
     tables: &T,
     scratch: &mut Scratch,
 ) -> Option<()> {
-    let service = tables.service(scratch.dns.service)?;
+    let (mut service, mut outside) = (tables.service(scratch.dns.service)?, false);
     scratch.trace.service = scratch.dns.service;
     if service.flags & (SERVICE_DNS_VIP | SERVICE_OUTCOMES | SERVICE_SRV | SERVICE_PROOF) != 0 {
-        if !FULL && service.flags & SERVICE_PROOF != 0 {
-            (scratch.trace.reason, scratch.trace.service) = (Reason::PuntProof, NONE);
-            return None;
-        }
-        if service.flags & SERVICE_SRV != 0 {
-            return srv::locate::<M, T, FULL>(message, asked, service, tables, scratch);
-        }
-        let Scratch { trace, dns: Work { head, plan, .. }, .. } = scratch;
-        if service.flags & SERVICE_DNS_VIP != 0 {
-            plan.body = vip_body(head.qtype, asked, tables, trace, Reason::VipAddress)?;
+        let servers = before_servers::<M, T, FULL>(message, asked, service, tables, scratch)?;
+        if servers == NONE {
             return Some(());
         }
-        if outcome::choose::<T, FULL>(asked, service, tables, scratch)? {
-            return Some(());
+        if FULL && servers != scratch.dns.service {
+            (service, outside) = (tables.service(servers)?, true);
         }
     }
     let Scratch {
@@ -258,6 +250,9 @@ pub(super) fn targets<M: Message, T: Tables, const FULL: bool>(
     for_whom(query, head, options, asked, tables, service.choose_by)?;
     phase();
     decide::<T, FULL>(query, service, tables, verdict);
+    if FULL && outside {
+        verdict.become_foreign();
+    }
     trace.verdict(*number, verdict);
     if verdict.reason.is_punt() {
         return None;
@@ -266,6 +261,36 @@ pub(super) fn targets<M: Message, T: Tables, const FULL: bool>(
         plan.body = Body::empty(SERVFAIL);
     }
     Some(())
+}
+
+/// For a service that has others than servers: the number of the one that chooses among servers, or [`NONE`] if the reply
+/// is planned. `None`: punt.
+#[inline(always)]
+fn before_servers<M: Message, T: Tables, const FULL: bool>(
+    message: &M,
+    asked: &Asked<'_>,
+    service: &Service,
+    tables: &T,
+    scratch: &mut Scratch,
+) -> Option<u32> {
+    if !FULL && service.flags & SERVICE_PROOF != 0 {
+        (scratch.trace.reason, scratch.trace.service) = (Reason::PuntProof, NONE);
+        return None;
+    }
+    if service.flags & SERVICE_SRV != 0 {
+        return srv::locate::<M, T, FULL>(message, asked, service, tables, scratch).map(|()| NONE);
+    }
+    let Scratch { trace, dns: Work { head, plan, .. }, .. } = scratch;
+    if service.flags & SERVICE_DNS_VIP != 0 {
+        plan.body = vip_body(head.qtype, asked, tables, trace, Reason::VipAddress)?;
+        return Some(NONE);
+    }
+    let servers = outcome::choose::<T, FULL>(asked, service, tables, scratch)?;
+    if !FULL && servers != NONE && servers != scratch.dns.service {
+        scratch.trace.reason = Reason::PuntChoice;
+        return None;
+    }
+    Some(servers)
 }
 
 /// Notes whom a choice by `choose_by` is for: the network that an option names, else the sender. DNS has no way to name

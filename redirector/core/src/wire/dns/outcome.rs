@@ -4,20 +4,20 @@ use super::{
     AA, Body, DELEGATION, FAST_NAME_SERVERS, NAME, NOERROR, Plan, TC, TRUNCATED, TYPE_DS, Work, find,
 };
 use crate::outcome;
-use crate::table::{OUTCOME_ADDRESS, OUTCOME_DELEGATION, Service, Tables, Target};
+use crate::table::{NONE, OUTCOME_ADDRESS, OUTCOME_DELEGATION, Service, Tables, Target};
 use crate::verdict::Reason;
 use crate::verifier::phase;
 use crate::wire::{Asked, Scratch};
 
-/// Plans the reply if the client gets a name or a delegation. `Some(false)`: it gets addresses, which are still to be
-/// chosen. `None`: punt, for the reason noted.
+/// Plans the reply if the client gets a name or a delegation. Else it gets addresses, and the number of the service that
+/// chooses them is given; [`NONE`]: it does not. `None`: punt, for the reason noted.
 #[inline(always)]
 pub(super) fn choose<T: Tables, const FULL: bool>(
     asked: &Asked<'_>,
     service: &Service,
     tables: &T,
     scratch: &mut Scratch,
-) -> Option<bool> {
+) -> Option<u32> {
     let Scratch {
         labels,
         query,
@@ -38,18 +38,17 @@ pub(super) fn choose<T: Tables, const FULL: bool>(
         return None;
     }
     if verdict.count == 0 {
-        return Some(false);
+        return Some(*number);
     }
     let target = tables.target(verdict.targets[0])?;
     if target.outcome == OUTCOME_ADDRESS {
-        trace.account(service, verdict);
-        return Some(false);
+        return Some(outcome::servers(*number, service, target, verdict, trace));
     }
     trace.outcome(*number, service, verdict);
     let room = head.room(asked) - head.end - head.opt_length(options);
     if target.outcome != OUTCOME_DELEGATION {
         plan.name(room, target);
-        return Some(true);
+        return Some(NONE);
     }
     // Referrals and negative answers hold for everybody (RFC 7871 section 7.4).
     options.subnet.scope = 0;
@@ -62,7 +61,7 @@ pub(super) fn choose<T: Tables, const FULL: bool>(
     } else {
         plan.delegation(room, target);
     }
-    Some(true)
+    Some(NONE)
 }
 
 /// `room` is what the records may take.
