@@ -134,20 +134,25 @@ const OUTSIDE: [&str; 4] = ["abc-edge", "nbc-edge", "cnn-edge", "xyz-edge"];
 /// Backbone 1 is AS 100, backbone 2 AS 200 and 300. AS 400 is an affiliate of the first, AS 500 of both.
 #[test]
 fn figure_10_affiliates_serve_the_providers_of_their_backbones() {
-    let network = |name: &str| format!("network:{name}");
-    assert_eq!(matrix("one", &[]), [&*network("one"), OUTSIDE[1], &network("one"), OUTSIDE[3]]);
-    assert_eq!(matrix("two", &[]), [OUTSIDE[0], &*network("two"), &network("two"), OUTSIDE[3]]);
-    let one = "agreement:one";
-    assert_eq!(matrix("as400", &["one"]), [one, OUTSIDE[1], one, OUTSIDE[3]]);
+    assert_eq!(matrix("one", &[]), ["network:one@abc", OUTSIDE[1], "network:one@cnn", OUTSIDE[3]]);
+    assert_eq!(matrix("two", &[]), [OUTSIDE[0], "network:two@nbc", "network:two@cnn", OUTSIDE[3]]);
+    let [abc, cnn] = ["agreement:one@abc", "agreement:one@cnn"];
+    assert_eq!(matrix("as400", &["one"]), [abc, OUTSIDE[1], cnn, OUTSIDE[3]]);
     // Of two agreements that cover the same, one is booked: those of equal price go by name.
-    assert_eq!(matrix("as500", &["one", "two"]), [one, "agreement:two", one, OUTSIDE[3]]);
+    assert_eq!(matrix("as500", &["one", "two"]), [abc, "agreement:two@nbc", cnn, OUTSIDE[3]]);
     assert_eq!(matrix("as600", &[]), OUTSIDE, "a network without any");
 }
 
 /// Each backbone is an affiliate of the other.
 #[test]
 fn figure_11_backbones_that_peer_serve_each_others_providers() {
-    assert_eq!(matrix("one", &["two"]), ["network:one", "agreement:two", "network:one", OUTSIDE[3]]);
-    assert_eq!(matrix("two", &["one"]), ["agreement:one", "network:two", "network:two", OUTSIDE[3]]);
+    assert_eq!(
+        matrix("one", &["two"]),
+        ["network:one@abc", "agreement:two@nbc", "network:one@cnn", OUTSIDE[3]]
+    );
+    assert_eq!(
+        matrix("two", &["one"]),
+        ["agreement:one@abc", "network:two@nbc", "network:two@cnn", OUTSIDE[3]]
+    );
     assert_eq!(matrix("as400", &["one"])[1], OUTSIDE[1], "what backbones agree is nothing to others");
 }

@@ -206,7 +206,13 @@ fn figure_10_every_client_gets_each_provider_as_its_network_has_agreed() {
     let after = daemon.stats().unwrap();
     let booked = |name: &str| counted(&after, name) - counted(&before, name);
     assert_eq!(
-        ["agreement:as500-one", "agreement:as400-one", "agreement:as500-two", "network:as500"].map(booked),
+        [
+            "agreement:as500-one@abc",
+            "agreement:as400-one@abc",
+            "agreement:as500-two@nbc",
+            "network:as500@local"
+        ]
+        .map(booked),
         [4, 4, 0, 0],
         "{after}"
     );
@@ -312,7 +318,7 @@ fn agreements_are_ended_offered_accepted_and_changed_at_run_time() {
     let client = lab.client("c-fr", Family::V4).address().to_string();
     let explain = daemon.explain(&["--client", &client, "--name", "x.web.nbc.cdn.acme.net"]).unwrap();
     assert_eq!((&explain["reason"], &explain["code"]), (&"foreign".into(), &26.into()), "{explain}");
-    assert_eq!(explain["accounts"][0]["target"], "agreement:as500-two", "{explain}");
+    assert_eq!(explain["accounts"][0]["target"], "agreement:as500-two@nbc", "{explain}");
     assert_eq!(explain["accounts"][0]["note"], "withdrawn", "{explain}");
     assert_eq!(explain["accounts"][1]["chosen"], true, "{explain}");
     assert_eq!(

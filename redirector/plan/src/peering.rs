@@ -1,8 +1,8 @@
 //! Content peering: which network a client belongs to, whose content it asks for, and who serves it (P-29, P-31).
 //!
 //! A provider's services choose first *who* serves: the network's own servers, those servers on account of an agreement,
-//! or the provider's own CDN. That choice is among targets like any other (ADR 13, ADR 15): every agreement is a target
-//! behind those that the operator wrote, and one that is full, expired, out of hours or withdrawn is a target that takes
+//! or the provider's own CDN. That choice is among targets like any other (ADR 13, ADR 15): every agreement is a target for
+//! each provider that it covers, behind those that the operator wrote, and one that is full, expired, out of hours or withdrawn is a target that takes
 //! no clients. [`split`] gives each provider's names to services of their own, [`settle`] makes the targets.
 
 use crate::model::{
@@ -31,8 +31,31 @@ pub struct Peering {
     pub agreements: Vec<Agreement>,
     /// Services whose content is a provider's, by service.
     pub provided: Vec<Provided>,
-    /// Targets that the operator wrote; those of agreements and networks stand behind them.
+    /// Targets that the operator wrote; those of accounts stand behind them.
     pub written_targets: usize,
+    /// On whose account servers serve: each is a target behind the written ones, in this order.
+    #[serde(default)]
+    pub accounts: Vec<ServedFor>,
+}
+
+/// On whose account a network's servers serve a provider's content: an agreement's, or without any where that network
+/// is a primary CDN of the provider. Agreements come first, in their order, and under each the providers in theirs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ServedFor {
+    /// By an agreement.
+    Agreement {
+        /// Index into [`Peering::agreements`].
+        agreement: usize,
+        /// Index into [`Peering::providers`].
+        provider: usize,
+    },
+    /// By a primary CDN of its own.
+    Own {
+        /// Index into [`Peering::networks`].
+        network: usize,
+        /// Index into [`Peering::providers`].
+        provider: usize,
+    },
 }
 
 /// A network that clients belong to, and the CDN of the same name that serves them.
@@ -226,27 +249,49 @@ impl Terms {
     }
 }
 
-impl Agreement {
-    /// Name of the target that stands for the servers, booked to this agreement.
-    pub fn stand_in(&self) -> String {
-        format!("agreement:{}", self.name)
-    }
-}
-
 impl Peering {
-    /// The target of an agreement.
-    pub fn agreement_target(&self, agreement: usize) -> usize {
-        self.written_targets + agreement
+    /// The target of an account, if there is one.
+    fn target_of(&self, account: ServedFor) -> Option<usize> {
+        Some(self.written_targets + self.accounts.binary_search(&account).ok()?)
     }
 
-    /// The agreement of a target.
-    pub fn agreement_of(&self, target: usize) -> Option<&Agreement> {
-        self.agreements.get(target.checked_sub(self.written_targets)?)
+    /// The target that stands for the servers, booked to an agreement, for a provider's content.
+    pub fn agreement_target(&self, agreement: usize, provider: usize) -> Option<usize> {
+        self.target_of(ServedFor::Agreement { agreement, provider })
     }
 
-    /// The target that stands for a network's own servers.
-    pub fn own_target(&self, network: usize) -> usize {
-        self.written_targets + self.agreements.len() + network
+    /// All targets of an agreement, one for each provider that it covers.
+    pub fn agreement_targets(&self, agreement: usize) -> std::ops::Range<usize> {
+        let before = |agreement: usize| {
+            let first = ServedFor::Agreement { agreement, provider: 0 };
+            self.written_targets + self.accounts.partition_point(|account| *account < first)
+        };
+        before(agreement)..before(agreement + 1)
+    }
+
+    /// The account of a target.
+    pub fn account_of(&self, target: usize) -> Option<ServedFor> {
+        self.accounts.get(target.checked_sub(self.written_targets)?).copied()
+    }
+
+    /// The target that stands for a network's own servers, for a provider's content.
+    pub fn own_target(&self, network: usize, provider: usize) -> Option<usize> {
+        self.target_of(ServedFor::Own { network, provider })
+    }
+
+    /// Name and origin of an account's target.
+    fn stand_in(&self, account: ServedFor) -> (String, &Origin) {
+        match account {
+            ServedFor::Agreement { agreement, provider } => {
+                let agreement = &self.agreements[agreement];
+                let name = format!("agreement:{}@{}", agreement.name, self.providers[provider].name);
+                (name, &agreement.origin)
+            }
+            ServedFor::Own { network, provider } => {
+                let network = &self.networks[network];
+                (format!("network:{}@{}", network.name, self.providers[provider].name), &network.origin)
+            }
+        }
     }
 
     /// The provider whose content a service is.
@@ -273,15 +318,24 @@ pub fn is_primary(provider: &Provider, network: &ClientNetwork) -> bool {
     provider.primary.contains(&network.name)
 }
 
+fn covers(list: &[String], name: &str) -> bool {
+    list.is_empty() || list.iter().any(|known| known == name)
+}
+
+impl Agreement {
+    /// Whether it is about a provider's content at all.
+    pub fn carries(&self, provider: &Provider) -> bool {
+        provider.primary.contains(&self.with) && covers(&self.carries.providers, &provider.name)
+    }
+}
+
 /// The agreements by which a network's servers may serve a provider's service, in order of use.
 pub fn agreements(network: &Network, provided: &Provided, client_network: usize) -> Vec<usize> {
     let Peering { providers, agreements, .. } = &network.peering;
     let (provider, service) = (&providers[provided.provider], &network.services[provided.written]);
-    let covers = |list: &[String], name: &str| list.is_empty() || list.iter().any(|known| known == name);
     let fits = |agreement: &Agreement| {
         agreement.network == client_network
-            && provider.primary.contains(&agreement.with)
-            && covers(&agreement.carries.providers, &provider.name)
+            && agreement.carries(provider)
             && covers(&agreement.carries.services, &service.name)
             && covers(&agreement.carries.classes, &service.class)
     };
@@ -295,26 +349,36 @@ pub fn servers(network: &Network, provided: &Provided, client_network: usize) ->
     let peering = &network.peering;
     let provider = &peering.providers[provided.provider];
     let mut targets: Vec<usize> = if is_primary(provider, &peering.networks[client_network]) {
-        vec![peering.own_target(client_network)]
+        peering.own_target(client_network, provided.provider).into_iter().collect()
     } else {
-        let agreements = agreements(network, provided, client_network);
-        agreements.into_iter().map(|agreement| peering.agreement_target(agreement)).collect()
+        let agreements = agreements(network, provided, client_network).into_iter();
+        agreements.filter_map(|one| peering.agreement_target(one, provided.provider)).collect()
     };
     targets.extend(provider.outside);
     targets
 }
 
-/// Puts the targets of agreements and networks behind those that the operator wrote. Those of a run before are replaced.
+/// Puts the targets of accounts behind those that the operator wrote. Those of a run before are replaced.
 pub fn settle(network: &mut Network) {
     let Network { targets, peering, .. } = network;
     if peering.networks.is_empty() {
         return;
     }
+    let mut accounts = Vec::new();
+    for (agreement, one) in peering.agreements.iter().enumerate() {
+        let carried =
+            (0..peering.providers.len()).filter(|provider| one.carries(&peering.providers[*provider]));
+        accounts.extend(carried.map(|provider| ServedFor::Agreement { agreement, provider }));
+    }
+    for (network, one) in peering.networks.iter().enumerate() {
+        let own =
+            (0..peering.providers.len()).filter(|provider| is_primary(&peering.providers[*provider], one));
+        accounts.extend(own.map(|provider| ServedFor::Own { network, provider }));
+    }
+    peering.accounts = accounts;
     targets.truncate(peering.written_targets);
-    let agreements = peering.agreements.iter().map(|one| (one.stand_in(), &one.origin));
-    let networks = peering.networks.iter().map(|one| (format!("network:{}", one.name), &one.origin));
-    let made: Vec<Target> = agreements.chain(networks).map(|(name, origin)| stand_in(name, origin)).collect();
-    targets.extend(made);
+    let made = peering.accounts.iter().map(|account| peering.stand_in(*account));
+    targets.extend(made.map(|(name, origin)| stand_in(name, origin)));
 }
 
 /// A target that stands for the servers of whatever service chooses it.
@@ -500,14 +564,15 @@ impl<'p> Parts<'p> {
 
 /// What of this the tables cannot be made of.
 pub(crate) fn check(network: &Network, refusals: &mut Vec<Refusal>) {
-    let Peering { networks, providers, agreements, provided, written_targets, .. } = &network.peering;
+    let Peering { networks, providers, agreements, provided, written_targets, accounts, .. } =
+        &network.peering;
     let mut refuse = |what: String, origin: &Origin, why: String, remedy: &str| {
         refusals.push(Refusal::new(what, origin, why, remedy));
     };
-    let made = if networks.is_empty() { 0 } else { agreements.len() + networks.len() };
+    let made = accounts.len();
     if !networks.is_empty() && network.targets.len() != written_targets + made {
-        let why =
-            format!("{} targets for {made} agreements and networks", network.targets.len() - written_targets);
+        let held = network.targets.len().saturating_sub(*written_targets);
+        let why = format!("{held} targets for {made} accounts of agreements and networks");
         refuse("agreements".into(), &Origin::default(), why, "settle the network");
     }
     for agreement in agreements.iter().filter(|agreement| agreement.network >= networks.len()) {

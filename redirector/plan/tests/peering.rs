@@ -78,6 +78,11 @@ fn peered(agreements: Vec<Agreement>) -> Network {
     network
 }
 
+/// The target of an agreement for the provider of `tv`.
+fn target_of(network: &Network, agreement: usize) -> usize {
+    network.peering.agreement_target(agreement, 1).expect("it is about that provider")
+}
+
 fn named(network: &Network, service: &str) -> usize {
     network.services.iter().position(|known| known.name == service).expect("a service")
 }
@@ -106,10 +111,11 @@ fn primary_then_agreement_then_outside_by_the_clients_network() {
         })
     };
     let outside = network.targets[OUTSIDE].name.clone();
-    assert_eq!(all(&network), [&*outside, "agreement:as400-two", "agreement:as500-one", &*outside]);
+    assert_eq!(all(&network), [&*outside, "agreement:as400-two@nbc", "agreement:as500-one@abc", &*outside]);
     // The partner is a primary CDN of its own: no agreement is asked for.
     network.peering.providers[1].primary.push("as400".into());
-    assert_eq!(all(&network)[1], "network:as400");
+    settle(&mut network);
+    assert_eq!(all(&network)[1], "network:as400@nbc");
 }
 
 #[test]
@@ -242,13 +248,13 @@ fn shares(network: &Network, states: &[TargetState]) -> Vec<(String, f64, Option
 #[test]
 fn a_full_agreement_takes_its_part_and_the_next_one_what_it_leaves() {
     let network = peered(vec![agreement("a", 0, "two"), agreement("b", 0, "two")]);
-    let [a, b] = [0, 1].map(|one| network.peering.agreement_target(one));
+    let [a, b] = [0, 1].map(|one| target_of(&network, one));
     let outside = network.targets[OUTSIDE].name.clone();
     let mut states = all_up(&network);
     let full = |states: &mut Vec<TargetState>, target: usize, factor| states[target].factor = factor;
     let not_reached = Some(AccountRemoval::NotReached);
     let expect = |states: &[TargetState], expected: [(f64, Option<AccountRemoval>); 3]| {
-        let names = ["agreement:a".to_owned(), "agreement:b".to_owned(), outside.clone()];
+        let names = ["agreement:a@nbc".to_owned(), "agreement:b@nbc".to_owned(), outside.clone()];
         let wanted: Vec<_> =
             names.into_iter().zip(expected).map(|(name, (share, why))| (name, share, why)).collect();
         assert_eq!(shares(&network, states), wanted);
@@ -268,7 +274,7 @@ fn a_full_agreement_takes_its_part_and_the_next_one_what_it_leaves() {
 #[test]
 fn when_an_agreement_takes_less_only_those_clients_move_whom_it_leaves() {
     let network = peered(vec![agreement("a", 0, "two")]);
-    let target = network.peering.agreement_target(0) as u32;
+    let target = target_of(&network, 0) as u32;
     let ask = |factor: u16| -> Vec<bool> {
         let mut states = all_up(&network);
         states[target as usize].factor = factor;
@@ -300,7 +306,7 @@ fn without_a_usable_server_for_the_client_its_network_counts_as_one_without_agre
     let compiled = compiled(&network);
     let spills = |group: &u32| compiled.groups[*group as usize].spills;
     let group = compiled.target_groups[0].iter().copied().find(|group| spills(group)).expect("a group");
-    assert_eq!(compiled.target_groups[network.peering.agreement_target(0)], [group]);
+    assert_eq!(compiled.target_groups[target_of(&network, 0)], [group]);
     let block = records(&compiled.groups[group as usize], &states).expect("a record");
     assert_eq!((block[0].count, block[0].refs[0]), (1, OUTSIDE as u16));
 }

@@ -1,5 +1,6 @@
 //! The command line: `run`, and the commands that ask or tell a running box something.
 
+mod account;
 mod agreement;
 mod check;
 mod client;
@@ -82,6 +83,13 @@ enum Command {
         socket: SocketArgs,
         #[command(subcommand)]
         action: agreement::Command,
+    },
+    /// Shows and exports accounts: what was served for whom.
+    Account {
+        #[command(flatten)]
+        from: account::From,
+        #[command(subcommand)]
+        action: account::Command,
     },
     /// Sends no new clients to targets, pools, or a VIP or box as far as that is announced; to the clients of a region
     /// none of its own servers. Kept over restarts.
@@ -180,6 +188,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => client::status(&args.socket),
         Command::Detach(args) => client::detach(&args.socket),
         Command::Agreement { socket, action } => agreement::run(&socket.socket, action),
+        Command::Account { from, action } => account::run(from, action),
         Command::Drain { socket, whom, terms } => force::say(&socket.socket, Force::Drained, whom, terms),
         Command::Force { socket, way, whom, terms } => force::say(&socket.socket, way.into(), whom, terms),
         Command::Release { socket, whom } => force::release(&socket.socket, whom),

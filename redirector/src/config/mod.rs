@@ -7,6 +7,7 @@
 //! each kind is sorted by name before the next one refers to it by index: so the result does not depend on the order
 //! in the file (invariant 8). `docs/configuration.md` describes every key.
 
+mod accounts;
 mod addresses;
 mod aliases;
 mod checks;
@@ -32,6 +33,7 @@ mod zones;
 #[cfg(test)]
 mod tests;
 
+pub use accounts::AccountTerms;
 pub use addresses::{BoxSettings, XdpMode};
 pub use checks::{Check, Probe};
 pub use error::{ConfigError, ConfigErrors, Severity};
@@ -61,6 +63,8 @@ pub struct Config {
     pub checks: Vec<Option<Check>>,
     /// Bounds of the slow path.
     pub limits: Limits,
+    /// How accounts are kept.
+    pub accounts: AccountTerms,
     /// What is allowed and probably not meant, by place.
     pub warnings: Vec<ConfigError>,
     /// Errors in services and agreements that stay as they were, or are left out if they are new; none from [`load`].
@@ -148,7 +152,7 @@ pub fn parse(
     }
     const TABLES: &[&str] = &[
         "box", "fleet", "limits", "labels", "key", "vip", "region", "target", "pool", "coverage", "service",
-        "zone", "network", "partner", "provider", "broker", "peering",
+        "zone", "network", "partner", "provider", "broker", "peering", "accounts",
     ];
     let root = Section::root(&doc, &table, TABLES);
     let last = match mode {
@@ -185,7 +189,7 @@ fn syntax_error(source: &Arc<Source>, error: &toml::de::Error) -> ConfigError {
 fn read_all(doc: &Document, root: &Section<'_>, directory: &Path, last: Option<&Network>) -> Option<Config> {
     let box_ = addresses::read_box(root);
     let key = read_key(root);
-    let limits = limits::read_limits(root);
+    let (limits, accounts) = (limits::read_limits(root), accounts::read_accounts(root));
     let labels = Labels::read(root);
     let keys = keys::read_keys(root, directory);
     let vips = addresses::read_vips(root, box_.as_ref().map(|settings| settings.management));
@@ -249,8 +253,9 @@ fn read_all(doc: &Document, root: &Section<'_>, directory: &Path, last: Option<&
         keys: keys.list,
     };
     peering::settle(root, &mut network);
-    let (checks, limits) = (targets.checks, limits?);
-    let config = Config { box_, network, checks, limits, warnings: Vec::new(), refused: Vec::new() };
+    let (checks, limits, accounts) = (targets.checks, limits?, accounts?);
+    let config =
+        Config { box_, network, checks, limits, accounts, warnings: Vec::new(), refused: Vec::new() };
     Some(config.with_stand_ins())
 }
 

@@ -2,7 +2,7 @@
 
 use super::hooks::Hooks;
 use super::tables::unix_seconds;
-use super::{Dataplane, FastCounters, LiveTables, Memory, Mode, PublishTimes, TestRun};
+use super::{Dataplane, FastCounters, LiveTables, Memory, Mode, PublishTimes, TargetCounters, TestRun};
 use aya::maps::{Array, Map, MapData, MapType, PerCpuArray};
 use aya::programs::xdp::XdpMode;
 use aya::programs::{ProgramError, ProgramFd, TestRun as _, TestRunOptions, Xdp};
@@ -62,7 +62,9 @@ impl CounterRoom {
 }
 
 /// Counter arrays shared by all generations, by map name.
-const COUNTERS: [&str; 5] = ["COUNT_REASON", "COUNT_VIP", "COUNT_SERVICE", "COUNT_REGION", "COUNT_TARGET"];
+const COUNTERS: [&str; 5] = ["COUNT_REASON", "COUNT_VIP", "COUNT_SERVICE", "COUNT_REGION", COUNT_TARGET];
+/// Those of targets.
+const COUNT_TARGET: &str = "COUNT_TARGET";
 
 /// Until when the program answers, shared like the counters: nanoseconds of the monotonic clock.
 const ALIVE: &str = "ALIVE";
@@ -99,6 +101,8 @@ pub struct BpfDataplane {
     current: Option<Instance>,
     instances: u64,
     times: PublishTimes,
+    /// Counters of targets were not there before this process made them.
+    made_counters: bool,
 }
 
 impl BpfDataplane {
@@ -137,6 +141,7 @@ impl BpfDataplane {
             current: None,
             instances: 0,
             times: PublishTimes::default(),
+            made_counters: false,
         })
     }
 
@@ -198,7 +203,7 @@ impl BpfDataplane {
         }
         loader.map_max_entries("COUNT_SERVICE", self.room.services);
         loader.map_max_entries("COUNT_REGION", self.room.regions);
-        loader.map_max_entries("COUNT_TARGET", self.room.targets);
+        loader.map_max_entries(COUNT_TARGET, self.room.targets);
         loader
     }
 
@@ -209,6 +214,7 @@ impl BpfDataplane {
         let counters = self.directory.join(COUNTERS_DIR);
         fs::create_dir_all(&counters).map_err(|err| told(counters.display(), err))?;
         self.drop_unfitting()?;
+        self.made_counters |= !counters.join(COUNT_TARGET).exists();
         let mut loader = self.loader(image, pins);
         for name in COUNTERS {
             loader.map_pin_path(name, counters.join(name));
@@ -311,14 +317,24 @@ impl Dataplane for BpfDataplane {
             vips: read("COUNT_VIP", VIP_SLOTS)?,
             services: read("COUNT_SERVICE", self.used.services)?,
             regions: read("COUNT_REGION", self.used.regions)?,
-            targets: read("COUNT_TARGET", self.used.targets)?,
+            targets: read(COUNT_TARGET, self.used.targets)?,
         })
     }
 
     fn target_counts(&self, slots: &[u32]) -> io::Result<Vec<u64>> {
         let Some(current) = &self.current else { return Ok(vec![0; slots.len()]) };
-        let counters = counters(&current.live, "COUNT_TARGET")?;
-        slots.iter().map(|slot| sum(&counters, "COUNT_TARGET", *slot)).collect()
+        let counters = counters(&current.live, COUNT_TARGET)?;
+        slots.iter().map(|slot| sum(&counters, COUNT_TARGET, *slot)).collect()
+    }
+
+    fn target_counters(&self) -> io::Result<Option<Arc<TargetCounters>>> {
+        let Some(current) = &self.current else { return Ok(None) };
+        let map = current.live.map(COUNT_TARGET).ok_or_else(|| told(COUNT_TARGET, "not in the program"))?;
+        let Map::PerCpuArray(data) = map else { return Err(told(COUNT_TARGET, "not counters of each CPU")) };
+        let info = data.info().map_err(|err| told(COUNT_TARGET, chain(&err)))?;
+        let counters =
+            TargetCounters::new(data.fd().as_fd(), info.id(), info.max_entries(), self.made_counters)?;
+        Ok(Some(Arc::new(counters)))
     }
 
     fn test_run(&self, frame: &[u8]) -> io::Result<Option<TestRun>> {

@@ -1,6 +1,7 @@
 //! Where tables live and packets are answered: BPF maps with the XDP program, or plain memory without.
 
 mod bpf;
+mod counts;
 mod hooks;
 mod interface;
 mod readers;
@@ -8,6 +9,7 @@ mod select;
 mod tables;
 
 pub use bpf::{BpfDataplane, CounterRoom};
+pub use counts::TargetCounters;
 pub use readers::Readers;
 pub use select::{PINS, detach, start};
 pub use tables::{LiveTables, Memory, Reading};
@@ -91,6 +93,13 @@ pub trait Dataplane: Send {
     /// If they cannot be read.
     fn target_counts(&self, slots: &[u32]) -> io::Result<Vec<u64>> {
         Ok(vec![0; slots.len()])
+    }
+    /// The counters of targets themselves, to be read without this; `None` if the fast path is off.
+    ///
+    /// # Errors
+    /// If they cannot be had.
+    fn target_counters(&self) -> io::Result<Option<Arc<TargetCounters>>> {
+        Ok(None)
     }
     /// Runs the current generation's program on a frame without sending or counting anything; `None` if it is off.
     fn test_run(&self, frame: &[u8]) -> io::Result<Option<TestRun>>;

@@ -100,6 +100,12 @@ impl SlowCounters {
         self.targets.get(slot)
     }
 
+    /// The counts of all targets' slots.
+    pub fn targets(&self) -> Vec<u64> {
+        let counters = self.targets.0.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        counters.iter().map(|counter| counter.load(Ordering::Relaxed)).collect()
+    }
+
     /// The counts now, in the form of the fast path's; only what was counted is in it.
     pub fn snapshot(&self) -> FastCounters {
         let reasons = self.reasons.iter().map(|counter| counter.load(Ordering::Relaxed));

@@ -5,6 +5,7 @@
 
 use super::built::BuildReport;
 use super::view::View;
+use crate::accounts::keeper::Keeper;
 use crate::config::{self, BoxSettings, Config, ConfigErrors};
 use crate::dataplane::{self, Dataplane, Mode, TestRun};
 use crate::feed::health::{Prober, Report, WatchId};
@@ -23,7 +24,7 @@ use redirector_plan::refusal::Refusal;
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::spawn_blocking;
@@ -93,6 +94,8 @@ pub struct Agent {
     pub(super) saying: Mutex<()>,
     /// The tables could not follow; a new generation is wanted.
     behind: Notify,
+    /// Who keeps accounts, once the box is up.
+    pub(super) keeper: OnceLock<Keeper>,
 }
 
 pub(super) struct Inner {
@@ -161,6 +164,9 @@ impl Agent {
             Err(refused) => Err(refused),
         };
         let new_slots = last.is_none();
+        if let (Ok(prepared), Some(last)) = (&prepared, &last) {
+            keep_slots(&disk, last, &prepared.slots);
+        }
         let (prepared, failure) = match (prepared, last) {
             (Ok(prepared), _) => (prepared, None),
             (Err(refused), None) => return Err(refused),
@@ -186,6 +192,7 @@ impl Agent {
         agent.note_unbound(&unbound);
         // Of the last good state, too: numbers of generations grow.
         agent.save().await;
+        agent.keep_accounts()?;
         tokio::spawn(Arc::clone(&agent).follow_reports(reports));
         tokio::spawn(Arc::clone(&agent).catch_up());
         tokio::spawn(Arc::clone(&agent).tend());
@@ -237,6 +244,7 @@ impl Agent {
             inner: Mutex::new(inner),
             saying: Mutex::default(),
             behind: Notify::new(),
+            keeper: OnceLock::new(),
         })
     }
 
@@ -319,6 +327,7 @@ impl Agent {
             prepare(loaded, &inner.facts, forces, keep_load, &inner.prober, slots, number)
         };
         let prepared = prepared.await?;
+        self.keep_slots(&prepared.slots).await;
         self.publish(prepared)?;
         if let Some(front) = front {
             let unbound = front.rebind(&self.current.load_full()).await;
@@ -365,9 +374,14 @@ impl Agent {
     }
 
     /// Ends what answers clients.
-    pub async fn stop(&self) {
+    pub async fn stop(self: &Arc<Self>) {
         if let Some(front) = self.front.lock().await.take() {
             front.stop(PATIENCE).await;
+        }
+        let agent = Arc::clone(self);
+        let ending = spawn_blocking(move || agent.keeper.get().map(Keeper::end));
+        if let Err(panic) = ending.await {
+            error!("what was counted last is not booked: {panic}");
         }
     }
 
@@ -455,6 +469,21 @@ impl Agent {
         }
     }
 
+    /// Keeps new names' counter slots before anything is counted in them: whatever happens then, what they counted is
+    /// theirs.
+    async fn keep_slots(&self, slots: &CounterSlots) {
+        if self.inner().slots == *slots {
+            return;
+        }
+        let (disk, generation, slots) = (self.disk.clone(), self.current.load_full(), slots.clone());
+        let saving =
+            spawn_blocking(move || disk.save(&LastGood::new(generation.number, &generation.config, &slots)));
+        match saving.await.map_err(io::Error::other) {
+            Ok(Ok(())) => {}
+            Ok(Err(problem)) | Err(problem) => error!("names of counters are not kept: {problem}"),
+        }
+    }
+
     /// Keeps what was decided about agreements at run time. A failure is logged: this run goes on without.
     pub(super) async fn save_decisions(&self) {
         let (disk, decisions) = (self.disk.clone(), self.inner().book.decisions().clone());
@@ -507,6 +536,15 @@ impl Agent {
             }
             give_back_memory().await;
         }
+    }
+}
+
+/// As [`Agent::keep_slots`], before the first generation.
+fn keep_slots(disk: &StateDir, last: &LastGood, slots: &CounterSlots) {
+    if last.slots != *slots
+        && let Err(problem) = disk.save(&last.with_slots(slots))
+    {
+        error!("names of counters are not kept: {problem}");
     }
 }
 

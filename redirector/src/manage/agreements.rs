@@ -8,6 +8,7 @@ use redirector_plan::model::{Network, Origin};
 use redirector_plan::peering::{Carries, Consent, Terms};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::spawn_blocking;
@@ -287,14 +288,24 @@ impl Agent {
 
     fn look_at_agreements(&self) {
         let mut inner = self.inner();
+        let current = self.current.load();
+        let network = &current.config.network;
+        let targets: Vec<_> =
+            (0..inner.book.agreements().len()).map(|one| network.peering.agreement_targets(one)).collect();
+        let of_accounts = network.targets.get(network.peering.written_targets..).unwrap_or_default();
         let slots: Vec<u32> =
-            inner.book.agreements().iter().map(|one| inner.slots.target_slot(&one.stand_in())).collect();
+            of_accounts.iter().map(|target| inner.slots.target_slot(&target.name)).collect();
         match inner.dataplane.target_counts(&slots) {
             Ok(mut counts) => {
                 for (count, slot) in counts.iter_mut().zip(&slots) {
                     *count += self.shared.counters.target(*slot);
                 }
-                inner.book.sample(Instant::now(), &counts);
+                let first = network.peering.written_targets;
+                let booked = |targets: &Range<usize>| -> u64 {
+                    targets.clone().filter_map(|target| counts.get(target - first)).sum()
+                };
+                let booked: Vec<u64> = targets.iter().map(booked).collect();
+                inner.book.sample(Instant::now(), &booked);
             }
             Err(problem) => error!("what is booked to agreements cannot be read: {problem}"),
         }

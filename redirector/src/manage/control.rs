@@ -3,9 +3,10 @@
 use super::agent::Agent;
 use super::agreements::Action;
 use super::dump::dump;
-use super::explain::{Explanation, FastPath, Question, explain};
+use super::explain::{Explanation, FastPath, Question as Query, explain};
 use super::forces;
 use super::stats::Stats;
+use crate::accounts::query::Question;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fs;
@@ -44,7 +45,7 @@ pub enum Request {
     /// Reads the configuration again.
     Reload,
     /// [`Explanation`](super::explain::Explanation).
-    Explain(Question),
+    Explain(Query),
     /// What is in the tables, as text.
     Dump {
         /// Everything, however much it is.
@@ -53,6 +54,8 @@ pub enum Request {
     },
     /// Shows or changes agreements.
     Agreement(Action),
+    /// Shows accounts.
+    Account(Question),
     /// Shows or changes what operators say of targets and others.
     Force(forces::Action),
     /// Sets a target's load factor (0..=256) until the next reload.
@@ -192,6 +195,9 @@ async fn respond(request: Request, agent: &Arc<Agent>, user: u32) -> Result<Valu
     if let Request::Agreement(action) = request {
         return agent.agreement(action).await;
     }
+    if let Request::Account(question) = request {
+        return agent.accounts(question).await;
+    }
     let agent = Arc::clone(agent);
     // Reports take locks and read counters: not on the threads that answer clients.
     let answered = spawn_blocking(move || report(&request, &agent, user));
@@ -208,7 +214,10 @@ fn report(request: &Request, agent: &Agent, user: u32) -> Result<Value, String> 
             let number = view.generation.number;
             let state = forces::box_state(&view);
             let vips = forces::VipReport::all(&view);
-            Ok(json!({ "state": state, "generation": number, "refused": view.refused, "vips": vips }))
+            let accounts = agent.accounts_condition();
+            Ok(json!({
+                "state": state, "generation": number, "refused": view.refused, "vips": vips, "accounts": accounts,
+            }))
         }
         Request::Force(action) => value(serde_json::to_value(agent.force(action, user)?)),
         Request::Weight { target, factor } => {
@@ -217,12 +226,14 @@ fn report(request: &Request, agent: &Agent, user: u32) -> Result<Value, String> 
         }
         Request::Explain(question) => value(serde_json::to_value(explained(agent, question)?)),
         Request::Dump { all } => Ok(dump(&agent.view().map_err(text)?, *all).into()),
-        Request::Reload | Request::Agreement(_) => Err("this is not a report".to_owned()),
+        Request::Reload | Request::Agreement(_) | Request::Account(_) => {
+            Err("this is not a report".to_owned())
+        }
     }
 }
 
 /// An explanation. Where fast and slow path differ although tables changed between the two, they are asked again.
-fn explained(agent: &Agent, question: &Question) -> Result<Explanation, String> {
+fn explained(agent: &Agent, question: &Query) -> Result<Explanation, String> {
     let text = |error: io::Error| error.to_string();
     for _ in 0..EXPLANATIONS {
         let view = agent.view().map_err(text)?;

@@ -1,5 +1,6 @@
 //! What operators see of a running box and do to it: the agent that runs it, its control socket, its reports.
 
+mod accounts;
 pub mod agent;
 pub mod agreements;
 pub mod built;

@@ -279,19 +279,20 @@ impl Book {
     pub fn apply(&self, network: &Network, facts: &mut [Fact], now: u64) -> Vec<usize> {
         let mut changed = Vec::new();
         for (index, agreement) in self.agreements.iter().enumerate() {
-            let target = network.peering.agreement_target(index);
-            let Some(fact) = facts.get_mut(target) else { continue };
             let Standing { lapse, factor, .. } = self.standing(agreement, now);
             let up = lapse.is_none();
-            if (fact.up, fact.factor) == (up, factor) {
-                continue;
+            for target in network.peering.agreement_targets(index) {
+                let Some(fact) = facts.get_mut(target) else { continue };
+                if (fact.up, fact.factor) == (up, factor) {
+                    continue;
+                }
+                if fact.up != up {
+                    fact.since = SystemTime::now();
+                }
+                (fact.up, fact.factor) = (up, factor);
+                fact.last_error = lapse.map(|lapse| lapse.to_string());
+                changed.push(target);
             }
-            if fact.up != up {
-                fact.since = SystemTime::now();
-            }
-            (fact.up, fact.factor) = (up, factor);
-            fact.last_error = lapse.map(|lapse| lapse.to_string());
-            changed.push(target);
         }
         changed
     }
@@ -317,7 +318,10 @@ mod tests {
     fn network(price: u32) -> Network {
         let more = format!(
             "[network]\nname = \"acme\"\n[[peering]]\nname = \"a\"\nwith = \"one\"\nprice = {price}\n\
-             [[peering]]\nname = \"b\"\nwith = \"two\"\ncapacity = \"1 Gbit/s\"\n"
+             [[peering]]\nname = \"b\"\nwith = \"two\"\ncapacity = \"1 Gbit/s\"\n\
+             [[target]]\nname = \"edge\"\ncname = \"edge.example\"\n\
+             [[provider]]\nname = \"p\"\ncustomers = [\"abc\"]\noutside = \"edge\"\n\
+             primary = [\"one\", \"two\", \"three\"]\n"
         );
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
         let text = std::fs::read_to_string(path.join("redirector.toml")).expect("the example");
@@ -352,7 +356,10 @@ mod tests {
         assert!(later.is_decided("a") && !later.is_decided("b"));
         let written = later.written(&second);
         assert_eq!((written.len(), written[0].terms.state), (2, Consent::Accepted), "the file alone");
-        assert_eq!(second.targets.len(), second.peering.own_target(0) + 1, "each has its target");
+        let targets: Vec<usize> = (0..3).flat_map(|one| second.peering.agreement_targets(one)).collect();
+        let behind = second.peering.written_targets;
+        assert_eq!(targets, [behind, behind + 1, behind + 2], "each has its target");
+        assert_eq!(second.targets.len(), behind + 3);
         // Another price in the file: it decides about that agreement again, and about no other.
         let mut third = network(2);
         assert_eq!(later.read(&mut third, 100), ["a"]);

@@ -2,7 +2,7 @@
 
 use super::agreements::Decisions;
 use super::forces::Forces;
-use crate::config::{BoxSettings, Check, Config, Limits};
+use crate::config::{AccountTerms, BoxSettings, Check, Config, Limits};
 use redirector_plan::counters::CounterSlots;
 use redirector_plan::model::Network;
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,8 @@ pub struct LastGood {
     network: Network,
     checks: Vec<Option<Check>>,
     limits: Limits,
+    #[serde(default)]
+    accounts: AccountTerms,
 }
 
 impl LastGood {
@@ -45,7 +47,13 @@ impl LastGood {
             network: config.network.clone(),
             checks: config.checks.clone(),
             limits: config.limits.clone(),
+            accounts: config.accounts.clone(),
         }
+    }
+
+    /// The same with other counter slots.
+    pub fn with_slots(&self, slots: &CounterSlots) -> Self {
+        Self { slots: slots.clone(), ..self.clone() }
     }
 
     /// Reads what was kept.
@@ -68,14 +76,19 @@ impl LastGood {
 
     /// The configuration that it was, without its warnings.
     pub fn config(&self) -> Config {
-        Config {
+        let mut network = self.network.clone();
+        // Another version may have had other accounts.
+        redirector_plan::peering::settle(&mut network);
+        let config = Config {
             box_: self.box_.clone(),
-            network: self.network.clone(),
+            network,
             checks: self.checks.clone(),
             limits: self.limits.clone(),
+            accounts: self.accounts.clone(),
             warnings: Vec::new(),
             refused: Vec::new(),
-        }
+        };
+        config.with_stand_ins()
     }
 }
 
@@ -91,6 +104,11 @@ impl StateDir {
     pub fn open(path: &Path) -> io::Result<Self> {
         fs::create_dir_all(path).map_err(|error| at(path, error))?;
         Ok(Self(path.to_owned()))
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 
     /// The last good state; `None` if none was ever kept.

@@ -68,7 +68,7 @@ fn agreements_are_read_with_all_their_terms() {
     let services: Vec<&str> = network.services.iter().map(|service| &*service.name).collect();
     assert_eq!(services, ["web", "web@nbc"]);
     let targets: Vec<&str> = network.targets.iter().map(|target| &*target.name).collect();
-    assert_eq!(targets[3..], ["agreement:bcast", "agreement:web", "network:acme", "network:isp-b"]);
+    assert_eq!(targets[3..], ["agreement:bcast@nbc", "agreement:web@nbc"]);
     assert_eq!(network.targets[3].outcome, Outcome::OwnServers);
 }
 
