@@ -103,7 +103,7 @@ fn differences(change: impl Fn(&mut TableImage)) -> [usize; 2] {
 fn mutants_of_either_sides_tables_are_found() {
     type Change = fn(&mut TableImage);
     let mutants: [(&str, Change); 12] = [
-        ("a threshold", |image| image.records.iter_mut().for_each(|r| r.thresholds[0] ^= 1 << 29)),
+        ("a threshold", |image| image.records.iter_mut().for_each(|r| r.thresholds[1] ^= 1 << 29)),
         ("who is down", |image| image.records.iter_mut().for_each(|r| r.down ^= 1)),
         ("a tier's TTL", |image| image.records.iter_mut().for_each(|r| r.ttl = r.ttl.min(16))),
         ("a tier's number", |image| image.records.iter_mut().for_each(|r| r.tier ^= 1)),

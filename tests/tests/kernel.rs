@@ -133,8 +133,8 @@ fn a_kernel_with_mutated_tables_is_found_out() {
     let image = networks::image(&rich, &states);
     let mutants: [(&str, Mutation); 4] = [
         ("thresholds", |image| {
-            for record in image.records.iter_mut().filter(|record| record.count > 1) {
-                record.thresholds[0] ^= 0x4000_0000;
+            for record in image.records.iter_mut().filter(|record| record.used.count_ones() > 1) {
+                record.thresholds.iter_mut().for_each(|threshold| *threshold ^= 0x4000_0000);
             }
         }),
         ("times to live", |image| image.services.iter_mut().for_each(|service| service.ttl += 1)),

@@ -12,6 +12,8 @@ use crate::verifier::{equal, less, phase};
 pub const FAST_ENDPOINTS: u32 = 4;
 /// Failed servers the fast path compares; longer lists are punted.
 pub const FAST_EXCLUDED: u32 = 4;
+/// How often a choice is drawn before those who are left share it out.
+const DRAWS: usize = 3;
 /// Failed and preferred servers a request can name.
 pub const MAX_EXCLUDED: usize = 8;
 
@@ -251,43 +253,60 @@ pub(crate) fn choice_key(query: &Query, service: &Service, keys: &Keys) -> u64 {
     keys.step(keys.step(keys.step(keys.seed, service.salt), high), low)
 }
 
-/// Weight of entry `index`: the width of its interval of hashes.
+/// Finds the entry that the hash leads to: 1 if it keeps it, else 0. Each split takes 16 bits of the hash.
 #[inline(always)]
-fn weight(record: &ShareRecord, index: usize) -> u64 {
-    let before = record.thresholds[index.wrapping_sub(1) & (SHARE_ENTRIES - 1)] as u64;
-    let below = before & less(0, index as u64).wrapping_neg();
-    (record.thresholds[index] as u64).saturating_sub(below)
+pub(crate) fn stand(record: &ShareRecord, pick: &mut Pick) -> u64 {
+    let hash = pick.hash;
+    let mut node = 1;
+    for shift in [48, 32, 16] {
+        let split = record.thresholds[node as usize & (SHARE_ENTRIES - 1)] >> 16;
+        node = 2 * node + 1 - less(hash >> shift & 0xffff, split as u64);
+    }
+    pick.entry = node as u32 & (SHARE_ENTRIES as u32 - 1);
+    let keep = record.thresholds[node as usize & (SHARE_ENTRIES - 1)] & 0xffff;
+    less(keep as u64, hash & 0xffff) ^ 1
 }
 
-/// Chooses the entry whose interval holds the hash, if it is free; else the same hash, mixed anew, chooses among the
-/// free ones alone: when an entry goes down only its own clients move. `false` if no free entry has any weight.
+/// Whether the entry that was found can be chosen.
+#[inline(always)]
+fn is_free(pick: &Pick) -> u64 {
+    (pick.free >> (pick.entry & (SHARE_ENTRIES as u32 - 1)) & 1) as u64
+}
+
+/// Mixes the hash for another draw.
+#[inline(always)]
+fn draw_anew(keys: &Keys, pick: &mut Pick) {
+    pick.hash = keys.step(keys.seed_fp, pick.hash);
+    phase();
+}
+
+/// Chooses the first free entry that keeps the hash, or the hash mixed anew, and so on: whoever sheds clients or goes
+/// down moves these and no others. After [`DRAWS`] in vain, the free entries share by what they keep. `false` if no free
+/// entry keeps anything.
 #[inline(always)]
 fn pick_entry(record: &ShareRecord, keys: &Keys, pick: &mut Pick) -> bool {
-    let point = pick.hash >> 32;
-    let mut below = SHARE_ENTRIES as u64 - 1;
-    for threshold in &record.thresholds[..SHARE_ENTRIES - 1] {
-        below -= less(point, *threshold as u64);
+    for _ in 0..DRAWS {
+        if stand(record, pick) & is_free(pick) == 1 {
+            return true;
+        }
+        draw_anew(keys, pick);
     }
-    pick.entry = below as u32;
+    share_out(record, pick);
     phase();
-    if pick.free >> (pick.entry & 7) & 1 == 1 {
-        return true;
-    }
-    rehash(record, keys, pick);
-    phase();
-    pick.free >> (pick.entry & 7) & 1 == 1
+    is_free(pick) == 1
 }
 
 /// The choice among the free entries alone. Apart, because it is rare and needs stack.
 #[inline(always)]
-fn rehash(record: &ShareRecord, keys: &Keys, pick: &mut Pick) {
+fn share_out(record: &ShareRecord, pick: &mut Pick) {
     let mut sums = [0u64; SHARE_ENTRIES];
     let mut total = 0u64;
     for (entry, sum) in sums.iter_mut().enumerate() {
-        total += if pick.free >> entry & 1 == 1 { weight(record, entry) } else { 0 };
+        total += if pick.free >> entry & 1 == 1 { record.weight(entry) } else { 0 };
         *sum = total;
     }
-    let point = ((keys.step(keys.seed_fp, pick.hash) >> 32) * total) >> 32;
+    // The weights make 2^41 at most.
+    let point = ((pick.hash >> 41) * total) >> 23;
     let mut entry = 0;
     for sum in &sums[..SHARE_ENTRIES - 1] {
         entry += (point >= *sum) as u32;
@@ -298,8 +317,7 @@ fn rehash(record: &ShareRecord, keys: &Keys, pick: &mut Pick) {
 /// Entries that take clients.
 #[inline(always)]
 pub(crate) fn usable(record: &ShareRecord) -> u32 {
-    let used = (1u32 << (record.count as u32 & 15)) - 1;
-    used & !(record.down as u32)
+    record.used as u32 & !(record.down as u32)
 }
 
 /// Whether the client asked not to be sent to a target: either of its addresses is on the failed list.
@@ -363,7 +381,7 @@ fn take_entry(keys: &Keys, pick: &mut Pick) -> usize {
 fn push(verdict: &mut Verdict, record: &ShareRecord, entry: usize) {
     let place = verdict.count as usize & (MAX_ENDPOINTS - 1);
     verdict.targets[place] = record.refs[entry] as u32;
-    verdict.shares[place] = (weight(record, entry) >> 24).max(1) as u8;
+    verdict.shares[place] = (record.weight(entry) >> 32).clamp(1, 255) as u8;
     verdict.count += 1;
 }
 
@@ -389,13 +407,34 @@ fn fast_leaf<'t, T: Tables>(
     if root.branch == 0 {
         return Some(root);
     }
-    verdict.pick.free = usable(root);
-    if !pick_entry(root, keys, &mut verdict.pick) {
-        return None;
+    let free = usable(root);
+    for _ in 0..DRAWS {
+        verdict.pick.free = free;
+        stand(root, &mut verdict.pick);
+        let is_open = is_free(&verdict.pick);
+        let leaf = child(root, &verdict.pick, tables)?;
+        let hash = verdict.pick.hash;
+        (verdict.pick.hash, verdict.pick.free) = (child_hash(hash, keys), usable(leaf));
+        phase();
+        if leaf.branch != 0 || stand(leaf, &mut verdict.pick) & is_free(&verdict.pick) & is_open == 1 {
+            return Some(leaf);
+        }
+        verdict.pick.hash = hash;
+        draw_anew(keys, &mut verdict.pick);
     }
+    verdict.pick.free = free;
+    share_out(root, &mut verdict.pick);
+    phase();
+    let leaf = child(root, &verdict.pick, tables)?;
     verdict.pick.hash = child_hash(verdict.pick.hash, keys);
-    let entry = verdict.pick.entry as usize & (SHARE_ENTRIES - 1);
-    tables.record(root.base.wrapping_add(root.refs[entry] as u32))
+    (is_free(&verdict.pick) == 1).then_some(leaf)
+}
+
+/// The record that the chosen entry of a branch stands for.
+#[inline(always)]
+fn child<'t, T: Tables>(branch: &ShareRecord, pick: &Pick, tables: &'t T) -> Option<&'t ShareRecord> {
+    let entry = pick.entry as usize & (SHARE_ENTRIES - 1);
+    tables.record(branch.base.wrapping_add(branch.refs[entry] as u32))
 }
 
 /// A leaf's targets, or those of a branch's children in order of preference until one has somebody left.
@@ -415,15 +454,52 @@ fn pick_tree<T: Tables>(
     while turn.free != 0 && verdict.count == 0 && level < SHARE_LEVELS {
         match preferred.take() {
             Some(entry) => turn.entry = entry as u32,
-            None if !pick_entry(record, keys, &mut turn) => break,
+            None if !pick_child(record, keys, tables, &mut turn, level)? => break,
             None => {}
         }
+        let child = child(record, &turn, tables)?;
         verdict.pick.hash = child_hash(turn.hash, keys);
-        let entry = take_entry(keys, &mut turn);
-        let child = tables.record(record.base.wrapping_add(record.refs[entry] as u32))?;
+        take_entry(keys, &mut turn);
         pick_tree(child, query, keys, tables, verdict, level + 1)?;
     }
     Some(())
+}
+
+/// Chooses a branch's entry as [`pick_entry`] chooses a leaf's. Whether the hash is kept is for the target to say that
+/// it leads to: so one that sheds clients moves them alone, wherever it stands.
+fn pick_child<T: Tables>(
+    branch: &ShareRecord,
+    keys: &Keys,
+    tables: &T,
+    turn: &mut Pick,
+    level: usize,
+) -> Option<bool> {
+    for _ in 0..DRAWS {
+        stand(branch, turn);
+        if is_free(turn) == 1 && leads_on(branch, keys, tables, turn, level)? {
+            return Some(true);
+        }
+        draw_anew(keys, turn);
+    }
+    share_out(branch, turn);
+    Some(is_free(turn) == 1)
+}
+
+/// Whether the hash, drawn on through the records beneath, comes to a target that keeps it.
+fn leads_on<T: Tables>(
+    branch: &ShareRecord,
+    keys: &Keys,
+    tables: &T,
+    turn: &Pick,
+    level: usize,
+) -> Option<bool> {
+    let record = child(branch, turn, tables)?;
+    let mut pick = Pick { hash: child_hash(turn.hash, keys), free: usable(record), entry: 0 };
+    let is_kept = stand(record, &mut pick) & is_free(&pick) == 1;
+    if record.branch == 0 {
+        return Some(is_kept);
+    }
+    Some(is_free(&pick) == 1 && level < SHARE_LEVELS && leads_on(record, keys, tables, &pick, level + 1)?)
 }
 
 /// Entry of a branch beneath which the client's preferred server stands.

@@ -3,7 +3,7 @@
 //! The order is that of the tiers: the first that has somebody usable is best, each further one a contender, and what
 //! stands in one tier is equally good. Several servers of a site count once.
 
-use crate::decide::{Query, choice_key, enter_tier, region, usable};
+use crate::decide::{Query, choice_key, enter_tier, region, stand, usable};
 use crate::table::{GroupPointer, NO_SITE, NONE, SHARE_ENTRIES, SHARE_LEVELS, Service, ShareRecord, Tables};
 use crate::verdict::{Reason, Verdict};
 use crate::verifier::phase;
@@ -25,8 +25,6 @@ pub struct Ranking {
     pub ranks: [u16; MAX_SITES],
     /// Rank that sites get now.
     rank: u32,
-    /// Entry that each tier is read from.
-    first: u32,
 }
 
 /// Ranks sites for a client. `None`: the tables contradict themselves. What the fast path cannot do comes back as
@@ -56,7 +54,7 @@ pub fn rank<T: Tables, const FULL: bool>(
         return Some(());
     }
     let hash = choice_key(query, service, &meta.keys);
-    (ranking.rank, ranking.first) = (0, (hash >> 32) as u32);
+    ranking.rank = 0;
     let mut next = pointer.record();
     enter_tier(tables.record(next)?, service, hash, verdict);
     for tier in 0..if FULL { MAX_TIERS } else { FAST_TIERS + 1 } {
@@ -105,8 +103,8 @@ fn add_tree<T: Tables>(
     Some(())
 }
 
-/// The sites of a leaf's usable targets that are not in the list. Clients begin at different entries, so that a tier of
-/// more sites than an answer has shares its clients among them.
+/// The sites of a leaf's usable targets that are not in the list. Clients begin where their hash leads, so that a tier
+/// of more sites than an answer has shares its clients among them.
 #[inline(always)]
 fn add_leaf<T: Tables>(
     record: &ShareRecord,
@@ -115,15 +113,13 @@ fn add_leaf<T: Tables>(
     verdict: &mut Verdict,
     ranking: &mut Ranking,
 ) -> Option<()> {
-    // Entries fill a record from the front.
-    let count = (record.count as u32).max(1);
+    stand(record, &mut verdict.pick);
     for turn in 0..SHARE_ENTRIES as u32 {
         phase();
-        if verdict.count >= want || turn >= count {
+        if verdict.count >= want {
             break;
         }
-        let offset = ((ranking.first as u64 * count as u64) >> 32) as u32 + turn;
-        let entry = if offset >= count { offset - count } else { offset } as usize & (SHARE_ENTRIES - 1);
+        let entry = verdict.pick.entry.wrapping_add(turn) as usize & (SHARE_ENTRIES - 1);
         if usable(record) >> entry & 1 == 0 {
             continue;
         }

@@ -8,7 +8,7 @@ use crate::limit::Rates;
 use crate::tail::Tail;
 
 /// Changes with every change to a type in this file; a program refuses tables of another version.
-pub const LAYOUT_VERSION: u32 = 8 + NEXT_LAYOUT as u32;
+pub const LAYOUT_VERSION: u32 = 9 + NEXT_LAYOUT as u32;
 /// This is the layout that tests of upgrades are made with: as the other, but for the version and the size of a zone.
 const NEXT_LAYOUT: bool = cfg!(feature = "next-layout");
 /// Words of a zone that mean nothing.
@@ -350,7 +350,10 @@ impl GroupPointer {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShareRecord {
-    /// Entry n gets hashes below `thresholds[n]` and not below the one before; unused ones are `u32::MAX`.
+    /// Two halves. Upper ones, but for the first: a hash goes to the left of split n if the bits that it has for it are
+    /// below this number. Split 1 is the first; behind split n come 2n on the left and 2n + 1 on the right, and behind
+    /// the last splits the entries, as 8 to 15. Lower ones: entry n keeps so many 2^-16 of the hashes that come to it,
+    /// less one; in a branch, those that all targets beneath it keep together.
     pub thresholds: [u32; SHARE_ENTRIES],
     /// Target numbers, or record numbers relative to `base`.
     pub refs: [u16; SHARE_ENTRIES],
@@ -358,8 +361,8 @@ pub struct ShareRecord {
     pub base: u32,
     /// Seconds; [`NONE`] takes the service's (P-7).
     pub ttl: u32,
-    /// Entries in use.
-    pub count: u8,
+    /// Bit n set: entry n is in use.
+    pub used: u8,
     /// Bit n set: entry n keeps its place but takes no clients (dead or overloaded).
     pub down: u8,
     /// 1: `refs` name records; 0: targets.
@@ -376,16 +379,33 @@ pub const TIER_FALLBACK: u8 = 255;
 impl Default for ShareRecord {
     fn default() -> Self {
         Self {
-            thresholds: [u32::MAX; SHARE_ENTRIES],
+            thresholds: [0; SHARE_ENTRIES],
             refs: [0; SHARE_ENTRIES],
             base: 0,
             ttl: NONE,
-            count: 0,
+            used: 0,
             down: 0,
             branch: 0,
             tier: 0,
             next: NONE,
         }
+    }
+}
+
+impl ShareRecord {
+    /// What an entry keeps of all hashes, in 2^-40; never 0.
+    #[inline(always)]
+    pub fn weight(&self, entry: usize) -> u64 {
+        let entry = entry & (SHARE_ENTRIES - 1);
+        let side = |node: usize, right: usize| {
+            let left = (self.thresholds[node & (SHARE_ENTRIES - 1)] >> 16) as u64;
+            // Of a split and what it leaves, without a branch.
+            let other = (right as u64).wrapping_neg();
+            (left ^ other).wrapping_add(other & ((1 << 16) + 1))
+        };
+        let part = side(1, entry >> 2) * side(2 | entry >> 2, entry >> 1 & 1);
+        let part = ((part >> 8) * side(4 | entry >> 1, entry & 1)) >> 16;
+        part * ((self.thresholds[entry] & 0xffff) as u64 + 1) + 1
     }
 }
 

@@ -12,6 +12,9 @@ use crate::regions::Class;
 use redirector_core::table::{NONE, SHARE_ENTRIES, ShareRecord, TIER_FALLBACK};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use tree::Share;
+
+mod tree;
 
 /// Most targets of one tier: three levels of records.
 pub const MAX_TIER_TARGETS: usize = SHARE_ENTRIES * SHARE_ENTRIES * SHARE_ENTRIES;
@@ -30,6 +33,8 @@ pub struct Member {
     pub target: u16,
     /// Relative to the tier's other members; never 0.
     pub weight: u64,
+    /// Where among others it likes to stand: a hash of its name, so that it is the same whoever else there is.
+    pub spot: u32,
 }
 
 /// One tier as it applies to a region and family.
@@ -57,14 +62,22 @@ pub struct GroupSpec {
     pub spills: bool,
 }
 
+impl Member {
+    /// A target of a network with a weight.
+    pub fn new(targets: &[Target], target: usize, weight: u64) -> Self {
+        let spot = targets.get(target).map_or(0, |target| tree::spot(&target.name));
+        Self { target: target as u16, weight, spot }
+    }
+}
+
 impl GroupSpec {
     /// Most records a block of this group can have: those of all tiers.
     pub fn block_size(&self) -> usize {
         if self.spills {
-            return tree_size(self.tiers.len());
+            return tree::size(self.tiers.len());
         }
         let size =
-            |tier: &TierSpec| tree_size(tier.members.len()) * if tier.within.is_some() { 2 } else { 1 };
+            |tier: &TierSpec| tree::size(tier.members.len()) * if tier.within.is_some() { 2 } else { 1 };
         self.tiers.iter().map(size).sum()
     }
 }
@@ -144,13 +157,14 @@ fn round_trip(target: u16, states: &[TargetState]) -> Option<u32> {
 
 /// Records of a group under the targets' present states (missing states count as up): the tiers that have a usable
 /// target, chained in order; `None` if no tier has. The first record is the first tier's root. A target that is down or
-/// has factor 0 keeps its interval and is marked, so that only its own clients move; a factor below 256 narrows the
-/// interval. A tier that looks at distance has two roots: for its near targets, and for those out of reach.
+/// has factor 0 keeps its interval and is marked, so that only its own clients move; of one with a factor below 256 the
+/// part moves that it no longer keeps. A tier that looks at distance has two roots: for its near targets, and for those
+/// out of reach.
 ///
 /// Record numbers count from the block's start until [`relocate`] is applied.
 pub fn records(spec: &GroupSpec, states: &[TargetState]) -> Option<Vec<ShareRecord>> {
     if spec.spills {
-        return spilling(&spec.parts(states));
+        return spilling(spec, states);
     }
     let mut block: Vec<ShareRecord> = Vec::new();
     let mut last = None;
@@ -159,7 +173,7 @@ pub fn records(spec: &GroupSpec, states: &[TargetState]) -> Option<Vec<ShareReco
         let root = block.len();
         let blank = ShareRecord { tier: tier.number, ttl: tier.ttl, ..Default::default() };
         block.push(blank);
-        fill(&mut block, root, &shares, blank);
+        tree::fill(&mut block, root, &shares, blank);
         if let Some(last) = last.replace(root) {
             let before: &mut ShareRecord = &mut block[last];
             before.next = root as u32;
@@ -169,12 +183,19 @@ pub fn records(spec: &GroupSpec, states: &[TargetState]) -> Option<Vec<ShareReco
 }
 
 /// One record, or a tree, for tiers of which each leaves a part to those behind it.
-fn spilling(parts: &[(u16, u128)]) -> Option<Vec<ShareRecord>> {
-    let shares: Vec<Share> =
-        parts.iter().map(|(name, weight)| Share { name: *name, weight: *weight, down: false }).collect();
+fn spilling(spec: &GroupSpec, states: &[TargetState]) -> Option<Vec<ShareRecord>> {
+    let members = || spec.tiers.iter().flat_map(|tier| tier.members.iter());
+    let share = |(name, weight): (u16, u128)| {
+        let spot = members().find(|member| member.target == name).map_or(0, |member| member.spot);
+        Share { name, spot, weight, factor: 256, down: false }
+    };
+    let shares: Vec<Share> = spec.parts(states).into_iter().map(share).collect();
+    if shares.is_empty() {
+        return None;
+    }
     let mut block = vec![ShareRecord::default()];
-    fill(&mut block, 0, &shares, ShareRecord::default());
-    (!shares.is_empty()).then_some(block)
+    tree::fill(&mut block, 0, &shares, ShareRecord::default());
+    Some(block)
 }
 
 /// A member's share under the targets' present states.
@@ -185,7 +206,8 @@ fn share(member: &Member, states: &[TargetState]) -> Share {
         Some(_) => 0,
     };
     let kept = if factor == 0 { 256 } else { factor };
-    Share { name: member.target, weight: member.weight as u128 * kept as u128, down: factor == 0 }
+    let weight = member.weight as u128;
+    Share { name: member.target, spot: member.spot, weight, factor: kept, down: factor == 0 }
 }
 
 /// Makes a block's record numbers absolute: its first record will be number `first`.
@@ -198,70 +220,6 @@ pub fn relocate(block: &mut [ShareRecord], first: u32) {
             record.next += first;
         }
     }
-}
-
-/// One entry to be: a target, or the sum of a child record's entries.
-#[derive(Clone, Copy)]
-struct Share {
-    name: u16,
-    weight: u128,
-    down: bool,
-}
-
-/// Writes the record at `at` for `shares`, and those beneath it at the block's end.
-fn fill(block: &mut Vec<ShareRecord>, at: usize, shares: &[Share], blank: ShareRecord) {
-    if shares.len() <= SHARE_ENTRIES {
-        block[at] = record(shares, blank);
-        return;
-    }
-    let base = block.len();
-    let parts = parts(shares.len());
-    block.resize(base + parts.len(), blank);
-    let mut rest = shares;
-    let mut sums = Vec::with_capacity(parts.len());
-    for (child, size) in parts.enumerate() {
-        let (part, others) = rest.split_at(size);
-        rest = others;
-        fill(block, base + child, part, blank);
-        sums.push(Share {
-            name: child as u16,
-            weight: part.iter().map(|share| share.weight).sum(),
-            down: part.iter().all(|share| share.down),
-        });
-    }
-    block[at] = ShareRecord { base: base as u32, branch: 1, ..record(&sums, blank) };
-}
-
-/// Sizes of a branch's children, as even as can be, of the fewest children that suffice.
-fn parts(targets: usize) -> impl ExactSizeIterator<Item = usize> {
-    let beneath =
-        if targets <= SHARE_ENTRIES * SHARE_ENTRIES { SHARE_ENTRIES } else { SHARE_ENTRIES * SHARE_ENTRIES };
-    let count = targets.div_ceil(beneath);
-    (0..count).map(move |child| targets / count + usize::from(child < targets % count))
-}
-
-fn tree_size(targets: usize) -> usize {
-    if targets <= SHARE_ENTRIES { 1 } else { 1 + parts(targets).map(tree_size).sum::<usize>() }
-}
-
-/// One record with cumulative thresholds, exact to 2^-32; no interval is empty, however small its share.
-fn record(shares: &[Share], blank: ShareRecord) -> ShareRecord {
-    let total: u128 = shares.iter().map(|share| share.weight).sum();
-    let mut record = ShareRecord { count: shares.len() as u8, ..blank };
-    let mut sum = 0u128;
-    let mut below = 0u32;
-    for (place, share) in shares.iter().enumerate() {
-        sum += share.weight;
-        record.refs[place] = share.name;
-        record.down |= (share.down as u8) << place;
-        let after = (shares.len() - place - 1) as u32;
-        if after > 0 {
-            let exact = ((sum << 32) + total / 2) / total;
-            below = (exact.min(u32::MAX as u128) as u32).clamp(below + 1, u32::MAX - after);
-            record.thresholds[place] = below;
-        }
-    }
-    record
 }
 
 /// What a group's targets must be able to answer. The first two are numbered as in cells.
@@ -528,7 +486,12 @@ impl<'n> Builder<'n> {
                 // Whether there is one, not how many clients it would get: so most regions share a group.
                 let targets: BTreeSet<u16> =
                     members.flat_map(|(_, members)| members.iter().map(|member| member.target)).collect();
-                self.intern(targets.into_iter().map(|target| Member { target, weight: 1 }).collect())
+                self.intern(
+                    targets
+                        .into_iter()
+                        .map(|target| Member::new(&network.targets, target.into(), 1))
+                        .collect(),
+                )
             });
             let servers = servers.clone();
             cells.push(self.provided_group(&row.targets[class.network as usize], servers));
@@ -542,7 +505,7 @@ impl<'n> Builder<'n> {
     fn outside(&mut self, target: usize) {
         for kind in [Kind::Ipv4, Kind::Ipv6] {
             let fits = kind.fits(&self.network.targets[target]);
-            let member = Member { target: target as u16, weight: 1 };
+            let member = Member::new(&self.network.targets, target, 1);
             let group = match self.intern(fits.then_some(member).into_iter().collect()) {
                 Some((list, members)) => {
                     let key = vec![(0, NONE, None, list, None)];
@@ -567,7 +530,7 @@ impl<'n> Builder<'n> {
             } else {
                 None
             };
-            let member = Member { target: *target as u16, weight: 1 };
+            let member = Member::new(&self.network.targets, *target, 1);
             let Some((list, members)) = self.intern(vec![member]) else { continue };
             key.push((number, NONE, None, list, behind.map(|(list, _)| *list)));
             let behind = behind.map(|(_, members)| members.clone());
@@ -624,7 +587,7 @@ impl<'n> Builder<'n> {
         for service in &self.network.services {
             let groups = Kind::ALL.map(|kind| {
                 let has = |target: &&usize| kind.fits(&self.network.targets[**target]);
-                let member = |target: &usize| Member { target: *target as u16, weight: 1 };
+                let member = |target: &usize| Member::new(&self.network.targets, *target, 1);
                 let members: Vec<Member> = service.fallback.iter().filter(has).map(member).collect();
                 let Some((list, members)) = self.intern(members) else { return NONE };
                 if members.len() > MAX_TIER_TARGETS {
@@ -654,7 +617,7 @@ fn pool_members(network: &Network, pool: &Pool, kind: Kind) -> Vec<Member> {
         .filter(|member| kind.fits(target(member)) || target(member).outcome != Outcome::Server);
     let total: u64 = counted.map(|(_, weight)| *weight as u64).sum();
     let part = |weight: u32| (((weight as u64) << WEIGHT_SCALE) + total / 2) / total;
-    able().map(|(target, weight)| Member { target: *target as u16, weight: part(*weight) }).collect()
+    able().map(|(target, weight)| Member::new(&network.targets, *target, part(*weight))).collect()
 }
 
 fn gcd(mut a: u64, mut b: u64) -> u64 {

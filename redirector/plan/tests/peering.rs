@@ -308,7 +308,8 @@ fn without_a_usable_server_for_the_client_its_network_counts_as_one_without_agre
     let group = compiled.target_groups[0].iter().copied().find(|group| spills(group)).expect("a group");
     assert_eq!(compiled.target_groups[target_of(&network, 0)], [group]);
     let block = records(&compiled.groups[group as usize], &states).expect("a record");
-    assert_eq!((block[0].count, block[0].refs[0]), (1, OUTSIDE as u16));
+    let entry = block[0].used.trailing_zeros() as usize;
+    assert_eq!((block[0].used.count_ones(), block[0].refs[entry]), (1, OUTSIDE as u16));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use redirector_plan::Compiled;
 use redirector_plan::compile::compile;
 use redirector_plan::model::{Network, Pool, TargetState, Tier};
 use redirector_plan::shares::{GroupSpec, Member, TierSpec, records, relocate};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 const DEAD: TargetState = TargetState { up: false, factor: 256, round_trip: None };
@@ -48,24 +48,43 @@ fn assignments(network: &Network, states: &[TargetState], clients: u32) -> Vec<u
 }
 
 fn spec(weights: &[u64]) -> GroupSpec {
-    let member = |(target, weight): (usize, &u64)| Member { target: target as u16, weight: *weight };
+    let spot = |target: usize| (target as u32).wrapping_mul(0x9e37_79b9);
+    let member = |(target, weight): (usize, &u64)| Member {
+        target: target as u16,
+        weight: *weight,
+        spot: spot(target),
+    };
     let members = weights.iter().enumerate().map(member).collect();
     let tier = TierSpec { number: 0, ttl: NONE, within: None, members, behind: None };
     GroupSpec { tiers: vec![tier], spills: false }
 }
 
+/// Share of every target that is up.
+fn shares(block: &[ShareRecord]) -> BTreeMap<u16, f64> {
+    let mut found = BTreeMap::new();
+    leaves(block, 0, 1.0, &mut found);
+    found.retain(|_, (_, down)| !*down);
+    let sum: f64 = found.values().map(|(kept, _)| kept).sum();
+    found.into_iter().map(|(target, (kept, _))| (target, kept / sum)).collect()
+}
+
+fn is_near(found: &BTreeMap<u16, f64>, wanted: &[f64]) -> bool {
+    found.len() == wanted.len() && found.values().zip(wanted).all(|(a, b)| (a - b).abs() < b / 65536.0)
+}
+
+/// Targets of a record that take clients, in its order.
+fn takers(record: &ShareRecord) -> Vec<u16> {
+    let takes = |entry: &usize| (record.used & !record.down) >> entry & 1 == 1;
+    (0..8).filter(takes).map(|entry| record.refs[entry]).collect()
+}
+
 #[test]
-fn pool_shares_and_weights_multiply_into_exact_thresholds() {
+fn pool_shares_and_weights_multiply_into_exact_shares() {
     let pools = vec![pool("a", &[(0, 1), (1, 1)]), pool("b", &[(2, 3), (3, 1)])];
     let network = with_tiers(pools, vec![tier(None, &[(0, 3), (1, 1)])]);
     let compiled = compiled(&network);
-    let record = compiled.image.records[0];
-    // 3/8, 3/8, 3/16, 1/16.
-    assert_eq!(record.thresholds[..5], [0x6000_0000, 0xc000_0000, 0xf000_0000, u32::MAX, u32::MAX]);
-    assert_eq!(
-        (record.refs[..4].to_vec(), record.count, record.down, record.branch),
-        (vec![0, 1, 2, 3], 4, 0, 0)
-    );
+    let found = shares(&compiled.image.records[..1]);
+    assert!(is_near(&found, &[3.0 / 8.0, 3.0 / 8.0, 3.0 / 16.0, 1.0 / 16.0]), "{found:?}");
     assert_eq!(compiled.groups.len(), 1, "both families and all regions share it");
 }
 
@@ -82,26 +101,33 @@ fn clients_are_spread_as_configured() {
 }
 
 #[test]
-fn choice_equals_a_naive_pick_over_exact_intervals() {
-    let weights = [5u128, 1, 1, 9, 3, 2, 2, 4];
+fn choice_equals_a_naive_descent_over_exact_shares() {
+    let weights = [5.0, 1.0, 1.0, 9.0, 3.0, 2.0, 2.0, 4.0];
     let network = one_pool(&weights.map(|weight| weight as u32));
     let compiled = compiled(&network);
     let (keys, salt) = (compiled.image.meta.keys, compiled.image.services[0].salt);
-    let total: u128 = weights.iter().sum();
+    let mut places = compiled.image.records[0].refs.map(usize::from).to_vec();
+    let mut near = 0;
     for (n, got) in assignments(&network, &all_up(&network), 20_000).into_iter().enumerate() {
         let hash = keys.step(keys.step(keys.step(keys.seed, salt), 0), 0x0a00_0000 + n as u64);
-        let point = (hash >> 32) as u128;
-        let mut sum = 0;
-        let above = |weight: &u128| {
-            sum += weight;
-            point * total < sum << 32
-        };
-        let want = weights.iter().position(above).expect("below the total");
-        let edge = weights[..=want].iter().sum::<u128>() << 32;
-        // At the very edge the tables round; nobody is that close in this sample.
-        assert!(edge - point * total > total, "client {n} stands on an edge");
-        assert_eq!(got as usize, want, "client {n}");
+        let mut left = places.clone();
+        let mut is_near = false;
+        for level in 1..=3 {
+            let right = left.split_off(left.len() / 2);
+            let sum = |side: &[usize]| side.iter().map(|target| weights[*target]).sum::<f64>();
+            let wanted = sum(&left) / (sum(&left) + sum(&right));
+            let point = (hash >> (64 - 16 * level) & 0xffff) as f64 / 65536.0;
+            is_near |= (point - wanted).abs() < 2.0 / 65536.0;
+            left = if point < wanted { left } else { right };
+        }
+        near += u32::from(is_near);
+        // At the very edge the tables round, and by that little some keep less than all.
+        let is_kept = hash & 0xffff < 0xffe0;
+        assert!(is_near || !is_kept || got as usize == left[0], "client {n}");
     }
+    assert!(near < 20, "{near} clients stand on an edge");
+    places.sort_unstable();
+    assert_eq!(places, [0, 1, 2, 3, 4, 5, 6, 7]);
 }
 
 #[test]
@@ -193,8 +219,9 @@ fn targets_out_of_reach_wait_for_clients_whom_all_near_ones_failed() {
     let mut group = spec(&[1, 1, 1]);
     group.tiers[0].within = Some(5000);
     let block = records(&group, &[away(1), away(50), away(2)]).expect("usable");
-    assert_eq!((block[0].down, block[0].next), (0b010, 1));
-    assert_eq!((block[1].down, block[1].next, block[1].tier), (0b101, NONE, 0));
+    let sorted = |record: &ShareRecord| BTreeSet::from_iter(takers(record));
+    assert_eq!((sorted(&block[0]), block[0].next), (BTreeSet::from([0, 2]), 1));
+    assert_eq!((sorted(&block[1]), block[1].next, block[1].tier), (BTreeSet::from([1]), NONE, 0));
     assert_eq!(block[0].thresholds, block[1].thresholds, "everybody keeps its place");
     assert_eq!(group.block_size(), 2);
     let near = records(&group, &[away(1), away(3), away(2)]).expect("usable");
@@ -206,22 +233,28 @@ fn dead_branch_moves_only_its_own_clients() {
     let network = one_pool(&[1; 20]);
     let mut states = all_up(&network);
     let before = assignments(&network, &states, 4000);
-    // 20 targets are children of 7, 7 and 6.
-    states[7..14].fill(DEAD);
+    let records = compiled(&network).image.records;
+    assert_eq!(records[0].branch, 1);
+    let dead = takers(&records[records[0].base as usize]);
+    assert!(!dead.is_empty() && dead.len() < 9);
+    dead.iter().for_each(|target| states[*target as usize] = DEAD);
     for (old, new) in before.iter().zip(assignments(&network, &states, 4000)) {
-        assert!(!(7..14).contains(&new));
-        assert!((7..14).contains(old) || *old == new);
+        assert!(!dead.contains(&(new as u16)));
+        assert!(dead.contains(&(*old as u16)) || *old == new);
     }
 }
 
 #[test]
-fn load_factor_narrows_an_interval_and_zero_counts_as_down() {
+fn load_factor_is_what_a_target_keeps_and_zero_counts_as_down() {
     let half = TargetState { up: true, factor: 128, round_trip: None };
     let none = TargetState { up: true, factor: 0, round_trip: None };
+    let splits = |block: &[ShareRecord]| block[0].thresholds.map(|threshold| threshold >> 16);
+    let full = records(&spec(&[1, 1]), &[FULL, FULL]).expect("usable");
     let block = records(&spec(&[1, 1]), &[half, FULL]).expect("usable");
-    assert_eq!(block[0].thresholds[0], 0x5555_5555, "1/2 to 1 is a third");
+    assert_eq!(splits(&block), splits(&full), "nobody is led elsewhere");
+    assert!(is_near(&shares(&block), &[1.0 / 3.0, 2.0 / 3.0]), "1/2 to 1");
     let block = records(&spec(&[1, 1]), &[none, FULL]).expect("usable");
-    assert_eq!((block[0].thresholds[0], block[0].down), (1 << 31, 1), "it keeps its place");
+    assert_eq!((block[0].thresholds, takers(&block[0])), (full[0].thresholds, vec![1]), "it keeps its place");
     assert_eq!(records(&spec(&[1, 1]), &[none, DEAD]), None);
 }
 
@@ -266,10 +299,11 @@ fn client_that_excludes_a_whole_tier_gets_the_next_one() {
 }
 
 #[test]
-fn tiny_weights_keep_an_interval() {
+fn tiny_weights_are_not_forgotten() {
     let block = records(&spec(&[1, 1 << 50, 1, 1]), &[FULL; 4]).expect("usable");
-    let thresholds = block[0].thresholds;
-    assert_eq!(thresholds[..4], [1, u32::MAX - 2, u32::MAX - 1, u32::MAX]);
+    let found = shares(&block);
+    assert_eq!(found.len(), 4);
+    assert!(found.values().all(|share| *share > 0.0) && found[&1] > 0.9999, "{found:?}");
 }
 
 #[test]
@@ -351,27 +385,41 @@ fn following_health_gives_the_records_of_a_fresh_start() {
     assert_eq!(changed, 2, "fr and elsewhere; de does not get to the tier with target 2");
 }
 
-/// Share of every target in a block, as a fraction, with its down bit.
+/// What every target in a block keeps of all hashes, with its down bit. What a branch says that all targets beneath
+/// keep, must be true.
 fn leaves(block: &[ShareRecord], at: usize, part: f64, found: &mut BTreeMap<u16, (f64, bool)>) {
     let record = block[at];
-    let mut below = 0u32;
-    for place in 0..record.count as usize {
-        let threshold = record.thresholds[place];
-        assert!(threshold > below || place == 0 && threshold > 0, "interval {place} is not empty");
-        let share = part * (threshold - below) as f64 / u32::MAX as f64;
-        let down = record.down >> place & 1 == 1;
+    for entry in (0..8usize).filter(|entry| record.used >> entry & 1 == 1) {
+        let mut room = part;
+        for (node, is_right) in
+            [(1, entry >> 2), (2 + (entry >> 2), entry >> 1 & 1), (4 + (entry >> 1), entry & 1)]
+        {
+            let left = f64::from(record.thresholds[node] >> 16) / 65536.0;
+            room *= if is_right == 1 { 1.0 - left } else { left };
+        }
+        assert!(room > 0.0, "no hash comes to entry {entry}");
+        let kept = room * f64::from((record.thresholds[entry] & 0xffff) + 1) / 65536.0;
+        let weight = record.weight(entry) as f64 * 2f64.powi(-40);
+        assert!(
+            (weight * part - kept).abs() <= part * (2f64.powi(-23) + 1e-12),
+            "{weight} is not {kept} of {part}"
+        );
+        let down = record.down >> entry & 1 == 1;
         if record.branch == 1 {
-            let child = (record.base + record.refs[place] as u32) as usize;
+            let child = (record.base + record.refs[entry] as u32) as usize;
             let mut beneath = BTreeMap::new();
-            leaves(block, child, share, &mut beneath);
+            leaves(block, child, room, &mut beneath);
             assert_eq!(down, beneath.values().all(|(_, down)| *down), "a branch is down with all beneath it");
+            let sum: f64 = beneath.values().filter(|(_, down)| !*down).map(|(kept, _)| kept).sum();
+            assert!(
+                down || (sum - kept).abs() <= room / 65536.0,
+                "a branch keeps what those beneath it keep"
+            );
             found.extend(beneath);
         } else {
-            assert_eq!(found.insert(record.refs[place], (share, down)), None, "each target once");
+            assert_eq!(found.insert(record.refs[entry], (kept, down)), None, "each target once");
         }
-        below = threshold;
     }
-    assert!(record.thresholds[record.count as usize - 1..].iter().all(|threshold| *threshold == u32::MAX));
 }
 
 proptest! {
@@ -391,16 +439,21 @@ proptest! {
             prop_assert!(!states.iter().any(usable));
             return Ok(());
         };
-        prop_assert_eq!(block.len(), spec.block_size());
+        prop_assert!(block.len() <= spec.block_size());
         let mut found = BTreeMap::new();
         leaves(&block, 0, 1.0, &mut found);
         prop_assert_eq!(found.len(), members.len());
-        let kept = |n: usize| weights[n] as f64 * if usable(&states[n]) { states[n].factor as f64 } else { 256.0 };
-        let total: f64 = (0..members.len()).map(kept).sum();
-        for (target, (share, down)) in &found {
+        let wanted = |n: usize| weights[n] as f64 * if usable(&states[n]) { states[n].factor as f64 } else { 256.0 };
+        let all: f64 = (0..members.len()).map(wanted).sum();
+        let sum: f64 = found.values().map(|(kept, _)| kept).sum();
+        let led: f64 = weights.iter().map(|weight| *weight as f64).sum();
+        for (target, (kept, down)) in &found {
             let n = *target as usize;
             prop_assert_eq!(*down, !usable(&states[n]));
-            prop_assert!((share - kept(n) / total).abs() < 3e-9, "target {}: {} not {}", n, share, kept(n) / total);
+            let (share, wanted) = (kept / sum, wanted(n) / all);
+            // Half of a step of what is kept, of what is led there: a step of a split at least, at every level.
+            let room = (2.0 * weights[n] as f64 + 9.0 * led / 65536.0) * 256.0 / all;
+            prop_assert!((share - wanted).abs() < room / 65536.0, "target {}: {} not {}", n, share, wanted);
         }
         let straight = block.clone();
         relocate(&mut block, first);

@@ -143,13 +143,16 @@ impl Dump<'_> {
         Ok(())
     }
 
-    /// A record's entries, each with its part of the hashes.
+    /// A record's entries, each with its part of those who get clients.
     fn record(&mut self, tables: &Reading<'_>, record: &ShareRecord, depth: usize) -> fmt::Result {
-        let mut below = 0;
-        for entry in 0..(record.count as usize).min(SHARE_ENTRIES) {
-            let part = (record.thresholds[entry].saturating_sub(below)) as f64 * 100.0 / 2f64.powi(32);
-            below = record.thresholds[entry];
-            let down = if record.down >> entry & 1 == 1 { " (no clients)" } else { "" };
+        let entries = (0..SHARE_ENTRIES).filter(|entry| record.used >> entry & 1 == 1);
+        let is_down = |entry: usize| record.down >> entry & 1 == 1;
+        let up = entries.clone().filter(|entry| !is_down(*entry));
+        let total: u64 = up.map(|entry| record.weight(entry)).sum();
+        for entry in entries {
+            let weight = if is_down(entry) { 0 } else { record.weight(entry) };
+            let part = weight as f64 * 100.0 / total.max(1) as f64;
+            let down = if is_down(entry) { " (no clients)" } else { "" };
             if record.branch == 0 {
                 let target = self.view.generation.config.network.targets.get(record.refs[entry] as usize);
                 let name = target.map_or("?", |target| &target.name);
