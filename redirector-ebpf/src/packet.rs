@@ -4,9 +4,10 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use aya_ebpf::programs::XdpContext;
 use core::arch::asm;
+use core::marker::PhantomData;
 use core::ptr::NonNull;
-use redirector_core::wire::Word;
 use redirector_core::wire::frame::Frame;
+use redirector_core::wire::{Cursor, MAX_ADVANCE, Word};
 
 /// No place in a frame lies beyond this: the verifier wants a constant bound.
 const LAST_PLACE: usize = 2047;
@@ -21,6 +22,13 @@ impl XdpFrame {
     #[inline(always)]
     pub fn new(ctx: &XdpContext) -> Self {
         Self { ctx: ctx.ctx }
+    }
+
+    /// What the packet was made from.
+    #[allow(dead_code, reason = "the benchmark's programs have no functions apart")]
+    #[inline(always)]
+    pub fn context(&self) -> *mut xdp_md {
+        self.ctx
     }
 
     /// Where the packet begins and ends now: resizing moves it.
@@ -76,7 +84,50 @@ impl XdpFrame {
     }
 }
 
+/// A place in the packet, and its end: valid as long as nothing is resized, which takes the whole frame.
+struct XdpCursor<'f> {
+    place: usize,
+    end: usize,
+    frame: PhantomData<&'f XdpFrame>,
+}
+
+impl Cursor for XdpCursor<'_> {
+    #[inline(always)]
+    fn block<const N: usize>(&self) -> Option<&[u8; N]> {
+        let mut place = self.place;
+        // SAFETY: see `pointer`.
+        unsafe { asm!("{0} = {0}", inout(reg) place, options(pure, nomem, nostack, preserves_flags)) };
+        if place + N > self.end {
+            return None;
+        }
+        // SAFETY: within the packet by the check, and packets do not begin at 0.
+        Some(unsafe { NonNull::new_unchecked(place as *mut u8).cast().as_ref() })
+    }
+
+    #[inline(always)]
+    fn advance(&mut self, bytes: usize) {
+        const { assert!(MAX_ADVANCE == 63) };
+        // SAFETY: arithmetic on registers. The verifier wants to see the bound of what is added to a pointer.
+        unsafe {
+            asm!("{1} &= 63", "{0} += {1}", inout(reg) self.place, inout(reg) bytes => _,
+                options(pure, nomem, nostack, preserves_flags));
+        }
+    }
+}
+
 impl Frame for XdpFrame {
+    #[inline(always)]
+    fn cursor(&self, at: usize) -> Option<impl Cursor> {
+        let mut at = at;
+        if at > LAST_PLACE {
+            return None;
+        }
+        // SAFETY: see `pointer`.
+        unsafe { asm!("{0} = {0}", inout(reg) at, options(pure, nomem, nostack, preserves_flags)) };
+        let (data, end) = self.bounds();
+        Some(XdpCursor { place: data + at, end, frame: PhantomData })
+    }
+
     #[inline(always)]
     fn head<const N: usize>(&self) -> Option<&[u8; N]> {
         // SAFETY: within the packet by the check; nothing else refers to it while the frame is borrowed.

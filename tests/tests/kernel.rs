@@ -24,6 +24,7 @@ use redirector_tests::invariants::flow;
 use redirector_tests::slow::AtTime;
 use redirector_tests::{networks, require_root_and_bpf, slow};
 use std::fs;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::Arc;
 
 /// The program in the kernel over an image's tables.
@@ -66,6 +67,20 @@ impl FastPath for Kernel {
 fn agree(kernel: &mut Kernel, image: &TableImage, cases: impl Iterator<Item = Case>) -> Report {
     let tables = kernel.publish(image);
     compare(kernel, &AtTime(&tables.read(), 0), cases)
+}
+
+/// What is added to the program needs room, and so do kernels whose verifier takes longer ways.
+#[test]
+fn the_verifier_goes_through_600_000_of_a_million_instructions_at_most() {
+    let Some(mut kernel) = Kernel::start() else { return };
+    let small = reference(Scale::SMALL);
+    kernel.publish(&networks::image(&small, &vec![TargetState::default(); small.targets.len()]));
+    let program = kernel.dataplane.program_fd().unwrap().unwrap();
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd())).unwrap();
+    // Linux 5.16 and later tell.
+    let Some(count) = info.lines().find_map(|line| line.strip_prefix("verified_insns:")) else { return };
+    let count: u32 = count.trim().parse().unwrap();
+    assert!(count <= 600_000, "{count} instructions");
 }
 
 /// A-2, invariant 1: 100 000 questions, and of each class that the fast path is for it answers at least 99 %.

@@ -6,7 +6,7 @@ use crate::table::{
     SHARE_ENTRIES, SHARE_LEVELS, Service, ShareRecord, TIER_FALLBACK, Tables,
 };
 use crate::verdict::{MAX_ENDPOINTS, Pick, Reason, Verdict};
-use crate::verifier::{equal, less, phase};
+use crate::verifier::{differ, equal, less, phase};
 
 /// Endpoints the fast path chooses at most; requests for more are punted.
 pub const FAST_ENDPOINTS: u32 = 4;
@@ -302,16 +302,18 @@ fn share_out(record: &ShareRecord, pick: &mut Pick) {
     let mut sums = [0u64; SHARE_ENTRIES];
     let mut total = 0u64;
     for (entry, sum) in sums.iter_mut().enumerate() {
-        total += if pick.free >> entry & 1 == 1 { record.weight(entry) } else { 0 };
+        // Without a branch: which are free, and where the hash lies, nobody can guess.
+        let free = (pick.free as u64 >> entry & 1).wrapping_neg();
+        total = total.wrapping_add(record.weight(entry) & free);
         *sum = total;
     }
     // The weights make 2^41 at most.
-    let point = ((pick.hash >> 41) * total) >> 23;
-    let mut entry = 0;
+    let point = (pick.hash >> 41).wrapping_mul(total) >> 23;
+    let mut below = SHARE_ENTRIES as u64 - 1;
     for sum in &sums[..SHARE_ENTRIES - 1] {
-        entry += (point >= *sum) as u32;
+        below -= less(point, *sum);
     }
-    pick.entry = entry;
+    pick.entry = below as u32;
 }
 
 /// Entries that take clients.
@@ -324,11 +326,13 @@ pub(crate) fn usable(record: &ShareRecord) -> u32 {
 #[inline(always)]
 fn is_excluded<const FULL: bool>(query: &Query, digests: [u64; 2]) -> bool {
     let listed = if FULL { MAX_EXCLUDED } else { FAST_EXCLUDED as usize };
-    let mut found = false;
+    let mut apart = 1;
     for digest in &query.excluded[..listed] {
-        found |= *digest != 0 && (*digest == digests[0] || *digest == digests[1]);
+        // An empty place is like no target's digest that is used, but like that of a family it does not have.
+        let same = differ(*digest, digests[0]) & differ(*digest, digests[1]) ^ 1;
+        apart &= (same & differ(*digest, 0)) ^ 1;
     }
-    found
+    apart == 0
 }
 
 /// Takes targets from a leaf record, best first, until enough are found or none is left.

@@ -5,7 +5,7 @@ use redirector_core::limit::Unlimited;
 use redirector_core::table::Tables;
 use redirector_core::verdict::Reason;
 use redirector_core::wire::frame::{Room, process};
-use redirector_core::wire::{Action, Asked, Buffer, Message, Scratch, Word, cdsr, dns};
+use redirector_core::wire::{Action, Asked, Buffer, Cursor, Message, Scratch, Word, cdsr, dns};
 use redirector_tests::frames::{Flow, VecFrame};
 use redirector_tests::generate::{Generator, Random};
 use redirector_tests::invariants::{IMAGE, flow};
@@ -182,6 +182,10 @@ impl Message for Touched<'_> {
         self.note();
         self.0.load(at)
     }
+    fn cursor(&self, at: usize) -> Option<impl Cursor> {
+        self.note();
+        self.0.cursor(at)
+    }
     fn begin_reply(&mut self, keep: usize, len: usize) -> Result<(), Reason> {
         self.note();
         self.0.begin_reply(keep, len)
@@ -201,6 +205,14 @@ impl Message for Touched<'_> {
     ) -> Option<()> {
         self.note();
         self.0.append_words::<BYTES, WORDS>(at, words)
+    }
+    fn append_block<const N: usize>(
+        &mut self,
+        at: usize,
+        write: impl FnOnce(&mut [u8; N]) -> Option<u64>,
+    ) -> Option<()> {
+        self.note();
+        self.0.append_block(at, write)
     }
     fn replace<W: Word>(&mut self, at: usize, old: W, new: W) -> Option<()> {
         self.note();

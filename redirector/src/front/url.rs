@@ -164,10 +164,10 @@ pub fn decide_url<T: Tables>(
 fn find<T: Tables>(tables: &T, vip: &VipEntry, url: &Url<'_>) -> Result<Result<Located, Stop>, UrlError> {
     let mut bytes = [0; START + MAX_URL];
     let place = put(url, &mut bytes)?;
-    let message = Buffer::new(&mut bytes, place.end);
+    let mut message = Buffer::new(&mut bytes, place.end);
     let mut located = Located::default();
     let mut labels = Labels::default();
-    let found = locate::<_, _, true>(&message, &place, vip, tables, &mut labels, &mut located);
+    let found = locate::<_, _, true>(&mut message, &place, vip, tables, &mut labels, &mut located);
     Ok(found.map(|()| located))
 }
 

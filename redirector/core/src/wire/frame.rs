@@ -1,12 +1,14 @@
 //! Ethernet, IPv4, IPv6 and UDP around the messages: what the XDP program runs on a frame.
 
-use super::{Action, Asked, Message, Scratch, Trace, Word, cdsr, dns, set_word, text, word_of};
+use super::{
+    Action, Aside, Asked, Cursor, Message, Scratch, Trace, Word, cdsr, dns, set_word, text, word_of,
+};
 use crate::decide::Client;
 use crate::limit::{self, Class, Limits};
 use crate::lookup;
 use crate::table::{LAYOUT_VERSION, SPEAKS_CDSR, SPEAKS_DNS, Tables, VipEntry};
 use crate::verdict::Reason;
-use crate::verifier::phase;
+use crate::verifier::{forget, phase};
 
 const ETH_TYPE: usize = 12;
 const ETH: usize = 14;
@@ -37,6 +39,13 @@ const TTL: u8 = 64;
 
 /// A frame as the driver hands it over.
 pub trait Frame {
+    /// See [`Message::ASIDE`].
+    const ASIDE: bool = false;
+    /// See [`Message::aside`].
+    #[inline(always)]
+    fn aside(&mut self, _work: Aside) -> u64 {
+        0
+    }
     /// The `N` bytes from a place on; `None` if there are fewer. One check for all words that lie in them.
     fn block<const N: usize>(&self, at: usize) -> Option<&[u8; N]>;
     /// The same, to be changed.
@@ -53,6 +62,8 @@ pub trait Frame {
     }
     /// Word at a place (for a byte: not the first place); `None` beyond the end.
     fn load<W: Word>(&self, at: usize) -> Option<W>;
+    /// Reads on from a place; `None` beyond the end.
+    fn cursor(&self, at: usize) -> Option<impl Cursor>;
     /// Changes a word; `None` beyond the end.
     fn store<W: Word>(&mut self, at: usize, value: W) -> Option<()>;
     /// Makes the frame `len` bytes long, or leaves it as it is.
@@ -457,7 +468,7 @@ fn answer<F: Frame, T: Tables, L: Limits>(
 ) -> Exit {
     let ports = u32::from_be(packet.ports);
     let Origin { vip, client, .. } = origin;
-    let asked = Asked { vip, client: *client, port: (ports >> 16) as u16, room: dns::UDP_LIMIT as usize };
+    let asked = asked(origin, packet);
     let mut message = Datagram { frame, packet };
     let is_dns = ports as u16 == DNS_PORT && vip.speaks & SPEAKS_DNS != 0;
     let mut action = if is_dns {
@@ -483,6 +494,34 @@ fn answer<F: Frame, T: Tables, L: Limits>(
         Action::Punt => Exit::Punt,
         Action::Drop => Exit::Drop,
         Action::Reply | Action::Ignore => exit(&mut scratch.trace, Reason::Internal, Exit::Abort),
+    }
+}
+
+#[inline(always)]
+fn asked<'o>(origin: &'o Origin, packet: &Packet) -> Asked<'o> {
+    let port = (u32::from_be(packet.ports) >> 16) as u16;
+    Asked { vip: &origin.vip, client: origin.client, port, room: dns::UDP_LIMIT as usize }
+}
+
+/// Does rare work on a frame that is being answered, see [`Message::aside`]. The frame must not hand work on.
+#[inline(always)]
+pub fn aside<F: Frame, T: Tables, L: Limits>(
+    frame: &mut F,
+    tables: &T,
+    limits: &mut L,
+    room: &mut Room,
+    work: Aside,
+) -> u64 {
+    const { assert!(!F::ASIDE) };
+    let Room { origin, packet, scratch } = room;
+    let asked = asked(origin, packet);
+    let mut message = Datagram { frame, packet };
+    match work {
+        Aside::Name => dns::read_aside(&message, tables, scratch),
+        Aside::Service => dns::finish_aside(&mut message, &asked, tables, limits, scratch),
+        Aside::Host => cdsr::scan(&message, tables, scratch),
+        Aside::Shapes => lookup::shapes_aside(tables, &scratch.labels, &mut scratch.search),
+        Aside::Outcome => cdsr::outcome(tables, scratch),
     }
 }
 
@@ -641,21 +680,43 @@ impl<F: Frame> Datagram<'_, F> {
     /// Takes the bytes from `keep` to the end out of the sums.
     #[inline(always)]
     fn forget_tail(&mut self, keep: usize) -> Result<(), Reason> {
-        let mut at = keep;
-        for _ in 0..TAIL_WORDS {
-            let left = self.packet.len.wrapping_sub(at);
-            if left == 0 || left > self.packet.len {
-                return Ok(());
-            }
-            let (word, _) = text::word_at(self, at, left).ok_or(Reason::PuntShort)?;
-            self.packet.sums.add(at, (!word.to_le()).sum());
-            at += 8;
+        let mut left = self.packet.len.wrapping_sub(keep);
+        if left > TAIL_WORDS * 8 {
+            return if left > self.packet.len { Ok(()) } else { Err(Reason::PuntEdns) };
         }
-        if at >= self.packet.len { Ok(()) } else { Err(Reason::PuntEdns) }
+        let mut sum = 0;
+        if left >= 8 {
+            let mut cursor = self.cursor(keep).ok_or(Reason::PuntShort)?;
+            for _ in 0..TAIL_WORDS {
+                let word =
+                    cursor.block().and_then(|bytes| word_of::<u64, 8>(bytes, 0)).ok_or(Reason::PuntShort)?;
+                sum += word.complement().sum();
+                left = forget(left.wrapping_sub(8), word);
+                if left < 8 || left > TAIL_WORDS * 8 {
+                    break;
+                }
+                cursor.advance(8);
+            }
+        }
+        if left != 0 {
+            let at = self.packet.len.wrapping_sub(left);
+            let (word, _) = text::word_at(self, at, left).ok_or(Reason::PuntShort)?;
+            sum += (!word.to_le()).sum();
+        }
+        self.packet.sums.add(keep, sum);
+        Ok(())
     }
 }
 
 impl<F: Frame> Message for Datagram<'_, F> {
+    const ASIDE: bool = F::ASIDE;
+    #[inline(always)]
+    fn aside(&mut self, work: Aside) -> u64 {
+        phase();
+        let given = self.frame.aside(work);
+        phase();
+        given
+    }
     #[inline(always)]
     fn len(&self) -> usize {
         self.packet.len
@@ -663,6 +724,10 @@ impl<F: Frame> Message for Datagram<'_, F> {
     #[inline(always)]
     fn load<W: Word>(&self, at: usize) -> Option<W> {
         self.frame.load(self.place(at))
+    }
+    #[inline(always)]
+    fn cursor(&self, at: usize) -> Option<impl Cursor> {
+        self.frame.cursor(self.place(at))
     }
     #[inline(always)]
     fn begin_reply(&mut self, keep: usize, len: usize) -> Result<(), Reason> {
@@ -701,6 +766,16 @@ impl<F: Frame> Message for Datagram<'_, F> {
             sum += word.sum();
             set_word(room, index * 8, word)?;
         }
+        self.packet.sums.add(at, sum);
+        Some(())
+    }
+    #[inline(always)]
+    fn append_block<const N: usize>(
+        &mut self,
+        at: usize,
+        write: impl FnOnce(&mut [u8; N]) -> Option<u64>,
+    ) -> Option<()> {
+        let sum = write(self.frame.block_mut(self.place(at))?)?;
         self.packet.sums.add(at, sum);
         Some(())
     }

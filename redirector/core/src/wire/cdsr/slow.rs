@@ -1,6 +1,7 @@
 //! What the slow path alone does with requests: proofs that were examined, URLs that fit no rule, extensions.
 
-use super::{Located, SCOPE_URL, Status, Step, Stop, UrlPlace, content};
+use super::find::content;
+use super::{Located, SCOPE_URL, Status, Step, Stop, UrlPlace};
 use crate::table::{
     CHOOSE_CONTENT, ILL_FORMED_ABSENT, ILL_FORMED_EMPTY, ILL_FORMED_REFUSED, ILL_FORMED_SERVICE,
     SERVICE_PROOF, Tables, Zone,

@@ -1,12 +1,12 @@
 //! EDNS: the OPT record of queries and answers (RFC 6891), and its options.
 
 use super::subnet::Subnet;
-use super::{BADVERS, Head, NO_EDNS, NOTAUTH, Refusal, TYPE_OPT, TYPE_TSIG, UDP_LIMIT, cookie};
+use super::{BADVERS, Head, NO_EDNS, NOTAUTH, OPT_LENGTH, Refusal, TYPE_OPT, TYPE_TSIG, UDP_LIMIT, cookie};
 use crate::lookup::MAX_LABELS;
 use crate::table::{BOX_NAME_WORDS, Meta, Tables};
 use crate::verdict::Reason;
 use crate::verifier::{forget, phase};
-use crate::wire::{Asked, Message, append_some};
+use crate::wire::{Asked, Message, Word as _, append_some, set_word, word_of};
 
 /// Option codes: name server identifier (RFC 5001), client subnet (RFC 7871), cookie (RFC 7873).
 const OPTION_NSID: u64 = 3;
@@ -91,8 +91,12 @@ pub(super) fn read<M: Message, const FULL: bool>(
         if !FULL && record > 0 {
             return Err(Refusal::FORM);
         }
-        let start = skip_owner::<M, FULL>(message, at).ok_or(Refusal::FORM)?;
-        let (kind, class, ttl, length) = record_head(message, start).ok_or(Refusal::FORM)?;
+        let start = if FULL { skip_owner(message, at).ok_or(Refusal::FORM)? } else { at + 1 };
+        let (kind, class, ttl, length) = if FULL {
+            record_head(message, start).ok_or(Refusal::FORM)?
+        } else {
+            root_record_head(message, at).ok_or(Refusal::FORM)?
+        };
         // What stands behind the message in its frame is none of it.
         if start + 10 + length > message.len() {
             return Err(Refusal::FORM);
@@ -129,15 +133,26 @@ pub(super) fn read<M: Message, const FULL: bool>(
     Ok(())
 }
 
-/// Place behind a record's owner name. The fast path takes the root only.
+/// What [`record_head`] gives of a record at `at` whose owner is the root, in one piece. `None`: it is another.
 #[inline(always)]
-fn skip_owner<M: Message, const FULL: bool>(message: &M, at: usize) -> Option<usize> {
+fn root_record_head<M: Message>(message: &M, at: usize) -> Option<(u16, u16, u32, usize)> {
+    let head = message.block::<OPT_LENGTH>(at)?;
+    if word_of::<u8, OPT_LENGTH>(head, 0)? != 0 {
+        return None;
+    }
+    let first = u64::from_be(word_of(head, 1)?);
+    let length = u16::from_be(word_of(head, 9)?);
+    Some(((first >> 48) as u16, (first >> 32) as u16, first as u32, length as usize))
+}
+
+/// Place behind a record's owner name.
+fn skip_owner<M: Message>(message: &M, at: usize) -> Option<usize> {
     let mut at = at;
-    for _ in 0..if FULL { MAX_LABELS } else { 1 } {
+    for _ in 0..MAX_LABELS {
         match message.load::<u8>(at)? {
             0 => return Some(at + 1),
-            length if FULL && length & 0xc0 == 0xc0 => return Some(at + 2),
-            length if FULL && length < 64 => at += 1 + length as usize,
+            length if length & 0xc0 == 0xc0 => return Some(at + 2),
+            length if length < 64 => at += 1 + length as usize,
             _ => return None,
         }
     }
@@ -226,10 +241,14 @@ pub(super) fn write<M: Message, T: Tables>(
 ) -> Option<()> {
     let flags = (dnssec as u64) << 7;
     let word = (TYPE_OPT as u64) << 40 | (UDP_LIMIT as u64) << 24 | ((rcode >> 4) as u64) << 16 | flags;
-    message.append(at, word.to_be())?;
-    message.append(at + 8, 0u16)?;
     // A network takes 24 bytes at most, a cookie 28, the box's name 36.
-    message.append(at + 10, options.length as u8)?;
+    let length = options.length as u8;
+    message.append_block::<OPT_LENGTH>(at, |bytes| {
+        set_word(bytes, 0, word.to_be())?;
+        // The last byte of the flags, which is 0, once more.
+        set_word(bytes, 7, (length as u32).to_be())?;
+        Some(word.to_be().sum() + length.sum())
+    })?;
     if options.length != 0 { write_options(message, at + 11, options, tables.meta()?) } else { Some(()) }
 }
 
@@ -242,10 +261,14 @@ fn write_options<M: Message>(message: &mut M, at: usize, options: &Options, meta
     if options.has & COOKIE != 0 {
         at = forget(at, options.cookie[0]);
         let head = (OPTION_COOKIE as u32) << 16 | (COOKIE_LENGTH as u32 - 4);
-        message.append(at, head.to_be())?;
-        for (index, word) in options.cookie.into_iter().enumerate() {
-            message.append(at + 4 + index * 8, word)?;
-        }
+        let [client, stamp, hash] = options.cookie;
+        message.append_block::<COOKIE_LENGTH>(at, |bytes| {
+            set_word(bytes, 0, head.to_be())?;
+            set_word(bytes, 4, client)?;
+            set_word(bytes, 12, stamp)?;
+            set_word(bytes, 20, hash)?;
+            Some(head.to_be().sum() + client.sum() + stamp.sum() + hash.sum())
+        })?;
         at += COOKIE_LENGTH;
     }
     if options.has & NSID != 0 {

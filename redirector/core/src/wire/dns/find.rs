@@ -1,9 +1,9 @@
 //! What the name means: a service's targets, the VIP, the zone's own records, or nothing.
 
 use super::{
-    BINDING, Body, CLASS_CH, CLASS_IN, DISCOVERED, Head, IDENTITY, NEGATIVE, NOERROR, NS, NXDOMAIN, REFUSED,
-    SERVFAIL, SOA, TARGETS, TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_HTTPS, TYPE_NS, TYPE_SOA, TYPE_SVCB, TYPE_TXT,
-    VIP, Work, edns, outcome, srv,
+    BINDING, Body, CLASS_CH, CLASS_IN, DISCOVERED, Head, IDENTITY, NEGATIVE, NOERROR, NS, NXDOMAIN, RARE,
+    REFUSED, SERVFAIL, SOA, TARGETS, TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_HTTPS, TYPE_NS, TYPE_SOA, TYPE_SVCB,
+    TYPE_TXT, VIP, Work, edns, outcome, srv,
 };
 use crate::decide::{Query, decide, region_entry};
 use crate::hash::{Keys, Slot};
@@ -20,13 +20,19 @@ use crate::wire::{self, ADMITTED, Asked, Message, Proof, Scratch, Trace};
 /// Finds what the name means: the reply's body, or the service to choose targets for. `None`: punt, for the reason
 /// noted.
 #[inline(always)]
-pub(super) fn rule<T: Tables, const FULL: bool>(
+pub(super) fn rule<M: Message, T: Tables, const FULL: bool>(
+    message: &mut M,
     asked: &Asked<'_>,
     tables: &T,
     scratch: &mut Scratch,
 ) -> Option<()> {
     let Scratch {
-        labels, trace, proof, dns: Work { head, plan, zone: number, codepoint, service, .. }, ..
+        labels,
+        search,
+        trace,
+        proof,
+        dns: Work { head, plan, zone: number, codepoint, service, .. },
+        ..
     } = scratch;
     (plan.vip, plan.body) = (asked.vip.vip as u32, Body::default());
     if FULL && asks_who_answers(head, labels, tables) {
@@ -68,7 +74,9 @@ pub(super) fn rule<T: Tables, const FULL: bool>(
     } else if count == 1 && labels.hash(0) == meta.ns_label {
         vip_body(head.qtype, asked, tables, trace, Reason::ZoneRecord)?
     } else {
-        let entry = lookup::rule(tables, labels, count, SPACE_DNS, found, zone);
+        search.begin(count, SPACE_DNS, found);
+        lookup::find_rule(message, tables, labels, zone, search);
+        let entry = &search.best;
         *service = entry.value;
         let mut unknown = entry.fingerprint == 0;
         if unknown && count != 0 && zone.ill_formed >= ILL_FORMED_SERVICE {
@@ -76,7 +84,7 @@ pub(super) fn rule<T: Tables, const FULL: bool>(
         }
         if unknown {
             ill_formed(zone, count, trace)
-        } else if lookup::is_partial(&entry) {
+        } else if lookup::is_partial(entry) {
             negative(trace, Reason::NoDataPartial, NOERROR)
         } else if FULL {
             admitted(tables, proof, service, trace)?
@@ -202,6 +210,10 @@ pub(super) fn targets<M: Message, T: Tables, const FULL: bool>(
 ) -> Option<()> {
     let (mut service, mut outside) = (tables.service(scratch.dns.service)?, false);
     scratch.trace.service = scratch.dns.service;
+    if M::ASIDE && service.flags & (SERVICE_OUTCOMES | SERVICE_SRV | SERVICE_PROOF) != 0 {
+        scratch.dns.plan.body = Body::new(RARE, 0);
+        return Some(());
+    }
     if service.flags & (SERVICE_DNS_VIP | SERVICE_OUTCOMES | SERVICE_SRV | SERVICE_PROOF) != 0 {
         let servers = before_servers::<M, T, FULL>(message, asked, service, tables, scratch)?;
         if servers == NONE {
@@ -228,6 +240,10 @@ pub(super) fn targets<M: Message, T: Tables, const FULL: bool>(
         // One RRset is enough (RFC 8482 section 4.1).
         TYPE_ANY => !has_v4,
         TYPE_HTTPS | TYPE_SVCB if service.flags & SERVICE_BINDING != 0 => {
+            if M::ASIDE {
+                plan.body = Body::new(RARE, 0);
+                return Some(());
+            }
             kind = BINDING;
             plan.room = head.room(asked) - head.end - head.opt_length(options);
             !has_v4
@@ -277,13 +293,16 @@ fn before_servers<M: Message, T: Tables, const FULL: bool>(
         (scratch.trace.reason, scratch.trace.service) = (Reason::PuntProof, NONE);
         return None;
     }
-    if service.flags & SERVICE_SRV != 0 {
+    if !M::ASIDE && service.flags & SERVICE_SRV != 0 {
         return srv::locate::<M, T, FULL>(message, asked, service, tables, scratch).map(|()| NONE);
     }
     let Scratch { trace, dns: Work { head, plan, .. }, .. } = scratch;
     if service.flags & SERVICE_DNS_VIP != 0 {
         plan.body = vip_body(head.qtype, asked, tables, trace, Reason::VipAddress)?;
         return Some(NONE);
+    }
+    if M::ASIDE {
+        return None;
     }
     let servers = outcome::choose::<T, FULL>(asked, service, tables, scratch)?;
     if !FULL && servers != NONE && servers != scratch.dns.service {

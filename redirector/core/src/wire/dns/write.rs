@@ -32,12 +32,13 @@ pub(super) fn reply<M: Message, T: Tables, const FULL: bool>(
         }
         DISCOVERED if FULL => (NOERROR, AA, 1, 0, 0, 12 + DISCOVERY.len()),
         IDENTITY if FULL => (NOERROR, AA, 1, 0, 0, 13 + plan.body.value as usize),
-        NAME | DELEGATION | TRUNCATED | LOCATIONS => {
+        TRUNCATED => (NOERROR, plan.bits, 0, 0, 0, 0),
+        NAME | DELEGATION | LOCATIONS if !M::ASIDE => {
             // Four name servers have eight addresses.
             let [answers, authority, additional] = plan.sections.map(|count| count as usize & 15);
             (NOERROR, plan.bits, answers, authority, additional, plan.length)
         }
-        BINDING => {
+        BINDING if !M::ASIDE => {
             if let Err(reason) = binding::plan::<T, FULL>(plan, query, verdict, tables) {
                 return trace.with(reason, Action::Punt);
             }
@@ -59,7 +60,7 @@ pub(super) fn reply<M: Message, T: Tables, const FULL: bool>(
     let mut done = message.replace_head(fixed.map(|(old, _)| old), fixed.map(|(_, new)| new.to_be()));
     let mut at = head.end;
     done = done.and_then(|()| match plan.body.kind {
-        LOCATIONS => {
+        LOCATIONS if !M::ASIDE => {
             srv::write::<M, T, FULL>(message, &mut at, head.qtype, plan, asking, verdict.ttl, tables)
         }
         _ => records::<M, T, FULL>(message, head.qtype, plan, verdict, tables, &mut at),
@@ -111,12 +112,12 @@ fn records<M: Message, T: Tables, const FULL: bool>(
             *at += 12 + DISCOVERY.len();
         }
         IDENTITY if FULL => identity(message, at, tables)?,
-        BINDING => binding::write(message, at, qtype, plan, verdict.ttl, tables)?,
-        NAME => {
+        BINDING if !M::ASIDE => binding::write(message, at, qtype, plan, verdict.ttl, tables)?,
+        NAME if !M::ASIDE => {
             let target = tables.target(verdict.targets[0])?;
             names::canonical(message, at, target, verdict.ttl, tables)?;
         }
-        DELEGATION => {
+        DELEGATION if !M::ASIDE => {
             let target = tables.target(verdict.targets[0])?;
             names::delegation::<M, T, FULL>(message, at, target, verdict.ttl, v6, tables)?;
         }
