@@ -13,7 +13,7 @@ use crate::{
 #[derive(Subcommand)]
 pub(crate) enum BenchCommand {
     /// Net time of the XDP program per packet, in the kernel and without a network (docs/performance.md).
-    Fastpath(BenchArgs),
+    Fastpath(FastpathArgs),
     /// CPU time of an answer over a virtual wire, compared with a bare reflector and other name servers.
     Peers(BenchArgs),
     /// Time from a change of health to the first packets with the new answer, under full query rate.
@@ -22,6 +22,15 @@ pub(crate) enum BenchCommand {
     Reload(BenchArgs),
     /// Share of its answers that a client keeps during floods with forged sources, and where the rest is lost.
     Flood(BenchArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct FastpathArgs {
+    #[command(flatten)]
+    common: BenchArgs,
+    /// Count the instructions of a packet by stage instead of measuring time.
+    #[arg(long)]
+    stages: bool,
 }
 
 #[derive(Args)]
@@ -35,12 +44,12 @@ pub(crate) struct BenchArgs {
 }
 
 pub(crate) fn run(command: &BenchCommand) -> Result<()> {
-    let (name, args) = match command {
-        BenchCommand::Fastpath(args) => ("fastpath", args),
-        BenchCommand::Peers(args) => ("peers", args),
-        BenchCommand::Change(args) => ("change", args),
-        BenchCommand::Reload(args) => ("reload", args),
-        BenchCommand::Flood(args) => ("flood", args),
+    let (name, args, stages) = match command {
+        BenchCommand::Fastpath(args) => ("fastpath", &args.common, args.stages),
+        BenchCommand::Peers(args) => ("peers", args, false),
+        BenchCommand::Change(args) => ("change", args, false),
+        BenchCommand::Reload(args) => ("reload", args, false),
+        BenchCommand::Flood(args) => ("flood", args, false),
     };
     ensure!(
         nix::unistd::geteuid().is_root(),
@@ -57,6 +66,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
     test::cargo(&artifacts)
         .args(["bench", "--package", "redirector-tests", "--bench", name, "--"])
         .args(args.quick.then_some("--quick"))
+        .args(stages.then_some("--stages"))
         .args(json.iter().flat_map(|file| ["--json".as_ref(), file.as_os_str()]))
         .env("REDIRECTOR_BENCH_OBJECT", feeder)
         .run()
