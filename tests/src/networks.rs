@@ -355,26 +355,54 @@ fn split(name: &str) -> Vec<String> {
     name.split('.').map(str::to_owned).collect()
 }
 
-fn zones() -> Vec<Zone> {
-    let zone = |suffix: &str, cdn, grammars: &[(&str, &str)]| Zone {
+fn zone(suffix: &str, cdn: usize, grammars: &[(&str, &str)]) -> Zone {
+    let grammar = |(text, service): &(&str, &str)| Grammar {
+        labels: labels(text),
+        service: number_of(service),
+        signed: None,
+        origin: origin(700),
+    };
+    Zone {
         suffix: split(suffix),
         cdn,
         serial: 7,
         negative_ttl: 60,
         ns_ttl: 86_400,
-        grammars: grammars
-            .iter()
-            .map(|(text, service)| Grammar {
-                labels: labels(text),
-                service: number_of(service),
-                signed: None,
-                origin: origin(700),
-            })
-            .collect(),
+        grammars: grammars.iter().map(grammar).collect(),
         sealed: None,
+        servers: (suffix == FILES).then(|| "servers".to_owned()),
         ill_formed: (suffix == "cdn.beta.example").then(|| Otherwise::Service("beta".into())),
         origin: origin(700),
-    };
+    }
+}
+
+/// The zone with names that ask for servers.
+const FILES: &str = "files.acme.net";
+
+fn files_zone() -> Zone {
+    zone(
+        FILES,
+        0,
+        &[
+            ("{object}.web", "web"),
+            ("{_http|_https|_rtsp}._tcp.{object}.web", "web"),
+            ("{x}.object", "object"),
+            ("_http._tcp.{x}.object", "object"),
+            ("{x}.mixed", "mixed"),
+            ("_http._tcp.{x}.mixed", "mixed"),
+            ("_http._tcp.{x}.nothing", "nothing"),
+            ("_http._tcp.{x}.later", "later"),
+            ("_http._tcp.{x}.four", "four"),
+            ("_http._tcp.{x}.six", "six"),
+            ("_rtsp._tcp.{x}.alias", "alias"),
+            ("_http._tcp.{x}.long-alias", "long-alias"),
+            ("_http._tcp.{x}.referral", "referral"),
+            ("_http._tcp.{x}.fallback", "fallback"),
+        ],
+    )
+}
+
+fn zones() -> Vec<Zone> {
     vec![
         zone(
             "cdn.acme.net",
@@ -419,6 +447,7 @@ fn zones() -> Vec<Zone> {
             &[("_tcp.srv.{object}", "tv"), ("{a}.{b}.{c}.object", "object"), ("w.v.u.t.s.r.far", "object")],
         ),
         zone("live.eu.deep.acme.net", 0, &[("{channel}", "tv")]),
+        files_zone(),
         zone("cdn.beta.example", 1, &[("{object}.{x|y}", "beta")]),
     ]
 }

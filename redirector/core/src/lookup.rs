@@ -304,6 +304,11 @@ pub fn path<T: Tables>(tables: &T, labels: &Labels, segments: usize, host: &Name
     (service, length)
 }
 
+/// The service that an entry of the name table leads every question about its name to, if it does.
+pub fn service(entry: &NameEntry) -> Option<u32> {
+    (entry.fingerprint != 0 && entry.flags == 0).then_some(entry.value)
+}
+
 /// Whether an entry of the name table only says that names beneath it exist.
 #[inline(always)]
 pub fn is_partial(entry: &NameEntry) -> bool {

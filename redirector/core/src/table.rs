@@ -12,7 +12,7 @@ pub const LAYOUT_VERSION: u32 = 9 + NEXT_LAYOUT as u32;
 /// This is the layout that tests of upgrades are made with: as the other, but for the version and the size of a zone.
 const NEXT_LAYOUT: bool = cfg!(feature = "next-layout");
 /// Words of a zone that mean nothing.
-const ZONE_FILLER: usize = if NEXT_LAYOUT { 26 } else { 10 };
+const ZONE_FILLER: usize = if NEXT_LAYOUT { 25 } else { 9 };
 
 /// Most VIP addresses of one box: 64 VIPs, both families.
 pub const VIP_BUCKETS: u32 = 256;
@@ -65,10 +65,20 @@ pub struct Meta {
     pub box_name: [u64; BOX_NAME_WORDS],
     /// Bytes of it.
     pub box_name_length: u32,
-    /// Filler.
-    pub reserved: u32,
+    /// What becomes of a query's traffic class in its reply: [`KEEP_CLASS`], or what [`class_of`] gives.
+    pub class: u32,
     /// Rate limits of this box.
     pub limits: Rates,
+}
+
+/// Of a traffic class, the upper six bits stay and the congestion bits are 0, since nobody follows what congestion a reply
+/// meets (RFC 8085 section 3.1.7): bits 8 to 15 say which bits stay, the lower
+/// ones which are set.
+pub const KEEP_CLASS: u32 = 0xfc00;
+
+/// [`Meta::class`] of a box whose replies have this DSCP, whatever queries have.
+pub fn class_of(dscp: u8) -> u32 {
+    (dscp as u32 & 0x3f) << 2
 }
 
 /// A VIP address (P-1).
@@ -149,17 +159,21 @@ pub struct VipInfo {
 pub struct NameEntry {
     /// [`crate::hash::Slot::fingerprint`]; 0 is empty.
     pub fingerprint: u64,
-    /// Zone index (suffix table) or service index (name table).
+    /// Zone index (suffix table), or service index (name table); with [`NAME_SERVER`] a target number.
     pub value: u32,
     /// Place of the rule in its zone's list: the lowest match wins. Neighbours of one shape, of which no name matches
     /// two, share a place.
     pub order: u16,
-    /// [`NAME_PARTIAL`], or for URL hosts a bit set of path depths with rules (bit n: n segments).
+    /// [`NAME_PARTIAL`] and others, or for URL hosts a bit set of path depths with rules (bit n: n segments).
     pub flags: u16,
 }
 
 /// The entry says that names below exist, not that the name itself has a meaning (empty non-terminal).
 pub const NAME_PARTIAL: u16 = 1 << 15;
+/// The name's first two labels are a service and a protocol (RFC 2782): SRV records name the servers of the service.
+pub const NAME_SRV: u16 = 1 << 14;
+/// The name is that of one target, as SRV records have it.
+pub const NAME_SERVER: u16 = 1 << 13;
 
 /// One cache line of a name table.
 #[repr(C)]
@@ -197,6 +211,9 @@ pub struct Zone {
     pub ns_ttl: u32,
     /// What names and hosts get that fit no rule: [`ILL_FORMED_ABSENT`] and others.
     pub ill_formed: u32,
+    /// First of the entries of the names' table that hold the names of targets as SRV records have them, by target
+    /// number; [`NONE`]: the zone has no such records.
+    pub servers: u32,
     /// Filler.
     pub reserved: [u32; ZONE_FILLER],
 }
@@ -469,7 +486,7 @@ pub struct WireName {
     pub ipv4: u32,
     /// Bytes of the text.
     pub length: u16,
-    /// 1: resolvers cannot find its addresses elsewhere (RFC 9471).
+    /// 1: resolvers cannot find its addresses elsewhere (RFC 9471), or the name is one that the zone has for a target.
     pub needs_glue: u16,
 }
 
@@ -484,7 +501,7 @@ const _: () = {
     assert!(size_of::<VipBucket>() == 64);
     assert!(size_of::<VipInfo>() == 192);
     assert!(size_of::<NameBucket>() == 64);
-    assert!(size_of::<Zone>() == 88 + 4 * ZONE_FILLER);
+    assert!(size_of::<Zone>() == 92 + 4 * ZONE_FILLER);
     assert!(size_of::<Service>() == 64);
     assert!(size_of::<Words16>() == 64);
     assert!(size_of::<Node64>() == 256);

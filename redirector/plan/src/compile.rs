@@ -12,6 +12,7 @@ use crate::peering;
 use crate::proofs::{ProofSpec, Proofs, Twin};
 use crate::refusal::Refusal;
 use crate::regions::{self, Class, pack_words};
+use crate::servers::Servers;
 use crate::shares::{self, GroupSpec, Kind, Shares, TierSpec, records, relocate};
 use crate::vips::{self, ipv4_word, ipv6_words};
 use redirector_core::hash::Keys;
@@ -19,9 +20,9 @@ use redirector_core::limit::Rates;
 use redirector_core::lookup::mapped;
 use redirector_core::table::{
     BOX_NAME_WORDS, CHOOSE_CLIENT, CHOOSE_CLIENT_PREFIX, CHOOSE_CONTENT, CHOOSE_SPREAD, GroupPointer,
-    LAYOUT_VERSION, Meta, NONE, SERVICE_BINDING, SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6,
-    SERVICE_OUTCOMES, SERVICE_PORT, SERVICE_PROVIDED, SERVICE_SRV, Service as ServiceRecord, ShareRecord,
-    Target as TargetRecord,
+    KEEP_CLASS, LAYOUT_VERSION, Meta, NONE, SERVICE_BINDING, SERVICE_DNS_VIP, SERVICE_HAS_IPV4,
+    SERVICE_HAS_IPV6, SERVICE_OUTCOMES, SERVICE_PORT, SERVICE_PROVIDED, SERVICE_SRV,
+    Service as ServiceRecord, ShareRecord, Target as TargetRecord,
 };
 use redirector_core::wire::dns::cookie::secret;
 use std::collections::BTreeMap;
@@ -96,7 +97,8 @@ pub fn compile(
     let keys = Keys::new(network.key);
     let regions = regions::build(network, &mut refusals);
     let proofs = Proofs::new(network);
-    let names = names::build(network, &keys, &proofs, &mut refusals);
+    let servers = Servers::new(network, &mut refusals);
+    let mut names = names::build(network, &keys, &proofs, &servers, &mut refusals);
     let (mut vips, vip_info) = vips::build(network, &keys, &names, &mut refusals);
     let shares = shares::build(network, &regions.classes, &mut refusals);
     if !refusals.is_empty() {
@@ -109,8 +111,7 @@ pub fn compile(
     let (box_name, box_name_length) = name_words(&network.box_name);
     let mut names_of_targets = outcomes::Names::new(network);
     let targets = target_records(network, &keys, &slots.targets, &mut names_of_targets);
-    let region_counters: Vec<u32> =
-        regions.classes.iter().map(|class| slots.regions[class.region as usize]).collect();
+    servers.add_names(network, &mut names.zones, &mut names_of_targets.names);
     let services = service_records(network, &keys, &shares, &proofs, &slots.services, &mut names_of_targets);
     let image = TableImage {
         meta: Meta {
@@ -125,7 +126,7 @@ pub fn compile(
             cookie_secret: secret(network.key),
             box_name,
             box_name_length,
-            reserved: 0,
+            class: KEEP_CLASS,
             limits: Rates::default(),
         },
         vips,
@@ -138,7 +139,7 @@ pub fn compile(
         ipv4_pages: regions.ipv4_pages,
         ipv6_root: regions.ipv6_root,
         ipv6_nodes: regions.ipv6_nodes,
-        region_counters: pack_words(&region_counters, 0),
+        region_counters: pack_words(&slots.by_class(&regions.classes), 0),
         cells: pack_words(&shares.cells, NONE),
         groups: arena.pointers,
         records: arena.records,
@@ -261,6 +262,11 @@ impl CounterNumbers {
             slots.vips.push(ids.vip(&vip.name).ok_or_else(|| full("vip", &vip.name))?);
         }
         Ok(slots)
+    }
+
+    /// Those of regions, by what region numbers in tables mean.
+    fn by_class(&self, classes: &[Class]) -> Vec<u32> {
+        classes.iter().map(|class| self.regions[class.region as usize]).collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! State to snapshot to table image: pure, no IO.
 //!
 //! [`model`] is the input. [`compile`] turns it and the targets' states into the flat tables of `redirector-core` (an
-//! [`image`]), or refuses; `regions`, `names`, `urls`, `vips`, `shares`, [`outcomes`] and [`proofs`] each write one kind of table. [`shares`] is
+//! [`image`]), or refuses; `regions`, `names`, `urls`, `vips`, `shares`, [`outcomes`], [`servers`] and [`proofs`] each write one kind of table. [`shares`] is
 //! also what follows health and load between generations, and [`explain`] leads back from tables to configuration.
 
 mod buckets;
@@ -20,6 +20,7 @@ pub mod proofs;
 pub mod reference;
 pub mod refusal;
 mod regions;
+pub mod servers;
 pub mod shares;
 mod tails;
 mod urls;

@@ -412,6 +412,9 @@ pub struct Zone {
     /// Its sealed names, if it has any.
     #[serde(default)]
     pub sealed: Option<Sealed>,
+    /// Label beneath which targets have names of their own, for SRV records; `None`: they have none.
+    #[serde(default)]
+    pub servers: Option<String>,
     /// What names and URL hosts beneath the suffix get that fit no rule; `None`: they do not exist (P-6).
     #[serde(default)]
     pub ill_formed: Option<Otherwise>,

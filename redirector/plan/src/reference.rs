@@ -293,6 +293,7 @@ fn zone(cdn: usize, name: &str, services: &[Service]) -> Zone {
         ns_ttl: 3600,
         grammars: own.map(grammar).collect(),
         sealed: None,
+        servers: None,
         ill_formed: None,
         origin: Origin::default(),
     }

@@ -3,7 +3,7 @@
 use crate::dataplane;
 use crate::manage::control::{Request, Response};
 use crate::manage::forces::VipReport;
-use crate::manage::stats::Stats;
+use crate::manage::stats::{KeptPart, Stats};
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
@@ -38,6 +38,10 @@ pub(super) fn reload(socket: &Path) -> Result<ExitCode> {
 fn not_in_effect(answer: &Value) {
     for finding in answer["refused"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         println!("not in effect: {finding}");
+    }
+    let kept: Vec<KeptPart> = serde_json::from_value(answer["kept"].clone()).unwrap_or_default();
+    for part in kept {
+        println!("{part}");
     }
 }
 

@@ -3,15 +3,12 @@
 use super::addresses::choice;
 use super::checks::Check;
 use super::index::{Index, Named, read_named, written_name};
-use super::kept::last_good;
 use super::names::{self, Labels};
 use super::proofs;
-use super::read::{Document, Place, Section, Text, Value};
+use super::read::{Place, Section, Text, Value};
 use super::units;
-use super::urls::{self, Urls, read_urls};
-use redirector_plan::model::{
-    Binding, ChooseBy, Coverage, DnsAnswer, Locations, Network, Pool, Service, Tier,
-};
+use super::urls::{self, UrlPattern, read_urls};
+use redirector_plan::model::{Binding, ChooseBy, Coverage, DnsAnswer, Locations, Pool, Service, Tier};
 use redirector_plan::outcomes::MAX_PARAMETERS;
 use redirector_plan::{MAX_ANSWERS, MAX_WEIGHT};
 use std::collections::{BTreeMap, BTreeSet};
@@ -235,7 +232,7 @@ pub(super) struct Services<'a> {
     pub(super) list: Vec<Service>,
     pub(super) index: Index,
     /// The URL rules of each service, by index.
-    pub(super) urls: Vec<Urls<'a>>,
+    pub(super) urls: Vec<Vec<UrlPattern<'a>>>,
     /// Names of all that are written.
     pub(super) names: BTreeSet<String>,
 }
@@ -259,28 +256,18 @@ const SERVICE: &[&str] = &[
     "urls",
 ];
 
-/// Reads the `[[service]]` tables. A service with errors stays as it was in the `last` network, if it was there.
-pub(super) fn read_services<'a>(
-    doc: &Document,
-    root: &Section<'a>,
-    references: &References<'_>,
-    last: Option<&Network>,
-) -> Services<'a> {
+/// Reads the `[[service]]` tables.
+pub(super) fn read_services<'a>(root: &Section<'a>, references: &References<'_>) -> Services<'a> {
     let named = Named::sort("service", root.tables("service", SERVICE), written_name);
     let names = named.names().map(str::to_owned).collect();
     let proofs = proofs::References { keys: references.keys, services: &names };
     let (read, index) = named.read(|section, name| {
-        let read = || {
+        section.read(|| {
             let urls = section
                 .get("urls")
                 .map_or(Some(Vec::new()), |value| read_urls(&value, references.labels, &proofs));
-            Some((read_service(section, name, references, &proofs)?, Urls::Written(urls?)))
-        };
-        let (service, wrong) = doc.findings.within_service(name, || section.read(read));
-        // Without an error of its own, a service lacks something that is refused elsewhere.
-        let Some(last) = last.filter(|_| wrong) else { return service };
-        let (service, urls) = last_good(last, name, section, references)?;
-        Some((service, Urls::Kept(urls)))
+            Some((read_service(section, name, references, &proofs)?, urls?))
+        })
     });
     let (list, urls) = read.into_iter().unzip();
     Services { list, index, urls, names }

@@ -34,7 +34,9 @@ use redirector_core::lookup;
 use redirector_core::table::{Tables, VipEntry};
 use redirector_plan::{ipv4_word, ipv6_words};
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -120,6 +122,7 @@ impl Front {
     /// Gives every address that could not be bound; the next call tries these again.
     pub async fn rebind(&mut self, generation: &Generation) -> Vec<BindError> {
         let wanted = listen::endpoints(&generation.config.network);
+        let dscp = generation.config.box_.dscp;
         let gone: Vec<Endpoint> =
             self.listeners.keys().filter(|endpoint| !wanted.contains(endpoint)).copied().collect();
         for listener in gone.iter().filter_map(|endpoint| self.listeners.remove(endpoint)) {
@@ -127,11 +130,14 @@ impl Front {
         }
         let mut errors = Vec::new();
         for endpoint in wanted {
-            if self.listeners.get(&endpoint).is_some_and(|listener| !listener.task.is_finished()) {
+            let open = self.listeners.get(&endpoint).filter(|listener| !listener.task.is_finished());
+            if let Some(listener) = open {
+                listener.mark(endpoint, dscp);
                 continue;
             }
             match self.listen(endpoint) {
                 Ok(listener) => {
+                    listener.mark(endpoint, dscp);
                     self.listeners.insert(endpoint, listener);
                 }
                 Err(error) => errors.push(error),
@@ -142,18 +148,20 @@ impl Front {
 
     fn listen(&self, endpoint: Endpoint) -> Result<Listener, BindError> {
         let shared = self.shared.clone();
-        let task = match endpoint.protocol {
+        let (task, socket) = match endpoint.protocol {
             Protocol::Datagram(kind) => {
                 let socket = listen::udp(endpoint, shared.ports)?;
-                tokio::spawn(udp::serve(socket, kind, endpoint.address, shared))
+                let same = socket.as_fd().try_clone_to_owned();
+                (tokio::spawn(udp::serve(socket, kind, endpoint.address, shared)), same)
             }
             Protocol::Stream(kind) => {
                 let listener = listen::tcp(endpoint, shared.ports)?;
+                let same = listener.as_fd().try_clone_to_owned();
                 let stop = self.stop.subscribe();
-                tokio::spawn(accept::serve(listener, kind, endpoint.address, shared, stop))
+                (tokio::spawn(accept::serve(listener, kind, endpoint.address, shared, stop)), same)
             }
         };
-        Ok(Listener { task })
+        Ok(Listener { task, socket: socket.ok() })
     }
 
     /// Ends: accepts nothing more at once, lets connections finish the request at hand, and waits for that at most
@@ -172,14 +180,30 @@ impl Front {
 #[derive(Debug)]
 struct Listener {
     task: JoinHandle<()>,
+    /// The task's socket; `None`: there are too many files open.
+    socket: Option<OwnedFd>,
 }
 
 impl Listener {
+    /// Gives what it sends a DSCP, connections that it accepts from now on among it; `None`: datagrams have that of what
+    /// they answer, connections none.
+    fn mark(&self, endpoint: Endpoint, dscp: Option<u8>) {
+        let marked = match &self.socket {
+            Some(socket) => listen::mark(socket, endpoint.address, dscp),
+            None => Err(io::Error::other("too many files are open")),
+        };
+        if let Err(error) = marked {
+            tracing::error!("{}: replies have no DSCP: {error}", endpoint.address);
+        }
+    }
+
     /// Ends it and waits until its socket is closed.
     async fn end(mut self) {
         self.task.abort();
         // The outcome of an aborted task says nothing.
         let _ = (&mut self.task).await;
+        // Nobody can listen there before both are closed.
+        drop(self.socket.take());
     }
 }
 

@@ -6,7 +6,7 @@
 use super::built::BuildReport;
 use super::view::View;
 use crate::accounts::keeper::Keeper;
-use crate::config::{self, BoxSettings, Config, ConfigErrors};
+use crate::config::{self, BoxSettings, Config, ConfigError, ConfigErrors, Part};
 use crate::dataplane::{self, Dataplane, Mode, TestRun};
 use crate::feed::health::{Prober, Report, WatchId};
 use crate::front::{BindError, Front, Ports, Shared};
@@ -17,6 +17,7 @@ use crate::state::forces::Forces;
 use crate::state::live::{Behind, Live};
 use crate::state::{Current, Generation, new_slots};
 use arc_swap::ArcSwap;
+use redirector_core::table::{KEEP_CLASS, class_of};
 use redirector_plan::compile::{Compiled, compile};
 use redirector_plan::counters::CounterSlots;
 use redirector_plan::model::Outcome::OwnServers;
@@ -60,17 +61,55 @@ pub enum LoadError {
     Config(#[from] ConfigErrors),
     /// It is more than tables can hold.
     #[error("{}", lines(.0))]
-    Compile(Vec<Refusal>),
+    Compile(Vec<Refused>),
     /// The tables could not be put in place, or the sockets not be opened.
     #[error("{0}")]
     Publish(#[from] io::Error),
 }
 
-fn lines(refusals: &[Refusal]) -> String {
-    refusals.iter().map(Refusal::to_string).collect::<Vec<_>>().join("\n")
+/// What the tables cannot hold, and the part of the configuration that it stands in.
+#[derive(Debug)]
+pub struct Refused {
+    refusal: Refusal,
+    part: Option<Part>,
+}
+
+fn lines(refused: &[Refused]) -> String {
+    refused.iter().map(|refused| refused.refusal.to_string()).collect::<Vec<_>>().join("\n")
+}
+
+/// What a configuration with errors falls back on.
+#[derive(Debug, Clone)]
+enum Before {
+    Nothing,
+    /// What an earlier run kept.
+    Kept(Arc<LastGood>),
+    Running(Arc<Generation>),
+}
+
+impl Before {
+    fn last_good(&self) -> Option<config::LastGood<'_>> {
+        match self {
+            Self::Nothing => None,
+            Self::Kept(last) => Some(last.last_good()),
+            Self::Running(generation) => Some(generation.config.last_good()),
+        }
+    }
 }
 
 impl LoadError {
+    /// What it refuses as errors in parts of the configuration, if it stands in such parts, and others than those that
+    /// are known to have errors.
+    fn in_parts(&self, known: &[ConfigError]) -> Option<Vec<ConfigError>> {
+        let Self::Compile(refused) = self else { return None };
+        let is_known = |part: &Part| known.iter().any(|error| error.part.as_ref() == Some(part));
+        let error = |one: &Refused| {
+            let part = one.part.clone().filter(|part| !is_known(part))?;
+            Some(ConfigError::of_part(part, &one.refusal))
+        };
+        refused.iter().map(error).collect()
+    }
+
     /// One line for each finding: file, line and column where there are some, what is wrong, what would be right.
     pub fn findings(&self) -> Vec<String> {
         self.to_string().lines().map(str::to_owned).collect()
@@ -158,10 +197,20 @@ impl Agent {
         let number = last.as_ref().map_or(0, |last| last.generation) + 1;
         let (sender, reports) = mpsc::channel(REPORTS);
         let prober = Prober::new(sender);
-        let loaded = load(&options, last.as_ref().map(|last| last.network().clone()), book.clone()).await;
-        let prepared = match loaded {
-            Ok(loaded) => prepare(loaded, &[], forces.clone(), false, &prober, slots.clone(), number).await,
-            Err(refused) => Err(refused),
+        let last = last.map(Arc::new);
+        let before = last.as_ref().map_or(Before::Nothing, |last| Before::Kept(Arc::clone(last)));
+        let mut more = Vec::new();
+        let prepared = loop {
+            let prepared = match load(&options, before.clone(), more.clone(), book.clone()).await {
+                Ok(loaded) => {
+                    prepare(loaded, &[], forces.clone(), false, &prober, slots.clone(), number).await
+                }
+                Err(refused) => Err(refused),
+            };
+            match retry(&before, &prepared, &more) {
+                Some(errors) => more.extend(errors),
+                None => break prepared,
+            }
         };
         let new_slots = last.is_none();
         if let (Ok(prepared), Some(last)) = (&prepared, &last) {
@@ -291,13 +340,19 @@ impl Agent {
     pub async fn reload(&self) -> Result<u64, LoadError> {
         let mut front = self.front.lock().await;
         let last = self.current.load_full();
-        let (book, mut network) = (self.inner().book.clone(), last.config.network.clone());
-        // What was decided at run time is put into it anew.
-        network.peering.agreements = book.written(&network);
-        let adopted = match load(&self.options, Some(network), book).await {
-            Ok(loaded) => self.adopt(loaded, false, &mut front).await,
-            Err(refused) => Err(refused),
+        let (before, mut more) = (Before::Running(Arc::clone(&last)), Vec::new());
+        let adopted = loop {
+            let book = self.inner().book.clone();
+            let adopted = match load(&self.options, before.clone(), more.clone(), book).await {
+                Ok(loaded) => self.adopt(loaded, false, &mut front).await,
+                Err(refused) => Err(refused),
+            };
+            match retry(&before, &adopted, &more) {
+                Some(errors) => more.extend(errors),
+                None => break adopted,
+            }
         };
+        drop(before);
         match &adopted {
             Ok(_) => {
                 self.save().await;
@@ -561,14 +616,28 @@ fn watch_all(facts: &mut [Fact], prober: &mut Prober) -> HashMap<WatchId, usize>
     watches
 }
 
+/// What of a refused configuration is to be tried without.
+fn retry<T>(
+    before: &Before,
+    outcome: &Result<T, LoadError>,
+    known: &[ConfigError],
+) -> Option<Vec<ConfigError>> {
+    match before {
+        // Without anything to stay like, what is refused is all there is.
+        Before::Nothing => None,
+        Before::Kept(_) | Before::Running(_) => outcome.as_ref().err()?.in_parts(known),
+    }
+}
+
 async fn load(
     options: &Options,
-    last: Option<redirector_plan::model::Network>,
+    before: Before,
+    more: Vec<ConfigError>,
     mut book: Book,
 ) -> Result<Loaded, LoadError> {
     let began = Instant::now();
     let path = options.config.clone();
-    let loaded = spawn_blocking(move || config::load_keeping(&path, last.as_ref()));
+    let loaded = spawn_blocking(move || config::load_keeping(&path, before.last_good(), &more));
     let mut config = loaded.await.map_err(io::Error::other)??;
     for name in book.read(&mut config.network, config.box_.quota) {
         info!("the configuration says something new of agreement {name}: it decides from now on");
@@ -576,6 +645,9 @@ async fn load(
     let config = config.with_stand_ins();
     for finding in config.warnings.iter().chain(&config.refused) {
         warn!("{finding}");
+    }
+    for (part, fate) in &config.kept {
+        error!("{part} has errors and {fate}");
     }
     Ok(Loaded { config, read: began.elapsed(), book })
 }
@@ -608,8 +680,15 @@ fn prepare(
         let checks = checking.elapsed();
         let compiling = spawn_blocking(move || {
             let began = Instant::now();
-            let mut compiled = compile(&config.network, &facts::states(&facts), number, &mut slots)?;
+            let compiled = compile(&config.network, &facts::states(&facts), number, &mut slots);
+            let in_part = |refusal: Refusal| {
+                let part = config.part_at(&refusal.origin).cloned();
+                Refused { refusal, part }
+            };
+            let mut compiled =
+                compiled.map_err(|refusals| refusals.into_iter().map(in_part).collect::<Vec<_>>())?;
             compiled.image.meta.limits = config.limits.rates.rates();
+            compiled.image.meta.class = config.box_.dscp.map_or(KEEP_CLASS, class_of);
             let built = BuildReport::prepared(read, checks, began.elapsed());
             Ok(Prepared { config, built, compiled, slots, facts, book, forces })
         });

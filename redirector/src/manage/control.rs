@@ -5,7 +5,7 @@ use super::agreements::Action;
 use super::dump::dump;
 use super::explain::{Explanation, FastPath, Question as Query, explain};
 use super::forces;
-use super::stats::Stats;
+use super::stats::{KeptPart, Stats};
 use crate::accounts::query::Question;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -189,8 +189,9 @@ async fn respond(request: Request, agent: &Arc<Agent>, user: u32) -> Result<Valu
     if let Request::Reload = request {
         info!("reload asked for by the control socket");
         let generation = agent.reload().await.map_err(|refused| refused.to_string())?;
-        let refused = agent.view().map_err(|error| error.to_string())?.refused;
-        return Ok(json!({ "generation": generation, "refused": refused }));
+        let view = agent.view().map_err(|error| error.to_string())?;
+        let kept = KeptPart::all(&view.generation.config);
+        return Ok(json!({ "generation": generation, "refused": view.refused, "kept": kept }));
     }
     if let Request::Agreement(action) = request {
         return agent.agreement(action).await;
@@ -215,8 +216,10 @@ fn report(request: &Request, agent: &Agent, user: u32) -> Result<Value, String> 
             let state = forces::box_state(&view);
             let vips = forces::VipReport::all(&view);
             let accounts = agent.accounts_condition();
+            let kept = KeptPart::all(&view.generation.config);
             Ok(json!({
-                "state": state, "generation": number, "refused": view.refused, "vips": vips, "accounts": accounts,
+                "state": state, "generation": number, "refused": view.refused, "kept": kept, "vips": vips,
+                "accounts": accounts,
             }))
         }
         Request::Force(action) => value(serde_json::to_value(agent.force(action, user)?)),

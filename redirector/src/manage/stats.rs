@@ -4,6 +4,7 @@ use super::agreements::AgreementReport;
 use super::built::BuildReport;
 use super::forces::Forced;
 use super::view::View;
+use crate::config::{Config, Fate, Part};
 use crate::dataplane::{FastCounters, Mode};
 use crate::state::forces::{Force, State};
 use redirector_core::verdict::Reason;
@@ -50,6 +51,29 @@ pub struct TargetReport {
     pub forced: Option<State>,
 }
 
+/// A part of the configuration that has errors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptPart {
+    /// Which.
+    #[serde(flatten)]
+    pub part: Part,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+impl KeptPart {
+    /// Those of a configuration that is in effect.
+    pub fn all(config: &Config) -> Vec<Self> {
+        config.kept.iter().map(|(part, fate)| Self { part: part.clone(), fate: *fate }).collect()
+    }
+}
+
+impl fmt::Display for KeptPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} has errors and {}", self.part, self.fate)
+    }
+}
+
 /// Everything that `redirector stats` tells.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
@@ -69,6 +93,9 @@ pub struct Stats {
     pub xdp_reason: Option<String>,
     /// What of the configuration on disk is not in effect, one line for each finding.
     pub refused: Vec<String>,
+    /// Its parts that have errors, and what became of each.
+    #[serde(default)]
+    pub kept: Vec<KeptPart>,
     /// Answered, punted or passed by the XDP program.
     pub fast: Counts,
     /// Answered by sockets.
@@ -109,6 +136,7 @@ impl Stats {
             xdp: xdp.to_owned(),
             xdp_reason,
             refused: view.refused.clone(),
+            kept: KeptPart::all(&view.generation.config),
             fast: named(view, &view.fast),
             slow: named(view, &view.slow),
             targets: view.facts.iter().map(target).collect(),
@@ -159,6 +187,7 @@ impl fmt::Display for Stats {
         for finding in &self.refused {
             writeln!(f, "not in effect: {finding}")?;
         }
+        self.kept.iter().try_for_each(|kept| writeln!(f, "{kept}"))?;
         writeln!(f, "\n{:<32} {:>14} {:>14}", "", "fast", "slow")?;
         for (kind, fast, slow) in [
             ("reason", &self.fast.reasons, &self.slow.reasons),

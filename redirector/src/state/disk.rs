@@ -2,7 +2,7 @@
 
 use super::agreements::Decisions;
 use super::forces::Forces;
-use crate::config::{AccountTerms, BoxSettings, Check, Config, Limits};
+use crate::config::{self, AccountTerms, BoxSettings, Check, Config, Limits, Parts};
 use redirector_plan::counters::CounterSlots;
 use redirector_plan::model::Network;
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,9 @@ pub struct LastGood {
     limits: Limits,
     #[serde(default)]
     accounts: AccountTerms,
+    /// How each part was written; none in files of versions that kept the whole alone.
+    #[serde(default)]
+    parts: Parts,
 }
 
 impl LastGood {
@@ -48,6 +51,7 @@ impl LastGood {
             checks: config.checks.clone(),
             limits: config.limits.clone(),
             accounts: config.accounts.clone(),
+            parts: config.parts.clone(),
         }
     }
 
@@ -69,9 +73,9 @@ impl LastGood {
         Ok(state)
     }
 
-    /// The network that it was.
-    pub fn network(&self) -> &Network {
-        &self.network
+    /// What parts with errors stay like.
+    pub fn last_good(&self) -> config::LastGood<'_> {
+        config::LastGood { parts: &self.parts, network: &self.network }
     }
 
     /// The configuration that it was, without its warnings.
@@ -79,15 +83,14 @@ impl LastGood {
         let mut network = self.network.clone();
         // Another version may have had other accounts.
         redirector_plan::peering::settle(&mut network);
-        let config = Config {
-            box_: self.box_.clone(),
+        let config = Config::of_last_good(
+            self.box_.clone(),
             network,
-            checks: self.checks.clone(),
-            limits: self.limits.clone(),
-            accounts: self.accounts.clone(),
-            warnings: Vec::new(),
-            refused: Vec::new(),
-        };
+            self.checks.clone(),
+            self.limits.clone(),
+            self.accounts.clone(),
+            self.parts.clone(),
+        );
         config.with_stand_ins()
     }
 }
@@ -226,6 +229,7 @@ mod tests {
         let back = loaded.config();
         assert_eq!((&back.network, &back.checks), (&config.network, &config.checks));
         assert_eq!((&back.box_, &back.limits), (&config.box_, &config.limits));
+        assert_eq!(back.parts, config.parts);
         let mode = fs::metadata(dir.path().join("a/b").join(FILE)).expect("file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }

@@ -30,10 +30,6 @@ const DESTINATION_OPTIONS: u8 = 60;
 /// IPv6 extension headers that the fast path passes over; longer chains are punted.
 const MAX_EXTENSIONS: usize = 2;
 const DNS_PORT: u16 = 53;
-/// Congestion notification in the first bytes of a header: 0 in replies, of which nobody follows what congestion they
-/// met (RFC 8085 section 3.1.7).
-const ECN_IPV4: u32 = 0x3;
-const ECN_IPV6: u32 = 0x3 << 20;
 /// Fresh TTL and hop limit: a copied small one would never get home.
 const TTL: u8 = 64;
 
@@ -490,7 +486,7 @@ fn answer<F: Frame, T: Tables, L: Limits>(
     }
     phase();
     match action {
-        Action::Reply if turn_round(frame, packet).is_some() => Exit::Transmit,
+        Action::Reply if turn_round(frame, tables, packet).is_some() => Exit::Transmit,
         Action::Punt => Exit::Punt,
         Action::Drop => Exit::Drop,
         Action::Reply | Action::Ignore => exit(&mut scratch.trace, Reason::Internal, Exit::Abort),
@@ -553,10 +549,11 @@ fn drop_options<F: Frame>(frame: &mut F, packet: &mut Packet) -> Option<()> {
 
 /// Swaps MAC addresses, IP addresses and ports, and writes the lengths and checksums of the reply.
 #[inline(always)]
-fn turn_round<F: Frame>(frame: &mut F, packet: &mut Packet) -> Option<()> {
+fn turn_round<F: Frame, T: Tables>(frame: &mut F, tables: &T, packet: &mut Packet) -> Option<()> {
     if packet.options != 0 {
         drop_options(frame, packet)?;
     }
+    let class = tables.meta()?.class;
     let Packet { ports, len, sums, .. } = *packet;
     let checksum = packet.checksum as u16;
     let macs = frame.head_mut::<12>()?;
@@ -567,9 +564,13 @@ fn turn_round<F: Frame>(frame: &mut F, packet: &mut Packet) -> Option<()> {
     set_word(macs, 8, ((first >> 16) as u32).to_be())?;
     let udp_length = (len + UDP) as u16;
     let pseudo = match packet.ip {
-        ETH => write_ip::<_, ETH, { ETH + IPV4 }, { ETH + IPV6 }>(frame, packet, udp_length)?,
-        ONE_TAG => write_ip::<_, ONE_TAG, { ONE_TAG + IPV4 }, { ONE_TAG + IPV6 }>(frame, packet, udp_length)?,
-        _ => write_ip::<_, TWO_TAGS, { TWO_TAGS + IPV4 }, { TWO_TAGS + IPV6 }>(frame, packet, udp_length)?,
+        ETH => write_ip::<_, ETH, { ETH + IPV4 }, { ETH + IPV6 }>(frame, packet, class, udp_length)?,
+        ONE_TAG => {
+            write_ip::<_, ONE_TAG, { ONE_TAG + IPV4 }, { ONE_TAG + IPV6 }>(frame, packet, class, udp_length)?
+        }
+        _ => write_ip::<_, TWO_TAGS, { TWO_TAGS + IPV4 }, { TWO_TAGS + IPV6 }>(
+            frame, packet, class, udp_length,
+        )?,
     };
     let length_sum = udp_length.to_be() as u64;
     // Kept parts come by the old checksum; new messages are summed from the start.
@@ -595,11 +596,19 @@ fn pair(first: u32, second: u32) -> u64 {
     (first << 32 | second).to_be()
 }
 
+/// The first word of a header with the traffic class of a reply, which lies `SHIFT` bits from its end; see [`Meta::class`].
+#[inline(always)]
+fn with_class<const SHIFT: u32>(head: u32, class: u32) -> u32 {
+    let (keep, set) = (class >> 8 & 0xff, class & 0xff);
+    head & (!(0xff << SHIFT) | keep << SHIFT) | set << SHIFT
+}
+
 /// Swaps IP addresses and makes the rest of the IP header anew. Gives the sum of the addresses.
 #[inline(always)]
 fn write_ip<F: Frame, const IP: usize, const END_IPV4: usize, const END_IPV6: usize>(
     frame: &mut F,
     packet: &Packet,
+    class: u32,
     udp_length: u16,
 ) -> Option<u64> {
     if packet.v6 != 0 {
@@ -613,14 +622,14 @@ fn write_ip<F: Frame, const IP: usize, const END_IPV4: usize, const END_IPV6: us
         for (place, word) in [sources[2], sources[3], sources[0], sources[1]].into_iter().enumerate() {
             set_word(head, IP + 8 + place * 8, word)?;
         }
-        let class = (packet.head & !ECN_IPV6) as u64;
+        let class = with_class::<20>(packet.head, class) as u64;
         let rest = (udp_length as u64) << 16 | (UDP_PROTOCOL as u64) << 8 | TTL as u64;
         set_word(head, IP, (class << 32 | rest).to_be())?;
         Some(sources.into_iter().map(Word::sum).sum())
     } else {
         let head = frame.head_mut::<END_IPV4>()?;
         let addresses: u64 = word_of(head, IP + 12)?;
-        let first = ((packet.head & !ECN_IPV4) << 16 | (udp_length as u32 + IPV4 as u32)).to_be();
+        let first = (with_class::<0>(packet.head, class) << 16 | (udp_length as u32 + IPV4 as u32)).to_be();
         // Identification 0 and don't-fragment: an atomic datagram (RFC 6864 section 4).
         let second = 0x4000u32.to_be();
         let third = ((TTL as u32) << 24 | (UDP_PROTOCOL as u32) << 16).to_be();

@@ -15,4 +15,5 @@ mod names;
 mod nsid;
 mod oracle;
 mod records;
+mod servers;
 mod subnet;

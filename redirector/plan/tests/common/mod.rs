@@ -94,6 +94,7 @@ pub(crate) fn zone(suffix: &str, grammars: Vec<Grammar>) -> Zone {
         ns_ttl: 3600,
         grammars,
         sealed: None,
+        servers: None,
         ill_formed: None,
         origin: at(800),
     }

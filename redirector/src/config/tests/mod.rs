@@ -87,7 +87,8 @@ fn findings(changes: &[(&str, &str)]) -> Vec<String> {
 
 #[test]
 fn a_small_configuration_becomes_a_network() {
-    let Config { box_, network, checks, limits, accounts, warnings, refused } = parse_text(SMALL).unwrap();
+    let Config { box_, network, checks, limits, accounts, warnings, refused, .. } =
+        parse_text(SMALL).unwrap();
     assert_eq!(accounts, AccountTerms::default());
     assert_eq!((box_.name.as_str(), box_.xdp), ("fra1-r1", XdpMode::Auto));
     assert_eq!(box_.management, "198.18.0.5".parse::<std::net::IpAddr>().unwrap());

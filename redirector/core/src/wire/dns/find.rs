@@ -3,15 +3,15 @@
 use super::{
     BINDING, Body, CLASS_CH, CLASS_IN, DISCOVERED, Head, IDENTITY, NEGATIVE, NOERROR, NS, NXDOMAIN, RARE,
     REFUSED, SERVFAIL, SOA, TARGETS, TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_HTTPS, TYPE_NS, TYPE_SOA, TYPE_SVCB,
-    TYPE_TXT, VIP, Work, edns, outcome, srv,
+    TYPE_TXT, VIP, Work, edns, outcome, server, srv,
 };
 use crate::decide::{Query, decide, region_entry};
 use crate::hash::{Keys, Slot};
 use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS};
 use crate::table::{
-    CHOOSE_CONTENT, ILL_FORMED_ABSENT, ILL_FORMED_EMPTY, ILL_FORMED_SERVICE, NONE, SERVICE_BINDING,
-    SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, SERVICE_OUTCOMES, SERVICE_PROOF, SERVICE_SRV,
-    SPACE_DNS, Service, Tables, Zone,
+    CHOOSE_CONTENT, ILL_FORMED_ABSENT, ILL_FORMED_EMPTY, ILL_FORMED_SERVICE, NAME_PARTIAL, NAME_SERVER,
+    NAME_SRV, NONE, NameEntry, SERVICE_BINDING, SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6,
+    SERVICE_OUTCOMES, SERVICE_PROOF, SERVICE_SRV, SPACE_DNS, Service, Tables, Zone,
 };
 use crate::verdict::Reason;
 use crate::verifier::phase;
@@ -27,14 +27,12 @@ pub(super) fn rule<M: Message, T: Tables, const FULL: bool>(
     scratch: &mut Scratch,
 ) -> Option<()> {
     let Scratch {
-        labels,
-        search,
-        trace,
-        proof,
-        dns: Work { head, plan, zone: number, codepoint, service, .. },
-        ..
+        labels, search, trace, dns: Work { head, plan, zone: number, codepoint, service, .. }, ..
     } = scratch;
     (plan.vip, plan.body) = (asked.vip.vip as u32, Body::default());
+    if FULL {
+        plan.scheme = 0;
+    }
     if FULL && asks_who_answers(head, labels, tables) {
         trace.reason = Reason::BoxName;
         plan.body = Body::new(IDENTITY, tables.meta()?.box_name_length);
@@ -76,22 +74,45 @@ pub(super) fn rule<M: Message, T: Tables, const FULL: bool>(
     } else {
         search.begin(count, SPACE_DNS, found);
         lookup::find_rule(message, tables, labels, zone, search);
-        let entry = &search.best;
+        let entry = search.best;
         *service = entry.value;
         let mut unknown = entry.fingerprint == 0;
         if unknown && count != 0 && zone.ill_formed >= ILL_FORMED_SERVICE {
             (*service, unknown) = (zone.ill_formed - ILL_FORMED_SERVICE, false);
         }
-        if unknown {
-            ill_formed(zone, count, trace)
-        } else if lookup::is_partial(entry) {
-            negative(trace, Reason::NoDataPartial, NOERROR)
-        } else if FULL {
-            admitted(tables, proof, service, trace)?
-        } else {
-            Body::default()
+        if !unknown {
+            return meaning::<T, FULL>(&entry, zone, tables, scratch);
         }
+        ill_formed(zone, count, trace)
     };
+    Some(())
+}
+
+/// What a name means that has an entry, or a service for want of one. `None`: punt, for the reason noted.
+#[inline(always)]
+fn meaning<T: Tables, const FULL: bool>(
+    entry: &NameEntry,
+    zone: &Zone,
+    tables: &T,
+    scratch: &mut Scratch,
+) -> Option<()> {
+    let Scratch { labels, trace, proof, dns: Work { plan, codepoint, service, .. }, .. } = scratch;
+    if entry.flags & (NAME_PARTIAL | NAME_SRV | NAME_SERVER) != 0 {
+        if lookup::is_partial(entry) {
+            plan.body = negative(trace, Reason::NoDataPartial, NOERROR);
+            return Some(());
+        }
+        if !FULL {
+            trace.reason = Reason::PuntType;
+            return None;
+        }
+        if entry.flags & NAME_SERVER != 0 {
+            *service = NONE;
+            return server::own_name(entry.value, zone, tables, scratch);
+        }
+        server::strip(tables.meta()?, labels, codepoint, plan);
+    }
+    plan.body = if FULL { admitted(tables, proof, service, trace)? } else { Body::default() };
     Some(())
 }
 
@@ -214,6 +235,9 @@ pub(super) fn targets<M: Message, T: Tables, const FULL: bool>(
         scratch.dns.plan.body = Body::new(RARE, 0);
         return Some(());
     }
+    if FULL && scratch.dns.plan.scheme != 0 && server::is_without(service, scratch) {
+        return Some(());
+    }
     if service.flags & (SERVICE_DNS_VIP | SERVICE_OUTCOMES | SERVICE_SRV | SERVICE_PROOF) != 0 {
         let servers = before_servers::<M, T, FULL>(message, asked, service, tables, scratch)?;
         if servers == NONE {
@@ -222,6 +246,9 @@ pub(super) fn targets<M: Message, T: Tables, const FULL: bool>(
         if FULL && servers != scratch.dns.service {
             (service, outside) = (tables.service(servers)?, true);
         }
+    }
+    if FULL && scratch.dns.plan.scheme != 0 {
+        return server::choose(asked, service, outside, tables, scratch);
     }
     let Scratch {
         labels,

@@ -10,6 +10,7 @@ mod find;
 mod names;
 mod outcome;
 mod read;
+mod server;
 mod srv;
 mod subnet;
 mod write;
@@ -169,6 +170,8 @@ const LOCATIONS: u32 = 12;
 const RARE: u32 = 14;
 /// TXT with the box's name, which has `value` bytes.
 const IDENTITY: u32 = 13;
+/// SRV of the verdict's targets under names of their own.
+const ENDPOINTS: u32 = 14;
 
 impl Body {
     #[inline(always)]
@@ -208,9 +211,15 @@ struct Plan {
     binding: u32,
     /// Its targets by IPv4 and IPv6.
     hints: [Hints; 2],
-    /// First entry of the names' table with the names of sites, and the port of SRV records.
+    /// First entry of the names' table with the names of sites, and the port of SRV records; 0: each server's own.
     sites: u32,
     port: u16,
+    /// The name asks for servers of a URL scheme: its number and 1. Slow path only, as what follows.
+    scheme: u32,
+    /// First entry of the names' table with the names of targets in this zone.
+    servers: u32,
+    /// How many targets addresses would be given of.
+    best: u32,
 }
 
 /// Targets whose addresses of one family are told.

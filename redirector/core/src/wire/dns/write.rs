@@ -1,9 +1,9 @@
 //! The reply, written into the query's place.
 
 use super::{
-    AA, BINDING, CLASS_CH, COPIED, DELEGATION, DISCOVERED, DISCOVERY, IDENTITY, LOCATIONS, NAME, NEGATIVE,
-    NO_EDNS, NOERROR, NS, Plan, QR, SOA, SOA_EXPIRE, SOA_LENGTH, SOA_REFRESH, SOA_RETRY, TARGETS, TRUNCATED,
-    TYPE_A, TYPE_AAAA, TYPE_SOA, TYPE_TXT, VIP, Work, binding, edns, names, srv,
+    AA, BINDING, CLASS_CH, COPIED, DELEGATION, DISCOVERED, DISCOVERY, ENDPOINTS, IDENTITY, LOCATIONS, NAME,
+    NEGATIVE, NO_EDNS, NOERROR, NS, Plan, QR, SOA, SOA_EXPIRE, SOA_LENGTH, SOA_REFRESH, SOA_RETRY, TARGETS,
+    TRUNCATED, TYPE_A, TYPE_AAAA, TYPE_SOA, TYPE_TXT, VIP, Work, binding, edns, names, server, srv,
 };
 use crate::table::Tables;
 use crate::verdict::{Reason, Verdict};
@@ -33,6 +33,10 @@ pub(super) fn reply<M: Message, T: Tables, const FULL: bool>(
         DISCOVERED if FULL => (NOERROR, AA, 1, 0, 0, 12 + DISCOVERY.len()),
         IDENTITY if FULL => (NOERROR, AA, 1, 0, 0, 13 + plan.body.value as usize),
         TRUNCATED => (NOERROR, plan.bits, 0, 0, 0, 0),
+        ENDPOINTS if FULL => {
+            let [answers, _, additional] = plan.sections.map(|count| count as usize & 15);
+            (NOERROR, plan.bits, answers, 0, additional, plan.length)
+        }
         NAME | DELEGATION | LOCATIONS if !M::ASIDE => {
             // Four name servers have eight addresses.
             let [answers, authority, additional] = plan.sections.map(|count| count as usize & 15);
@@ -112,6 +116,7 @@ fn records<M: Message, T: Tables, const FULL: bool>(
             *at += 12 + DISCOVERY.len();
         }
         IDENTITY if FULL => identity(message, at, tables)?,
+        ENDPOINTS if FULL => server::write(message, at, plan, verdict, tables)?,
         BINDING if !M::ASIDE => binding::write(message, at, qtype, plan, verdict.ttl, tables)?,
         NAME if !M::ASIDE => {
             let target = tables.target(verdict.targets[0])?;
