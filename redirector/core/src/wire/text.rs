@@ -123,34 +123,39 @@ pub fn short_host<M: Message, const MOST: usize>(
     end: usize,
     mut piece: impl FnMut(usize, usize, u64),
 ) -> Option<usize> {
-    let mut cursor = message.cursor(start.wrapping_sub(1))?;
+    let mut cursor = message.cursor(start)?;
     let (mut at, mut wrong) = (start, 0u64);
     for count in 0..MOST {
         let bytes = cursor.block::<PIECE>()?;
-        let first = u64::from_le(word_of(bytes, 1)?);
-        let mut found = matches(first, b'.');
-        let mut before_it = 0;
-        if found == 0 {
-            let second = u64::from_le(word_of(bytes, 8)?) >> 8;
-            found = matches(second, b'.');
-            wrong |= delimiters(second & before(found & found.wrapping_neg()));
-            before_it = 8;
-        }
-        let stop = found & found.wrapping_neg();
-        wrong |= delimiters(if before_it == 0 { first & before(stop) } else { first });
-        let length = forget(before_it + bytes_before(stop), first);
+        let first = u64::from_le(word_of(bytes, 0)?);
+        let found = matches(first, b'.');
+        let (hash, rest, mut length) = if found != 0 {
+            (keys.seed, found, 0)
+        } else {
+            wrong |= first | delimiters(first);
+            (
+                keys.step(keys.seed, fold_ascii(first & !TOPS)),
+                matches(u64::from_le(word_of(bytes, 8)?), b'.'),
+                8,
+            )
+        };
         // An empty label, or a longer one.
-        if found == 0 || length == 0 {
+        if rest == 0 {
             return None;
         }
-        let (hash, strange) = short(keys, bytes, length)?;
-        wrong |= strange;
-        piece(count, at, hash);
+        let stop = rest & rest.wrapping_neg();
+        let text = if length == 0 { first } else { u64::from_le(word_of(bytes, 8)?) } & before(stop);
+        wrong |= text | delimiters(text);
+        length += bytes_before(stop);
+        if length == 0 {
+            return None;
+        }
+        piece(count, at, keys.last(hash, fold_ascii(text & !TOPS), length));
         // Of its length the verifier has learnt by now, each way something else.
-        let length = forget(length, hash);
+        let length = forget(length, text);
         at += length + 1;
         if at >= end {
-            return if wrong == 0 { Some(count + 1) } else { None };
+            return if wrong & TOPS == 0 { Some(count + 1) } else { None };
         }
         cursor.advance(length + 1);
     }
@@ -213,10 +218,16 @@ pub fn all<M: Message, const ROUNDS: usize, const FOLD: bool>(
     start: usize,
     end: usize,
 ) -> Option<u64> {
+    if start >= end {
+        return Some(keys.last(keys.seed, 0, 0));
+    }
+    if end - start > 8 * ROUNDS {
+        return None;
+    }
     let (mut at, mut hash) = (start, keys.seed);
     for _ in 0..ROUNDS {
         at = forget(at, hash);
-        if end.wrapping_sub(at) < 8 || at > end {
+        if end.wrapping_sub(at) < 8 {
             break;
         }
         let word = u64::from_le(message.load(at)?);
@@ -224,10 +235,7 @@ pub fn all<M: Message, const ROUNDS: usize, const FOLD: bool>(
         at += 8;
     }
     at = forget(at, hash);
-    let left = end.wrapping_sub(at);
-    if left >= 8 {
-        return if start >= end { Some(keys.last(keys.seed, 0, 0)) } else { None };
-    }
+    let left = end.wrapping_sub(at) & 7;
     let rest = if left == 0 { 0 } else { word_at(message, at, left)?.0 };
     Some(keys.last(hash, if FOLD { fold_case(rest) } else { rest }, end.wrapping_sub(start)))
 }

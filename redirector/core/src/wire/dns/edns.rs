@@ -37,7 +37,7 @@ pub(super) struct Options {
     pub(super) has: u32,
     /// Bytes of the answer's options.
     pub(super) length: u32,
-    /// By code: where the option's data begin (upper half) and how many bytes they are; 0: there is none.
+    /// By code: where the option's data begin (upper half) and how many bytes they are; of those that were found.
     places: [u32; NOTED],
     /// The client's network.
     pub(super) subnet: Subnet,
@@ -177,10 +177,7 @@ fn options<M: Message, const FULL: bool>(
     found: &mut Options,
 ) -> Result<(), Refusal> {
     let end = start + length;
-    for code in [OPTION_NSID, OPTION_SUBNET, OPTION_COOKIE] {
-        found.places[code as usize] = 0;
-    }
-    let mut at = start;
+    let (mut at, mut seen) = (start, 0u64);
     for _ in 0..if FULL { MAX_OPTIONS } else { FAST_OPTIONS } {
         if at == end {
             break;
@@ -192,6 +189,7 @@ fn options<M: Message, const FULL: bool>(
         let (code, size) = split(option);
         if code < NOTED {
             found.places[code & (NOTED - 1)] = (at as u32 + 4) << 16 | size as u32;
+            seen |= 1 << (code & (NOTED - 1));
         }
         at = forget(at + 4 + size, option as u64);
     }
@@ -199,7 +197,7 @@ fn options<M: Message, const FULL: bool>(
         return Err(Refusal { punt: Reason::PuntEdns, ..Refusal::FORM });
     }
     for (code, bit) in [(OPTION_NSID, NSID), (OPTION_SUBNET, SUBNET), (OPTION_COOKIE, COOKIE)] {
-        found.has |= bit * (found.places[code as usize] != 0) as u32;
+        found.has |= (seen >> code & 1) as u32 * bit;
     }
     Ok(())
 }
@@ -245,8 +243,8 @@ pub(super) fn write<M: Message, T: Tables>(
     let length = options.length as u8;
     message.append_block::<OPT_LENGTH>(at, |bytes| {
         set_word(bytes, 0, word.to_be())?;
-        // The last byte of the flags, which is 0, once more.
-        set_word(bytes, 7, (length as u32).to_be())?;
+        // The first byte of the flags once more, then zeros.
+        set_word(bytes, 7, ((flags as u32) << 24 | length as u32).to_be())?;
         Some(word.to_be().sum() + length.sum())
     })?;
     if options.length != 0 { write_options(message, at + 11, options, tables.meta()?) } else { Some(()) }
