@@ -6,6 +6,7 @@
 
 mod maps;
 mod packet;
+mod sampling;
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::{macros::xdp, programs::XdpContext};
@@ -16,9 +17,12 @@ use redirector_core::wire::{Aside, Cursor, Word};
 /// Answers CDSR and DNS in place, and hands everything else to the network stack untouched.
 #[xdp]
 pub fn redirector(ctx: XdpContext) -> u32 {
-    let (Some(room), Some(tables)) = (maps::room(), maps::Maps::new()) else { return xdp_action::XDP_PASS };
-    let exit = process(&mut Whole(packet::XdpFrame::new(&ctx)), &tables, &mut maps::CpuLimits, room);
-    maps::count(&room.scratch.trace);
+    let (Some(cpu), Some(tables)) = (maps::cpu(), maps::Maps::new()) else { return xdp_action::XDP_PASS };
+    let frame = packet::XdpFrame::new(&ctx);
+    cpu.sampling.begin(&frame);
+    let exit = process(&mut Whole(frame), &tables, &mut maps::CpuLimits, &mut cpu.room);
+    maps::count(&cpu.room.scratch.trace);
+    cpu.sampling.end(exit, &cpu.room, &tables);
     match exit {
         Exit::Pass => xdp_action::XDP_PASS,
         Exit::Punt => xdp_action::XDP_PASS,
@@ -34,9 +38,9 @@ fn apart(ctx: *mut xdp_md, work: Aside) -> u64 {
     // SAFETY: no instruction. Of an argument that a function does not use LLVM would have callers pass nothing, and the
     // verifier wants it from them.
     unsafe { asm!("/* {0} */", in(reg) ctx, options(nomem, nostack, preserves_flags)) };
-    let (Some(room), Some(tables)) = (maps::room(), maps::Maps::new()) else { return u64::MAX };
+    let (Some(cpu), Some(tables)) = (maps::cpu(), maps::Maps::new()) else { return u64::MAX };
     let mut frame = packet::XdpFrame::new(&XdpContext::new(ctx));
-    aside(&mut frame, &tables, &mut maps::CpuLimits, room, work)
+    aside(&mut frame, &tables, &mut maps::CpuLimits, &mut cpu.room, work)
 }
 
 /// [`Aside::Name`].

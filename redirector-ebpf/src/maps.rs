@@ -3,6 +3,7 @@
 //! `redirector-plan` names the tables as they are named here; the loader sets their real sizes and fills them through
 //! memory mappings before the program is attached.
 
+use crate::sampling::Sampling;
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
 use aya_ebpf::macros::map;
@@ -50,7 +51,7 @@ static ALIVE: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 static CLOCK: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
-static ROOM: PerCpuArray<Room> = PerCpuArray::with_max_entries(1, 0);
+static ROOM: PerCpuArray<Cpu> = PerCpuArray::with_max_entries(1, 0);
 /// Buckets of the rate limits: [`STRIDE`] lines for each possible CPU. An ordinary array, because the values of a per-CPU
 /// one lie apart. Without its size, as in test runs, there are no limits.
 #[map]
@@ -66,12 +67,21 @@ static COUNT_REGION: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static COUNT_TARGET: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
+/// What belongs to one CPU.
+#[repr(C)]
+pub struct Cpu {
+    /// The work on a frame.
+    pub room: Room,
+    /// Which frames the daemon is told of.
+    pub sampling: Sampling,
+}
+
 /// This CPU's working room.
 #[inline(always)]
-pub fn room() -> Option<&'static mut Room> {
+pub fn cpu() -> Option<&'static mut Cpu> {
     // SAFETY: the value belongs to this CPU, and a program runs to its end on it before another begins; zero bytes,
-    // as maps begin with, are a valid `Room`.
-    ROOM.get_ptr_mut(0).map(|room| unsafe { &mut *room })
+    // as maps begin with, are a valid `Cpu`.
+    ROOM.get_ptr_mut(0).map(|cpu| unsafe { &mut *cpu })
 }
 
 /// The tables of this program instance.

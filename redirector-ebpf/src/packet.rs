@@ -46,6 +46,14 @@ impl XdpFrame {
         (data, end)
     }
 
+    /// Bytes of the packet. The program takes no frames in fragments, so this is all of it. (A helper would tell, too, but
+    /// slowly.)
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        let (data, end) = self.bounds();
+        end.wrapping_sub(data)
+    }
+
     /// Pointer to the packet's start, if it has so many bytes. The verifier knows the places of constant offsets by
     /// itself.
     #[inline(always)]
@@ -167,9 +175,7 @@ impl Frame for XdpFrame {
 
     #[inline(always)]
     fn resize(&mut self, len: usize) -> Option<()> {
-        // The program takes no frames in fragments, so this is all of the frame. (A helper would tell, too, but slowly.)
-        let (data, end) = self.bounds();
-        let now = end.wrapping_sub(data) as i32;
+        let now = self.len() as i32;
         // SAFETY: a helper call on the program's own context; pointers into the packet are made anew by every access.
         let failed = unsafe { bpf_xdp_adjust_tail(self.ctx, len as i32 - now) };
         if failed == 0 { Some(()) } else { None }

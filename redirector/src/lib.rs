@@ -7,5 +7,6 @@ pub mod config;
 pub mod dataplane;
 pub mod feed;
 pub mod front;
+pub mod journal;
 pub mod manage;
 pub mod state;

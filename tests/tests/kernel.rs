@@ -7,6 +7,8 @@ mod reader;
 
 #[path = "kernel/limits.rs"]
 mod limits;
+#[path = "kernel/sampling.rs"]
+mod sampling;
 
 use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;

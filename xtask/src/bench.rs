@@ -22,6 +22,8 @@ pub(crate) enum BenchCommand {
     Reload(BenchArgs),
     /// Share of its answers that a client keeps during floods with forged sources, and where the rest is lost.
     Flood(BenchArgs),
+    /// Time and memory of a replay of a million decisions.
+    Replay(BenchArgs),
 }
 
 #[derive(Args)]
@@ -50,6 +52,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
         BenchCommand::Change(args) => ("change", args, false),
         BenchCommand::Reload(args) => ("reload", args, false),
         BenchCommand::Flood(args) => ("flood", args, false),
+        BenchCommand::Replay(args) => ("replay", args, false),
     };
     ensure!(
         nix::unistd::geteuid().is_root(),

@@ -16,6 +16,7 @@ pub mod limit;
 pub mod lookup;
 pub mod outcome;
 pub mod rank;
+pub mod sample;
 pub mod siphash;
 pub mod table;
 pub mod tail;

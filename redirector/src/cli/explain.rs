@@ -3,6 +3,7 @@
 use super::Source;
 use super::client::ask;
 use crate::config;
+use crate::config::terms::instant;
 use crate::manage::control::Request;
 use crate::manage::dump::dump as dump_view;
 use crate::manage::explain::{Explanation, Protocol, Question, Wanted, explain as explain_view};
@@ -39,16 +40,23 @@ pub(super) struct QuestionArgs {
     /// name.
     #[arg(long, value_name = "IP")]
     vip: Option<IpAddr>,
+    /// As of this time, as 2027-01-01T12:00:00Z: agreements, keys, and what operators say, as they hold then.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    time: Option<u64>,
+}
+
+fn time(text: &str) -> Result<u64, String> {
+    instant(text, false)
 }
 
 impl QuestionArgs {
     fn question(self) -> Question {
-        let Self { client, ecs, name, record_type, url, protocol, vip } = self;
+        let Self { client, ecs, name, record_type, url, protocol, vip, time } = self;
         let wanted = match (name, url) {
             (Some(name), _) => Wanted::Name { name, record_type },
             (None, url) => Wanted::Url { url: url.unwrap_or_default(), protocol },
         };
-        Question { client, ecs, wanted, vip }
+        Question { client, ecs, wanted, vip, time }
     }
 }
 
@@ -80,6 +88,6 @@ pub(super) fn dump(source: &Source, all: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn load(path: &Path) -> Result<View> {
+pub(super) fn load(path: &Path) -> Result<View> {
     View::alone(config::load(path)?).map_err(|refused| anyhow!(refused))
 }

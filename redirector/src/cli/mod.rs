@@ -4,9 +4,12 @@ mod account;
 mod agreement;
 mod check;
 mod client;
+mod diff;
 mod explain;
 mod force;
+mod log;
 mod names;
+mod replay;
 mod run;
 
 use crate::manage::forces::Whom;
@@ -55,6 +58,37 @@ enum Command {
         source: Source,
         #[command(flatten)]
         question: explain::QuestionArgs,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Reads the decision log: who was sent where, and why.
+    Log {
+        #[command(subcommand)]
+        command: log::Command,
+    },
+    /// Compares two configurations: what is added, removed and changed, and whose clients would get other targets. Exit
+    /// status 0: nothing changes; 1: something does; 2: one of them cannot be used.
+    Diff {
+        /// The configuration as it is.
+        old: PathBuf,
+        /// As it would be.
+        new: PathBuf,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Makes the decisions of a log once more with another configuration: who would move, and what else would change.
+    Replay {
+        /// Files of the decision log, or directories with them.
+        #[arg(required = true, value_name = "LOG")]
+        logs: Vec<PathBuf>,
+        /// The configuration that is tried.
+        #[arg(long, value_name = "NEW")]
+        config: PathBuf,
+        /// Compares with this configuration instead of what is recorded.
+        #[arg(long, value_name = "OLD")]
+        against: Option<PathBuf>,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -183,6 +217,11 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => client::reload(&args.socket),
         Command::Stats { socket, json } => client::stats(&socket.socket, json),
         Command::Explain { source, question, json } => explain::explain(&source, question, json),
+        Command::Log { command } => log::run(command),
+        Command::Replay { logs, config, against, json } => {
+            replay::replay(&logs, &config, against.as_deref(), json)
+        }
+        Command::Diff { old, new, json } => return diff::diff(&old, &new, json),
         Command::Names { command } => names::names(&command),
         Command::Dump { source, all } => explain::dump(&source, all),
         Command::Status(args) => client::status(&args.socket),

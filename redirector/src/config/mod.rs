@@ -15,6 +15,7 @@ mod error;
 mod index;
 mod keys;
 mod limits;
+mod log;
 mod names;
 mod network;
 mod parts;
@@ -39,6 +40,7 @@ pub use checks::{Check, Probe};
 pub use error::{ConfigError, ConfigErrors, Severity};
 pub use keys::key_file;
 pub use limits::{Limits, RateLimits};
+pub use log::DecisionLog;
 pub use network::{is_pattern, name_fits};
 pub use parts::{Fate, LastGood, Part, Parts};
 pub use suggest::help;
@@ -68,6 +70,8 @@ pub struct Config {
     pub limits: Limits,
     /// How accounts are kept.
     pub accounts: AccountTerms,
+    /// What is written down of decisions.
+    pub log: Option<DecisionLog>,
     /// What is allowed and probably not meant, by place.
     pub warnings: Vec<ConfigError>,
     /// Errors in parts that stay as they were, or are left out if they are new; none from [`load`].
@@ -88,11 +92,12 @@ impl Config {
         checks: Vec<Option<Check>>,
         limits: Limits,
         accounts: AccountTerms,
+        log: Option<DecisionLog>,
         parts: Parts,
     ) -> Self {
         let (warnings, refused, lines) = (Vec::new(), Vec::new(), Vec::new());
         let kept = BTreeMap::new();
-        Self { box_, network, checks, limits, accounts, warnings, refused, kept, parts, lines }
+        Self { box_, network, checks, limits, accounts, log, warnings, refused, kept, parts, lines }
     }
 
     /// What the next configuration can fall back on.
@@ -233,8 +238,8 @@ fn read_round(
     }
     parts::replace(table.get_mut(), fates, texts.kept());
     const TABLES: &[&str] = &[
-        "box", "fleet", "limits", "labels", "key", "vip", "region", "target", "pool", "coverage", "service",
-        "zone", "network", "partner", "provider", "broker", "peering", "accounts",
+        "box", "fleet", "limits", "log", "labels", "key", "vip", "region", "target", "pool", "coverage",
+        "service", "zone", "network", "partner", "provider", "broker", "peering", "accounts",
     ];
     let root = Section::root(&doc, &table, TABLES);
     let config = read_all(&doc, &root, directory, last.map(|last| last.network));
@@ -327,6 +332,7 @@ fn read_all(doc: &Document, root: &Section<'_>, directory: &Path, last: Option<&
     let box_ = addresses::read_box(root);
     let key = read_key(root);
     let (limits, accounts) = (limits::read_limits(root), accounts::read_accounts(root));
+    let log = log::read_log(root);
     let labels = Labels::read(root);
     let keys = keys::read_keys(root, directory, last);
     let vips = addresses::read_vips(root, box_.as_ref().map(|settings| settings.management));
@@ -390,8 +396,8 @@ fn read_all(doc: &Document, root: &Section<'_>, directory: &Path, last: Option<&
         keys: keys.list,
     };
     peering::settle(root, &mut network);
-    let (checks, limits, accounts) = (targets.checks, limits?, accounts?);
-    let config = Config::of_last_good(box_, network, checks, limits, accounts, Parts::default());
+    let (checks, limits, accounts, log) = (targets.checks, limits?, accounts?, log?);
+    let config = Config::of_last_good(box_, network, checks, limits, accounts, log, Parts::default());
     Some(config.with_stand_ins())
 }
 

@@ -2,7 +2,10 @@
 
 use super::hooks::Hooks;
 use super::tables::unix_seconds;
-use super::{Dataplane, FastCounters, LiveTables, Memory, Mode, PublishTimes, TargetCounters, TestRun};
+use super::{
+    Dataplane, FastCounters, LiveTables, Memory, Mode, PublishTimes, Ring, RingCounts, TargetCounters,
+    TestRun,
+};
 use aya::maps::{Array, Map, MapData, MapType, PerCpuArray};
 use aya::programs::xdp::XdpMode;
 use aya::programs::{ProgramError, ProgramFd, TestRun as _, TestRunOptions, Xdp};
@@ -62,9 +65,18 @@ impl CounterRoom {
 }
 
 /// Counter arrays shared by all generations, by map name.
-const COUNTERS: [&str; 5] = ["COUNT_REASON", "COUNT_VIP", "COUNT_SERVICE", "COUNT_REGION", COUNT_TARGET];
+const COUNTERS: [&str; 6] =
+    ["COUNT_REASON", "COUNT_VIP", "COUNT_SERVICE", "COUNT_REGION", COUNT_TARGET, COUNT_TOLD];
 /// Those of targets.
 const COUNT_TARGET: &str = "COUNT_TARGET";
+/// Decisions that were told, and those for which the ring had no room.
+const COUNT_TOLD: &str = "COUNT_TOLD";
+/// The ring by which decisions are told, shared like the counters.
+const DECISIONS: &str = "DECISIONS";
+/// Bytes of the ring: some thousand decisions. Without sampling it has what is least.
+const RING_BYTES: u32 = 1 << 20;
+/// One decision in so many is told: each instance's own, and none by the shadow.
+const SAMPLING: &str = "SAMPLING";
 
 /// Until when the program answers, shared like the counters: nanoseconds of the monotonic clock.
 const ALIVE: &str = "ALIVE";
@@ -103,6 +115,8 @@ pub struct BpfDataplane {
     times: PublishTimes,
     /// Counters of targets were not there before this process made them.
     made_counters: bool,
+    /// One decision in so many is told from the next publication on; 0: none.
+    sampling: u32,
 }
 
 impl BpfDataplane {
@@ -142,6 +156,7 @@ impl BpfDataplane {
             instances: 0,
             times: PublishTimes::default(),
             made_counters: false,
+            sampling: 0,
         })
     }
 
@@ -169,12 +184,13 @@ impl BpfDataplane {
         self.current.as_ref().map(|current| run(&current.live, frame)).transpose()
     }
 
-    /// Begins to count from 0 at the next publication, if nothing was published yet.
+    /// Begins to count from 0 at the next publication, if nothing was published yet. What was told by the slots of before
+    /// is dropped, too.
     ///
     /// # Errors
     /// If the counters of before stay pinned.
     pub fn drop_counters(&self) -> io::Result<()> {
-        for name in COUNTERS {
+        for name in COUNTERS.into_iter().chain([DECISIONS]) {
             let path = self.directory.join(COUNTERS_DIR).join(name);
             match fs::remove_file(&path) {
                 Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(told(path.display(), err)),
@@ -222,6 +238,8 @@ impl BpfDataplane {
         // The instance for test runs has no buckets: nobody's budget is spent on asking.
         loader.map_max_entries(LIMITS, limit_lines()?);
         loader.map_pin_path(LIMITS, counters.join(LIMITS));
+        loader.map_max_entries(DECISIONS, self.ring_bytes());
+        loader.map_pin_path(DECISIONS, counters.join(DECISIONS));
         let made = |err: EbpfError| told("loading the XDP program", chain(&err));
         let mut live = loader.load(&self.object).map_err(made)?;
         let mut shadow = self.loader(image, pins).load(&self.object).map_err(made)?;
@@ -243,23 +261,36 @@ impl BpfDataplane {
         let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
         let end = self.max_age.and_then(|age| Duration::from(now).checked_add(age));
         let end = end.map_or(u64::MAX, |end| u64::try_from(end.as_nanos()).unwrap_or(u64::MAX));
-        set(live, CLOCK, unix_seconds().into())?;
+        set(live, CLOCK, u64::from(unix_seconds()))?;
         set(live, ALIVE, end)
+    }
+
+    /// Bytes of the ring of decisions.
+    fn ring_bytes(&self) -> u32 {
+        let least = page_size();
+        if self.sampling > 0 { RING_BYTES.max(least) } else { least }
     }
 
     /// Takes away what lies under the names of shared maps and has another shape: another version kept it so, or
     /// somebody else put it there.
     fn drop_unfitting(&self) -> io::Result<()> {
-        let lengths = [REASON_SLOTS, VIP_SLOTS, self.room.services, self.room.regions, self.room.targets];
+        let lengths = [REASON_SLOTS, VIP_SLOTS, self.room.services, self.room.regions, self.room.targets, 2];
         let word = size_of::<u64>() as u32;
         let counters = COUNTERS.into_iter().zip(lengths);
         let counters = counters.map(|(name, length)| (name, MapType::PerCpuArray, word, length));
         let words = [ALIVE, CLOCK].map(|name| (name, MapType::Array, word, 1));
         let limits = (LIMITS, MapType::Array, size_of::<Line>() as u32, limit_lines()?);
-        for (name, kind, size, length) in counters.chain(words).chain([limits]) {
+        let ring = (DECISIONS, MapType::RingBuf, 0, self.ring_bytes());
+        for (name, kind, size, length) in counters.chain(words).chain([limits, ring]) {
             let path = self.directory.join(COUNTERS_DIR).join(name);
             if path.exists() && !is_map_of(&path, kind, size, length) {
-                tracing::warn!("{name} begins anew: what is pinned as {} has another shape", path.display());
+                // The ring is one shape with sampling and another without.
+                if name != DECISIONS {
+                    tracing::warn!(
+                        "{name} begins anew: what is pinned as {} has another shape",
+                        path.display()
+                    );
+                }
                 fs::remove_file(&path).map_err(|err| told(path.display(), err))?;
             }
         }
@@ -276,6 +307,7 @@ impl Dataplane for BpfDataplane {
         unpin(&pins);
         let (mut instance, tables) = loaded?;
         self.keep_alive(&mut instance.live)?;
+        set(&mut instance.live, SAMPLING, self.sampling)?;
         let switching = Instant::now();
         self.hooks.put(&mut instance.live, self.current.as_mut().map(|old| &mut old.live))?;
         self.times.switch = switching.elapsed();
@@ -337,16 +369,33 @@ impl Dataplane for BpfDataplane {
         Ok(Some(Arc::new(counters)))
     }
 
+    fn set_sampling(&mut self, one_in: u32) {
+        self.sampling = one_in;
+    }
+
+    fn ring(&self) -> io::Result<Option<Ring>> {
+        if self.sampling == 0 || self.current.is_none() {
+            return Ok(None);
+        }
+        Ring::open(&self.directory.join(COUNTERS_DIR).join(DECISIONS)).map(Some)
+    }
+
+    fn ring_counts(&self) -> io::Result<RingCounts> {
+        let Some(current) = &self.current else { return Ok(RingCounts::default()) };
+        let counters = counters(&current.live, COUNT_TOLD)?;
+        Ok(RingCounts { told: sum(&counters, COUNT_TOLD, 0)?, lost: sum(&counters, COUNT_TOLD, 1)? })
+    }
+
     fn test_run(&self, frame: &[u8]) -> io::Result<Option<TestRun>> {
         self.current.as_ref().map(|current| run(&current.shadow, frame)).transpose()
     }
 }
 
 /// Sets the one value of an array.
-fn set(ebpf: &mut Ebpf, name: &str, value: u64) -> io::Result<()> {
+fn set<V: aya::Pod>(ebpf: &mut Ebpf, name: &str, value: V) -> io::Result<()> {
     let map =
         ebpf.map_mut(name).ok_or_else(|| io::Error::other(format!("the program lacks the map {name}")))?;
-    let mut array: Array<&mut MapData, u64> = map.try_into().map_err(|err| told(name, chain(&err)))?;
+    let mut array: Array<&mut MapData, V> = map.try_into().map_err(|err| told(name, chain(&err)))?;
     array.set(0, value, 0).map_err(|err| told(name, chain(&err)))
 }
 
@@ -355,7 +404,8 @@ fn is_map_of(path: &Path, kind: MapType, size: u32, length: u32) -> bool {
     let info = MapData::from_pin(path).and_then(|map| map.info());
     info.is_ok_and(|info| {
         let sizes = (info.key_size(), info.value_size(), info.max_entries());
-        info.map_type().is_ok_and(|found| found == kind) && sizes == (size_of::<u32>() as u32, size, length)
+        let key = if kind == MapType::RingBuf { 0 } else { size_of::<u32>() as u32 };
+        info.map_type().is_ok_and(|found| found == kind) && sizes == (key, size, length)
     })
 }
 
@@ -367,6 +417,13 @@ fn run(instance: &Ebpf, frame: &[u8]) -> io::Result<TestRun> {
         .map_err(|err| told("test run", chain(&err)))?;
     out.truncate(result.data_size_out as usize);
     Ok(TestRun { action: result.return_value, frame: out })
+}
+
+/// Bytes of a page, of which a ring has a power of two.
+fn page_size() -> u32 {
+    // SAFETY: asks for a constant of the system.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u32::try_from(bytes).unwrap_or(4096)
 }
 
 /// Lines of buckets that the rate limits of all CPUs take.

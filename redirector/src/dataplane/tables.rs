@@ -75,6 +75,8 @@ pub(super) fn unix_seconds() -> u32 {
 pub struct LiveTables {
     tables: Vec<(Memory, u32)>,
     readers: Arc<Readers>,
+    /// The time by which these tables are asked, in seconds since 1970; 0: the machine's clock.
+    clock: AtomicU64,
 }
 
 /// Tables while they are read: no share record that can be found by this is written before it is dropped. To be held
@@ -103,12 +105,18 @@ impl LiveTables {
             unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), memory.start.as_ptr(), bytes.len()) };
             tables.push((memory, image.len(*kind) as u32));
         }
-        Ok(Self { tables, readers: Arc::default() })
+        Ok(Self { tables, readers: Arc::default(), clock: AtomicU64::new(0) })
     }
 
     /// Begins to read.
     pub fn read(&self) -> Reading<'_> {
         Reading { _phase: self.readers.enter(), tables: self }
+    }
+
+    /// Asks these tables as of another time from now on, in seconds since 1970: for explanations and replays, of tables
+    /// that no client is answered from.
+    pub(crate) fn set_clock(&self, seconds: u64) {
+        self.clock.store(seconds, Ordering::Relaxed);
     }
 
     /// Who reads, for those who want to write where readers may look.
@@ -175,7 +183,10 @@ impl Reading<'_> {
 
 impl Tables for Reading<'_> {
     fn unix_seconds(&self) -> u32 {
-        unix_seconds()
+        match self.tables.clock.load(Ordering::Relaxed) {
+            0 => unix_seconds(),
+            seconds => seconds as u32,
+        }
     }
     fn meta(&self) -> Option<&Meta> {
         self.value(TableKind::Meta, 0)

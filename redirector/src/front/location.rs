@@ -10,19 +10,19 @@ const DEFAULT: &str = "{scheme}://{target}{path}";
 
 /// A redirect's aim.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Location {
+pub(crate) struct Location {
     /// The URL.
-    pub(super) url: String,
+    pub(crate) url: String,
     /// Its scheme.
-    pub(super) scheme: Scheme,
+    pub(crate) scheme: Scheme,
     /// The server's address, as far as it is known here.
-    pub(super) address: Option<IpAddr>,
+    pub(crate) address: Option<IpAddr>,
     /// The server's port for that scheme.
-    pub(super) port: u16,
+    pub(crate) port: u16,
 }
 
 /// Fills in a template for a target; `v6` is the family of its address, `other` a port that is told instead of its own.
-pub(super) fn location(
+pub(crate) fn location(
     template: Option<&str>,
     url: &Url<'_>,
     target: &Target,

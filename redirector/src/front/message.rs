@@ -1,9 +1,11 @@
 //! Messages of DNS and CDSR: answered by `redirector-core`, with the current generation's tables.
 
 use super::listen::Datagram;
+use super::note::{Decided, note};
 use super::proof::{self, Carried, Finding};
 use super::{Shared, vip_entry};
 use crate::dataplane::Reading;
+use crate::journal::{Asked as AskedFor, Spoken};
 use crate::state::Generation;
 use redirector_core::decide::Client;
 use redirector_core::limit::{Limits, Unlimited, Work};
@@ -25,7 +27,11 @@ pub(super) fn by_datagram(
 ) -> Option<usize> {
     scratch.limit = Work::at(shared.buckets.now());
     let limits = &mut shared.buckets.of_one();
-    respond(shared, (kind, dns::UDP_LIMIT.into()), ends, limits, scratch, bytes, len)
+    let way = match kind {
+        Datagram::Dns => Way { kind, spoken: Spoken::Dns, room: dns::UDP_LIMIT.into() },
+        Datagram::Cdsr => Way { kind, spoken: Spoken::Cdsr, room: dns::UDP_LIMIT.into() },
+    };
+    respond(shared, way, ends, limits, scratch, bytes, len)
 }
 
 /// The same for a DNS message of a connection, whose client is where it says it is.
@@ -36,14 +42,22 @@ pub(super) fn by_stream(
     bytes: &mut [u8],
     len: usize,
 ) -> Option<usize> {
-    respond(shared, (Datagram::Dns, dns::MAX_REPLY), ends, &mut Unlimited, scratch, bytes, len)
+    let way = Way { kind: Datagram::Dns, spoken: Spoken::DnsTcp, room: dns::MAX_REPLY };
+    respond(shared, way, ends, &mut Unlimited, scratch, bytes, len)
 }
 
-/// `room` is what the way to the client carries.
+/// How a message came.
+struct Way {
+    kind: Datagram,
+    spoken: Spoken,
+    /// What the way to the client carries.
+    room: usize,
+}
+
 fn respond<L: Limits>(
     shared: &Shared,
-    (kind, room): (Datagram, usize),
-    (vip, client): (IpAddr, SocketAddr),
+    Way { kind, spoken, room }: Way,
+    (address, client): (IpAddr, SocketAddr),
     limits: &mut L,
     scratch: &mut Scratch,
     bytes: &mut [u8],
@@ -51,18 +65,25 @@ fn respond<L: Limits>(
 ) -> Option<usize> {
     let generation = shared.current.load();
     let tables = &generation.tables.read();
-    let vip = vip_entry(tables, vip)?;
-    let spoken = match kind {
+    let vip = vip_entry(tables, address)?;
+    let needed = match kind {
         Datagram::Dns => SPEAKS_DNS,
         Datagram::Cdsr => SPEAKS_CDSR,
     };
-    if vip.speaks & spoken == 0 {
+    if vip.speaks & needed == 0 {
         return None;
     }
     let asked = Asked { vip, client: Client::new(client.ip()), port: client.port(), room };
     let from = (&asked, client.ip());
+    // The answer is written over the question.
+    let question = shared
+        .hub
+        .takes_slow()
+        .map(|one_in| (one_in, AskedFor::Message { bytes: bytes[..len].into(), length: len as u32 }));
     let (action, length, _) = answer(&generation, tables, kind, from, limits, scratch, (bytes, len));
-    shared.counters.count(&scratch.trace, tables);
+    let decided = Decided::of(scratch.trace, &scratch.verdict);
+    let telling = question.map(|(one_in, asked)| (one_in, (spoken, client, address), asked));
+    note(shared, generation.number, tables, &decided, telling);
     (action == Action::Reply).then_some(length)
 }
 

@@ -12,8 +12,9 @@ mod guard;
 mod http;
 mod limits;
 mod listen;
-mod location;
+pub(crate) mod location;
 pub(crate) mod message;
+mod note;
 pub(crate) mod proof;
 mod redirect;
 mod rtsp;
@@ -24,6 +25,7 @@ pub use counters::SlowCounters;
 pub(crate) use listen::Datagram;
 pub use listen::{BindError, Ports, Stream};
 
+use crate::journal::Hub;
 use crate::state::{Current, Generation};
 use accept::Connection;
 use gate::Gate;
@@ -50,6 +52,8 @@ pub struct Shared {
     pub current: Current,
     /// What was answered.
     pub counters: SlowCounters,
+    /// Who hears of what was decided.
+    pub hub: Arc<Hub>,
     ports: Ports,
     buckets: Buckets,
     guard: LoopGuard,
@@ -61,9 +65,15 @@ pub struct Shared {
 impl Shared {
     /// Answers come from `current`, at `ports`.
     pub fn new(current: Current, ports: Ports) -> Arc<Self> {
+        Self::telling(current, ports, Arc::default())
+    }
+
+    /// The same, and `hub` hears of what was decided.
+    pub fn telling(current: Current, ports: Ports, hub: Arc<Hub>) -> Arc<Self> {
         Arc::new(Self {
             current,
             counters: SlowCounters::default(),
+            hub,
             ports,
             buckets: Buckets::default(),
             guard: LoopGuard::default(),

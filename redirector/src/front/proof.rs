@@ -11,7 +11,6 @@ use redirector_names::{Key, Purpose, Rejected, is_part, open, verify_name, verif
 use redirector_plan::proofs::{Asks, Bad, ProofSpec, SRV_PROTOCOL, SRV_SERVICES};
 use std::fmt;
 use std::net::IpAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// CDSR extension that is a token (docs/cdsr-protocol.md section 12.3).
 const TOKEN_EXTENSION: u16 = 1;
@@ -117,7 +116,7 @@ pub(crate) fn examine<T: Tables>(
     service: u32,
     carried: Carried<'_>,
 ) -> Examined {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = u64::from(tables.unix_seconds());
     let examined = Examined { proof: Proof::denied(wire::REFUSED), path: None, findings: Vec::new() };
     let mut examination =
         Examination { generation, tables, vip, now, carried, zone: None, sealed: false, examined };

@@ -8,6 +8,7 @@ mod request;
 use super::accept::Connection;
 use super::redirect::{Asked, Refusal, count_protocol, redirect};
 use super::url::Url;
+use crate::journal::Spoken;
 use answer::Answer;
 use redirector_core::lookup::Scheme;
 use request::{Next, Request};
@@ -130,7 +131,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             },
         };
         if let Answer::Options | Answer::Version | Answer::NotInThisState | Answer::NotImplemented = answer {
-            count_protocol(&self.connection.shared, self.connection.vip);
+            let Connection { shared, vip, client, .. } = &self.connection;
+            count_protocol(shared, Spoken::Rtsp, *vip, *client);
         }
         answer.log(&self.connection, request);
         answer.text(request.cseq.as_deref())
@@ -162,7 +164,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     fn decide(&self, url: Result<&Url<'_>, Refusal>) -> Result<super::redirect::Redirect, Refusal> {
-        let asked = Asked { vip: self.connection.vip, client: self.connection.client, sent: true };
+        let (vip, client) = (self.connection.vip, self.connection.client);
+        let asked = Asked { vip, client, sent: true, spoken: Spoken::Rtsp };
         redirect(&self.connection.shared, asked, url)
     }
 }

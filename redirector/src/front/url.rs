@@ -206,7 +206,13 @@ pub(super) fn content<T: Tables>(tables: &T, url: &Url<'_>) -> Option<u64> {
     url_hash(&Buffer::new(&mut bytes, place.end), &place, tables)
 }
 
-fn choose<T: Tables>(tables: &T, client: SocketAddr, located: &Located, want: u32) -> Option<UrlDecision> {
+/// Chooses targets for a URL whose rule was found; `None` if the tables contradict themselves.
+pub(crate) fn choose<T: Tables>(
+    tables: &T,
+    client: SocketAddr,
+    located: &Located,
+    want: u32,
+) -> Option<UrlDecision> {
     let mut service = tables.service(located.service)?;
     let address = Client::new(client.ip());
     let mut verdict = Verdict::of(Reason::NoDataFamily);

@@ -4,12 +4,14 @@
 //! the generation ([`crate::state::live`]). Whatever fails, the last good generation goes on.
 
 use super::built::BuildReport;
+use super::recording::Recording;
 use super::view::View;
 use crate::accounts::keeper::Keeper;
 use crate::config::{self, BoxSettings, Config, ConfigError, ConfigErrors, Part};
 use crate::dataplane::{self, Dataplane, Mode, TestRun};
 use crate::feed::health::{Prober, Report, WatchId};
 use crate::front::{BindError, Front, Ports, Shared};
+use crate::journal::Hub;
 use crate::state::agreements::{Book, Decisions, unix_now};
 use crate::state::disk::{LastGood, StateDir};
 use crate::state::facts::{self, Fact};
@@ -151,6 +153,7 @@ pub(super) struct Inner {
     pub(super) live: Live,
     refused: Vec<String>,
     built: BuildReport,
+    recording: Recording,
 }
 
 impl std::fmt::Debug for Inner {
@@ -231,7 +234,8 @@ impl Agent {
                 (prepare(loaded, &[], forces, false, &prober, slots, number).await?, Some(refused))
             }
         };
-        let agent = Arc::new(Self::publish_first(options, disk, prober, prepared, new_slots)?);
+        let hub = Arc::<Hub>::default();
+        let agent = Arc::new(Self::publish_first(options, disk, prober, prepared, (new_slots, hub))?);
         let (front, unbound) = Front::start(Arc::clone(&agent.shared)).await;
         *agent.front.lock().await = Some(front);
         agent.inner().forces_lost = forces_lost;
@@ -255,12 +259,14 @@ impl Agent {
         disk: StateDir,
         mut prober: Prober,
         prepared: Prepared,
-        new_slots: bool,
+        (new_slots, hub): (bool, Arc<Hub>),
     ) -> Result<Self, LoadError> {
         let Prepared { config, mut built, mut compiled, slots, mut facts, book, forces } = prepared;
         let diversions = forces.diversions(&config.network);
+        let mut recording = Recording::new(Arc::clone(&hub));
+        let sampling = recording.prepare(&config, &slots);
         let (dataplane, tables) = compiled.with_diverted(&diversions, |image| {
-            dataplane::start(&config.box_, options.no_xdp, new_slots, image)
+            dataplane::start(&config.box_, options.no_xdp, new_slots, sampling, image)
         })?;
         let live = Live::new(&compiled, &tables)?.with_diverted(diversions);
         let refused = config.refused.iter().map(ToString::to_string).collect();
@@ -269,6 +275,8 @@ impl Agent {
         built.publish(&compiled.image, dataplane.times());
         let generation = Generation::new(config, compiled, tables);
         announce(&generation, &built, &dataplane.mode());
+        recording.health(&facts, &slots);
+        recording.follow(dataplane.as_ref());
         let inner = Inner {
             dataplane,
             prober,
@@ -281,13 +289,14 @@ impl Agent {
             live,
             refused,
             built,
+            recording,
         };
         let current = Arc::new(ArcSwap::from_pointee(generation));
         Ok(Self {
             options,
             started,
             disk,
-            shared: Shared::new(Arc::clone(&current), Ports::default()),
+            shared: Shared::telling(Arc::clone(&current), Ports::default(), hub),
             current,
             front: tokio::sync::Mutex::default(),
             inner: Mutex::new(inner),
@@ -322,6 +331,7 @@ impl Agent {
             forces: inner.forces.clone(),
             refused: lost.chain(&inner.refused).cloned().collect(),
             built: inner.built,
+            recording: inner.recording.report(inner.dataplane.as_ref()),
         })
     }
 
@@ -396,6 +406,8 @@ impl Agent {
         let mut guard = self.inner();
         let inner = &mut *guard;
         let diversions = inner.forces.diversions(&config.network);
+        let sampling = inner.recording.prepare(&config, &slots);
+        inner.dataplane.set_sampling(sampling);
         let tables = compiled.with_diverted(&diversions, |image| inner.dataplane.publish(image))?;
         let compiled_with = facts::states(&facts);
         // What was learnt while the tables were being made.
@@ -424,6 +436,8 @@ impl Agent {
         announce(&generation, &built, &inner.dataplane.mode());
         inner.built = built;
         self.current.store(generation);
+        inner.recording.health(&inner.facts, &inner.slots);
+        inner.recording.follow(inner.dataplane.as_ref());
         self.note_follow(followed);
         Ok(())
     }
@@ -438,6 +452,7 @@ impl Agent {
         if let Err(panic) = ending.await {
             error!("what was counted last is not booked: {panic}");
         }
+        self.inner().recording.stop();
     }
 
     /// Sets the load factor of a target (0..=256) until the next reload.
@@ -487,6 +502,7 @@ impl Agent {
         let current = self.current.load();
         let states = facts::states(&inner.facts);
         let followed = inner.live.follow(&current.compiled, &current.tables, targets, &states);
+        inner.recording.health(&inner.facts, &inner.slots);
         self.note_follow(followed);
     }
 
@@ -569,7 +585,13 @@ impl Agent {
         loop {
             ticks.tick().await;
             let agent = Arc::clone(&self);
-            match spawn_blocking(move || agent.inner().dataplane.tend()).await.map_err(io::Error::other) {
+            let tend = move || {
+                let mut inner = agent.inner();
+                let Inner { dataplane, recording, .. } = &mut *inner;
+                recording.tend(dataplane.as_ref());
+                dataplane.tend()
+            };
+            match spawn_blocking(tend).await.map_err(io::Error::other) {
                 Ok(Ok(())) => {}
                 Ok(Err(problem)) | Err(problem) => {
                     error!("the fast path cannot be kept answering: {problem}")

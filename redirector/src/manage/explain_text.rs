@@ -1,6 +1,7 @@
 //! An explanation as text for people.
 
 use super::explain::{AccountReport, CandidateReport, Explanation, FastPath, Part, Winner};
+use crate::config::terms::show_instant;
 use std::fmt;
 
 impl fmt::Display for Part {
@@ -70,6 +71,7 @@ impl fmt::Display for Explanation {
             None => writeln!(f, "{what:<11}none"),
         };
         writeln!(f, "client     {} asks by {} for {}", self.client, self.protocol, self.asked)?;
+        self.time.iter().try_for_each(|time| writeln!(f, "as of      {}", show_instant(*time)))?;
         if let Some(network) = self.ecs {
             write!(f, "ecs        on behalf of {network}")?;
             self.scope
@@ -113,6 +115,10 @@ impl fmt::Display for Explanation {
         write!(f, "tables     generation {}", self.generation)?;
         self.epoch.iter().try_for_each(|epoch| write!(f, ", epoch {epoch}"))?;
         writeln!(f, "\nfast path  {}", self.fast_path)?;
+        self.inputs.iter().try_for_each(|input| writeln!(f, "input      {input}"))?;
+        for (place, step) in (1..).zip(&self.steps) {
+            writeln!(f, "step {place}     {step}")?;
+        }
         if self.spread {
             writeln!(f, "note       the service spreads: another query ID or port can get another target")?;
         }

@@ -3,6 +3,7 @@
 use super::agreements::AgreementReport;
 use super::built::BuildReport;
 use super::forces::Forced;
+use super::recording::RecordingReport;
 use super::view::View;
 use crate::config::{Config, Fate, Part};
 use crate::dataplane::{FastCounters, Mode};
@@ -108,6 +109,9 @@ pub struct Stats {
     /// What operators say of targets, pools, regions, VIPs and the box.
     #[serde(default)]
     pub states: Vec<Forced>,
+    /// What became of the decisions that were told.
+    #[serde(default)]
+    pub recording: RecordingReport,
 }
 
 impl Stats {
@@ -142,6 +146,7 @@ impl Stats {
             targets: view.facts.iter().map(target).collect(),
             agreements: AgreementReport::all(&view.generation.config.network, &view.book),
             states: Forced::all(&view.generation.config.network, &view.forces),
+            recording: view.recording.clone(),
         }
     }
 }
@@ -188,6 +193,7 @@ impl fmt::Display for Stats {
             writeln!(f, "not in effect: {finding}")?;
         }
         self.kept.iter().try_for_each(|kept| writeln!(f, "{kept}"))?;
+        write!(f, "{}", self.recording)?;
         writeln!(f, "\n{:<32} {:>14} {:>14}", "", "fast", "slow")?;
         for (kind, fast, slow) in [
             ("reason", &self.fast.reasons, &self.slow.reasons),

@@ -2,7 +2,7 @@
 
 use super::agreements::Decisions;
 use super::forces::Forces;
-use crate::config::{self, AccountTerms, BoxSettings, Check, Config, Limits, Parts};
+use crate::config::{self, AccountTerms, BoxSettings, Check, Config, DecisionLog, Limits, Parts};
 use redirector_plan::counters::CounterSlots;
 use redirector_plan::model::Network;
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,8 @@ pub struct LastGood {
     /// How each part was written; none in files of versions that kept the whole alone.
     #[serde(default)]
     parts: Parts,
+    #[serde(default)]
+    log: Option<DecisionLog>,
 }
 
 impl LastGood {
@@ -52,6 +54,7 @@ impl LastGood {
             limits: config.limits.clone(),
             accounts: config.accounts.clone(),
             parts: config.parts.clone(),
+            log: config.log.clone(),
         }
     }
 
@@ -89,6 +92,7 @@ impl LastGood {
             self.checks.clone(),
             self.limits.clone(),
             self.accounts.clone(),
+            self.log.clone(),
             self.parts.clone(),
         );
         config.with_stand_ins()

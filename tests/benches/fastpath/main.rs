@@ -14,6 +14,7 @@ mod report;
 #[path = "../shared/ring.rs"]
 mod ring;
 mod stages;
+mod telling;
 mod workload;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -67,7 +68,8 @@ fn main() -> Result<()> {
     if !options.quick {
         rows.extend(measure("full", Scale::FULL, &[Keys::Hot, Keys::Random], bpffs.path(), effort)?);
     }
-    options.tell(&report::markdown(&rows, effort.rounds), &report::json(&rows))
+    let telling = telling::measure(bpffs.path(), effort)?;
+    options.tell(&(report::markdown(&rows, effort.rounds) + &telling), &report::json(&rows))
 }
 
 /// Measures all cases over one size of tables.

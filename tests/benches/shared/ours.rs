@@ -40,8 +40,21 @@ impl Ours {
     /// # Errors
     /// If the planner or the kernel refuses it.
     pub(crate) fn publish(network: &Network, pins: &Path) -> Result<Self> {
+        Self::publish_with(network, pins, |_| {})
+    }
+
+    /// The same, of a program that is prepared otherwise.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub(crate) fn publish_with(
+        network: &Network,
+        pins: &Path,
+        prepare: impl FnOnce(&mut BpfDataplane),
+    ) -> Result<Self> {
         let image = image(network)?;
         let mut dataplane = BpfDataplane::new(pins, Vec::new(), Vec::new(), None)?;
+        prepare(&mut dataplane);
         let tables = dataplane.publish(&image)?;
         let clock = MapData::from_pin(pins.join("counters/CLOCK"))?;
         Array::<_, u64>::try_from(Map::Array(clock))?.set(0, 0, 0)?;

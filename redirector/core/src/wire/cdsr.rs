@@ -8,7 +8,7 @@ mod slow;
 
 pub(super) use aside::{outcome, scan};
 pub use find::locate;
-pub use slow::{extensions, url_hash};
+pub use slow::{extensions, failed_servers, url, url_hash};
 
 use super::{Action, Aside, Asked, Message, Scratch, Trace, word_of};
 use crate::decide::{FAST_ENDPOINTS, FAST_EXCLUDED, MAX_EXCLUDED, Query, decide, look_ahead};

@@ -6,7 +6,8 @@ use super::{
 use crate::decide::Client;
 use crate::limit::{self, Class, Limits};
 use crate::lookup;
-use crate::table::{LAYOUT_VERSION, SPEAKS_CDSR, SPEAKS_DNS, Tables, VipEntry};
+use crate::sample::{TARGETS_TOLD, Told};
+use crate::table::{LAYOUT_VERSION, NONE, SPEAKS_CDSR, SPEAKS_DNS, Tables, VipEntry};
 use crate::verdict::Reason;
 use crate::verifier::{forget, phase};
 
@@ -93,6 +94,37 @@ pub struct Room {
     packet: Packet,
     /// The message's work, with the trace of what was decided.
     pub scratch: Scratch,
+}
+
+impl Room {
+    /// Notes what was decided about a frame for a VIP, by what outlives the tables; lengths are not its business.
+    #[inline(always)]
+    pub fn tell<T: Tables>(&self, tables: &T, told: &mut Told) {
+        let Self { origin, packet, scratch } = self;
+        let Scratch { trace, verdict, .. } = scratch;
+        told.time = origin.now;
+        told.generation = tables.meta().map_or(0, |meta| meta.generation);
+        (told.reason, told.vip) = (trace.reason as u32, trace.vip);
+        (told.ip, told.options, told.v6) = (packet.ip as u32, packet.options as u32, packet.v6);
+        (told.service, told.service_number, told.count) = (NONE, trace.service, 0);
+        (told.region, told.account, told.epoch) = (NONE, NONE, 0);
+        if let Some(service) = tables.service(trace.service) {
+            told.service = service.counter;
+        }
+        if !trace.decided {
+            return;
+        }
+        if let Some(counters) = tables.region_counters(trace.region >> 4) {
+            told.region = counters.words[(trace.region & 15) as usize];
+        }
+        if let Some(account) = tables.target(trace.account) {
+            told.account = account.counter;
+        }
+        (told.epoch, told.count) = (verdict.epoch, verdict.count);
+        for place in 0..TARGETS_TOLD {
+            told.targets[place] = tables.target(verdict.targets[place]).map_or(NONE, |target| target.counter);
+        }
+    }
 }
 
 /// Who asks which VIP, and when.
