@@ -9,4 +9,5 @@ pub mod feed;
 pub mod front;
 pub mod journal;
 pub mod manage;
+pub mod simulate;
 pub mod state;

@@ -8,6 +8,7 @@ use redirector_plan::model::{
     Otherwise, Outcome, Pool, Region, Schemes, Service, Speaks, Target, TargetState, Tier, UrlRule, Vip,
     Zone,
 };
+use redirector_plan::overflow::{Capacity, MAX_TERMS};
 use redirector_plan::peering::Peering;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -33,6 +34,10 @@ const SITES: usize = 10;
 const DOWN: [usize; 12] = [3, 21, 22, 23, 40, 41, 42, 43, 44, 45, 50, 51];
 /// Targets with less than their full share.
 const LOADED: [(usize, u16); 3] = [(1, 128), (9, 10), (12, 0)];
+
+/// A target with a capacity, and the part of its clients in 1/256 that it takes: what it does not take goes to the next
+/// tier where there is one.
+const FILLED: (usize, u16) = (1, 90);
 
 /// Names of pools and their targets. `wide` has more than one record holds, `vast` more than 64.
 const POOLS: [(&str, std::ops::Range<usize>); 18] = [
@@ -110,6 +115,7 @@ pub fn rich() -> (Network, Vec<TargetState>) {
     let mut states = vec![TargetState::default(); targets.len()];
     DOWN.iter().for_each(|number| states[*number].up = false);
     LOADED.iter().for_each(|(number, factor)| states[*number].factor = *factor);
+    states[FILLED.0].open = [FILLED.1; MAX_TERMS];
     let network = Network {
         key: *b"a key for tests!",
         box_name: BOX_NAME.into(),
@@ -194,6 +200,7 @@ fn target(number: usize) -> Target {
         https_port: 8443,
         rtsp_port: 8554,
         network: 64_000 + number as u16,
+        capacity: Capacity { connections: (number == FILLED.0).then_some(1000), ..Capacity::default() },
         origin: origin(200),
     }
 }
@@ -212,6 +219,7 @@ fn tier(region: &str, pools: &[(&str, u32)], ttl: Option<u32>) -> Tier {
         pools: pools.iter().map(|(pool, share)| (index(pool), *share)).collect(),
         ttl,
         within: None,
+        terms: Default::default(),
         origin: origin(400),
     }
 }

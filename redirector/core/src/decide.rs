@@ -3,7 +3,7 @@
 use crate::hash::Keys;
 use crate::table::{
     CHOOSE_CLIENT_PREFIX, CHOOSE_CONTENT, CHOOSE_SPREAD, GroupPointer, IPV6_ROOT_BITS, NONE, REGION_LINK,
-    SHARE_ENTRIES, SHARE_LEVELS, Service, ShareRecord, TIER_FALLBACK, Tables,
+    SHARE_ENTRIES, SHARE_LEVELS, SPILL, Service, ShareRecord, TIER_FALLBACK, Tables,
 };
 use crate::verdict::{MAX_ENDPOINTS, Pick, Reason, Verdict};
 use crate::verifier::{differ, equal, less, phase};
@@ -14,6 +14,8 @@ pub const FAST_ENDPOINTS: u32 = 4;
 pub const FAST_EXCLUDED: u32 = 4;
 /// How often a choice is drawn before those who are left share it out.
 const DRAWS: usize = 3;
+/// Most roots of a group: of all tiers, twice if they look at distance, and of all of them.
+const MAX_ROOTS: usize = 2 * TIER_FALLBACK as usize + 1;
 /// Failed and preferred servers a request can name.
 pub const MAX_EXCLUDED: usize = 8;
 
@@ -170,13 +172,14 @@ fn choose<T: Tables, const FULL: bool>(
     }
     let root = tables.record(pointer.record())?;
     let hash = choice_key(query, service, &meta.keys);
-    enter_tier(root, service, hash, verdict);
+    verdict.pick.hash = hash;
     phase();
     if FULL {
-        pick_tree(root, query, &meta.keys, tables, verdict, 1)?;
+        pick_tree(root, query, service, tables, verdict, 1)?;
         pick_further(root, hash, query, service, tables, verdict)?;
     } else {
         let leaf = fast_leaf(root, &meta.keys, tables, verdict)?;
+        enter_tier(leaf, service, verdict);
         phase();
         if leaf.branch == 0 {
             pick_leaf::<T, false>(leaf, query, &meta.keys, tables, verdict)?;
@@ -189,16 +192,15 @@ fn choose<T: Tables, const FULL: bool>(
     Some(())
 }
 
-/// Notes the tier that is chosen from now.
+/// Notes the tier that a record's targets are chosen from.
 #[inline(always)]
-pub(crate) fn enter_tier(root: &ShareRecord, service: &Service, hash: u64, verdict: &mut Verdict) {
-    verdict.ttl = if root.ttl == NONE { service.ttl } else { root.ttl };
-    verdict.reason = match root.tier {
+pub(crate) fn enter_tier(record: &ShareRecord, service: &Service, verdict: &mut Verdict) {
+    verdict.ttl = if record.ttl == NONE { service.ttl } else { record.ttl };
+    verdict.reason = match record.tier {
         0 => Reason::FirstTier,
         TIER_FALLBACK => Reason::Fallback,
         _ => Reason::LaterTier,
     };
-    verdict.pick.hash = hash;
 }
 
 /// Later tiers and the fallback, for a client that excludes everybody in the tier it would get (P-18).
@@ -210,10 +212,9 @@ fn pick_further<T: Tables>(
     tables: &T,
     verdict: &mut Verdict,
 ) -> Option<()> {
-    let keys = &tables.meta()?.keys;
     let mut tier = *root;
     // Chains end by themselves; the bound is for tables that contradict themselves.
-    for _ in 0..=TIER_FALLBACK {
+    for _ in 0..=MAX_ROOTS {
         if verdict.count > 0 || query.want == 0 {
             return Some(());
         }
@@ -233,8 +234,8 @@ fn pick_further<T: Tables>(
                 }
             }
         }
-        enter_tier(&tier, service, hash, verdict);
-        pick_tree(&tier, query, keys, tables, verdict, 1)?;
+        verdict.pick.hash = hash;
+        pick_tree(&tier, query, service, tables, verdict, 1)?;
     }
     (verdict.count > 0).then_some(())
 }
@@ -408,6 +409,7 @@ fn fast_leaf<'t, T: Tables>(
     tables: &'t T,
     verdict: &mut Verdict,
 ) -> Option<&'t ShareRecord> {
+    let root = if root.branch == SPILL { stage(root, keys, tables, &mut verdict.pick)? } else { root };
     if root.branch == 0 {
         return Some(root);
     }
@@ -434,6 +436,21 @@ fn fast_leaf<'t, T: Tables>(
     (is_free(&verdict.pick) == 1).then_some(leaf)
 }
 
+/// The root of the tier that a hash is led to while tiers leave clients to each other. Its targets are drawn anew.
+#[inline(always)]
+fn stage<'t, T: Tables>(
+    spill: &ShareRecord,
+    keys: &Keys,
+    tables: &'t T,
+    pick: &mut Pick,
+) -> Option<&'t ShareRecord> {
+    stand(spill, pick);
+    let root = child(spill, pick, tables)?;
+    pick.hash = child_hash(pick.hash, keys);
+    phase();
+    Some(root)
+}
+
 /// The record that the chosen entry of a branch stands for.
 #[inline(always)]
 fn child<'t, T: Tables>(branch: &ShareRecord, pick: &Pick, tables: &'t T) -> Option<&'t ShareRecord> {
@@ -445,17 +462,19 @@ fn child<'t, T: Tables>(branch: &ShareRecord, pick: &Pick, tables: &'t T) -> Opt
 fn pick_tree<T: Tables>(
     record: &ShareRecord,
     query: &Query,
-    keys: &Keys,
+    service: &Service,
     tables: &T,
     verdict: &mut Verdict,
     level: usize,
 ) -> Option<()> {
+    let keys = &tables.meta()?.keys;
     if record.branch == 0 {
+        enter_tier(record, service, verdict);
         return pick_leaf::<T, true>(record, query, keys, tables, verdict);
     }
     let mut turn = Pick { hash: verdict.pick.hash, free: usable(record), entry: 0 };
     let mut preferred = preferred_child(record, query, tables, level);
-    while turn.free != 0 && verdict.count == 0 && level < SHARE_LEVELS {
+    while turn.free != 0 && verdict.count == 0 && level <= SHARE_LEVELS {
         match preferred.take() {
             Some(entry) => turn.entry = entry as u32,
             None if !pick_child(record, keys, tables, &mut turn, level)? => break,
@@ -464,7 +483,7 @@ fn pick_tree<T: Tables>(
         let child = child(record, &turn, tables)?;
         verdict.pick.hash = child_hash(turn.hash, keys);
         take_entry(keys, &mut turn);
-        pick_tree(child, query, keys, tables, verdict, level + 1)?;
+        pick_tree(child, query, service, tables, verdict, level + 1)?;
     }
     Some(())
 }
@@ -480,7 +499,7 @@ fn pick_child<T: Tables>(
 ) -> Option<bool> {
     for _ in 0..DRAWS {
         stand(branch, turn);
-        if is_free(turn) == 1 && leads_on(branch, keys, tables, turn, level)? {
+        if is_free(turn) == 1 && (branch.branch == SPILL || leads_on(branch, keys, tables, turn, level)?) {
             return Some(true);
         }
         draw_anew(keys, turn);
@@ -524,7 +543,7 @@ fn preferred_child<T: Tables>(
             return false;
         };
         if child.branch == 1 {
-            return level < SHARE_LEVELS && preferred_child(child, query, tables, level + 1).is_some();
+            return level <= SHARE_LEVELS && preferred_child(child, query, tables, level + 1).is_some();
         }
         (0..SHARE_ENTRIES).any(|leaf| {
             usable(child) >> leaf & 1 == 1 && is_preferred(query, child.refs[leaf], tables) == Some(true)

@@ -382,13 +382,17 @@ pub struct ShareRecord {
     pub used: u8,
     /// Bit n set: entry n keeps its place but takes no clients (dead or overloaded).
     pub down: u8,
-    /// 1: `refs` name records; 0: targets.
+    /// 0: `refs` name targets; 1: records; [`SPILL`]: records of several tiers.
     pub branch: u8,
     /// Tier this came from, 0 first; [`TIER_FALLBACK`] for a fallback.
     pub tier: u8,
     /// Of a root: the next tier's root, for clients that exclude everybody in this one (P-18); [`NONE`] at the end.
     pub next: u32,
 }
+
+/// [`ShareRecord::branch`] of a record whose entries are records of several tiers: those that take a part of the clients.
+/// `next` is the root of the first one.
+pub const SPILL: u8 = 2;
 
 /// [`ShareRecord::tier`] of a service's last resort.
 pub const TIER_FALLBACK: u8 = 255;

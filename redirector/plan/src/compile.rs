@@ -8,6 +8,7 @@ use crate::image::TableImage;
 use crate::model::{ChooseBy, DnsAnswer, Network, Service, Target, TargetState};
 use crate::names::{self, CDSR_LABEL, NS_LABEL, ZoneSource};
 use crate::outcomes;
+use crate::overflow::{self, Terms};
 use crate::peering;
 use crate::proofs::{ProofSpec, Proofs, Twin};
 use crate::refusal::Refusal;
@@ -47,6 +48,8 @@ pub struct Compiled {
     pub(crate) outcomes: Vec<Option<u32>>,
     /// By service whose content is a provider's: the number under which stands who may serve it.
     pub(crate) provided: BTreeMap<usize, u32>,
+    /// The terms of tiers, by number.
+    pub terms: Vec<Terms>,
     /// What region numbers in tables and verdicts mean.
     pub classes: Vec<Class>,
     /// What services that ask for proofs stand for.
@@ -91,6 +94,7 @@ pub fn compile(
     let mut refusals = check(network, states);
     outcomes::check(network, &mut refusals);
     peering::check(network, &mut refusals);
+    overflow::check(network, &mut refusals);
     if !refusals.is_empty() {
         return Err(refusals);
     }
@@ -155,6 +159,7 @@ pub fn compile(
         sources: names.sources,
         outcomes: shares.outcomes,
         provided: shares.provided,
+        terms: overflow::terms(network),
         classes: regions.classes,
         proofs,
     })

@@ -2,7 +2,7 @@
 //!
 //! [`model`] is the input. [`compile`] turns it and the targets' states into the flat tables of `redirector-core` (an
 //! [`image`]), or refuses; `regions`, `names`, `urls`, `vips`, `shares`, [`outcomes`], [`servers`] and [`proofs`] each write one kind of table. [`shares`] is
-//! also what follows health and load between generations, and [`explain`] leads back from tables to configuration.
+//! also what follows health and load between generations, with [`overflow`] to say what load means, and [`explain`] leads back from tables to configuration.
 
 mod buckets;
 mod check;
@@ -15,6 +15,7 @@ pub mod image;
 pub mod model;
 mod names;
 pub mod outcomes;
+pub mod overflow;
 pub mod peering;
 pub mod proofs;
 pub mod reference;

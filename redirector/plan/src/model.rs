@@ -3,6 +3,7 @@
 //! Every list is sorted by name by whoever builds it, and references are indices into these lists, so that two
 //! boxes with the same configuration build the same tables whatever the order in their files (invariant 8).
 
+use crate::overflow::{ALL, Capacity, MAX_TERMS, Terms};
 use crate::peering::Peering;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -203,6 +204,9 @@ pub struct Target {
     pub rtsp_port: u16,
     /// Number of the network that runs it, as the operator counts networks; 0 is not told (P-17).
     pub network: u16,
+    /// How much it can serve (P-9).
+    #[serde(default)]
+    pub capacity: Capacity,
     /// Where it was written.
     pub origin: Origin,
 }
@@ -296,6 +300,9 @@ pub struct Tier {
     /// Microseconds: of its usable targets, those whose round trip is at most this much longer than the shortest get
     /// the clients (P-14). `None`: distance means nothing.
     pub within: Option<u32>,
+    /// When it is left although its targets are up.
+    #[serde(default)]
+    pub terms: Terms,
     /// Where it was written.
     pub origin: Origin,
 }
@@ -488,10 +495,25 @@ pub struct TargetState {
     pub factor: u16,
     /// Measured round trip from this box in microseconds (P-34); `None` if it was not measured.
     pub round_trip: Option<u32>,
+    /// By number of a tier's terms ([`crate::overflow::terms`]): the part of its clients in 1/256 that it takes there.
+    pub open: [u16; MAX_TERMS],
+}
+
+impl TargetState {
+    /// Load factor in 1/256 of an up target in a tier with terms of this number.
+    pub fn factor_by(&self, terms: Option<u8>) -> u16 {
+        let factor = self.factor.min(ALL);
+        let open = terms.and_then(|terms| self.open.get(terms as usize)).map_or(ALL, |open| *open.min(&ALL));
+        if factor == 0 || open == 0 {
+            return 0;
+        }
+        // At most 256 × 256.
+        ((u32::from(factor) * u32::from(open) + 128) / 256).max(1) as u16
+    }
 }
 
 impl Default for TargetState {
     fn default() -> Self {
-        Self { up: true, factor: 256, round_trip: None }
+        Self { up: true, factor: 256, round_trip: None, open: [ALL; MAX_TERMS] }
     }
 }

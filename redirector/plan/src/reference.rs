@@ -205,6 +205,7 @@ fn target(number: usize) -> Target {
         https_port: 443,
         rtsp_port: 554,
         network: 0,
+        capacity: Default::default(),
         origin: Origin::default(),
         name,
     }
@@ -227,7 +228,7 @@ fn coverages(scale: Scale, pools: usize) -> Vec<Coverage> {
     let mut tier = |region: Option<usize>, count: usize| {
         let chosen: BTreeSet<usize> = (0..count).map(|_| random.index(pools)).collect();
         let pools = chosen.into_iter().map(|pool| (pool, 1 + random.below(4) as u32)).collect();
-        Tier { region, pools, ttl: None, within: None, origin: Origin::default() }
+        Tier { region, pools, ttl: None, within: None, terms: Default::default(), origin: Origin::default() }
     };
     let step = scale.regions.div_ceil(NAMED_REGIONS);
     let coverage = |number: usize| {

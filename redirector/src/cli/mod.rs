@@ -7,10 +7,12 @@ mod client;
 mod diff;
 mod explain;
 mod force;
+mod load;
 mod log;
 mod names;
 mod replay;
 mod run;
+mod simulate;
 
 use crate::manage::forces::Whom;
 use crate::state::forces::Force;
@@ -161,6 +163,19 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Simulates load over time with the code that a box runs.
+    Simulate {
+        #[command(subcommand)]
+        command: simulate::Command,
+    },
+    /// Tells a box how loaded targets are, in units of their `capacity`. A report counts in full for its lifetime, and
+    /// then less and less.
+    Load {
+        #[command(flatten)]
+        socket: SocketArgs,
+        #[command(flatten)]
+        told: load::LoadArgs,
+    },
     /// Sets the load factor of a target, at once and until the next reload or restart.
     ///
     /// The target gets that part of its configured share; 0 gives it no new clients. Only clients that must move do.
@@ -232,6 +247,8 @@ pub fn main() -> ExitCode {
         Command::Force { socket, way, whom, terms } => force::say(&socket.socket, way.into(), whom, terms),
         Command::Release { socket, whom } => force::release(&socket.socket, whom),
         Command::States { socket, json } => force::states(&socket.socket, json),
+        Command::Simulate { command } => simulate::simulate(&command),
+        Command::Load { socket, told } => load::load(&socket.socket, told),
         Command::Weight { socket, target, factor } => client::weight(&socket.socket, target, factor),
     };
     done.unwrap_or_else(|error| {

@@ -344,6 +344,7 @@ fn read_all(doc: &Document, root: &Section<'_>, directory: &Path, last: Option<&
         pools: &pool_index,
         pool_list: &pools,
         checks: &targets.checks,
+        targets: &targets.list,
     };
     let (coverages, coverage_index) = network::read_coverages(root, &servers);
     let references = network::References {

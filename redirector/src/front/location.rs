@@ -98,6 +98,7 @@ mod tests {
             https_port: 443,
             rtsp_port: 554,
             network: 0,
+            capacity: Default::default(),
             origin: Origin::default(),
         }
     }

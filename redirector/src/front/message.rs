@@ -3,10 +3,11 @@
 use super::listen::Datagram;
 use super::note::{Decided, note};
 use super::proof::{self, Carried, Finding};
-use super::{Shared, vip_entry};
+use super::{Shared, region_slot, vip_entry};
 use crate::dataplane::Reading;
 use crate::journal::{Asked as AskedFor, Spoken};
 use crate::state::Generation;
+use crate::state::load::now;
 use redirector_core::decide::Client;
 use redirector_core::limit::{Limits, Unlimited, Work};
 use redirector_core::table::{SPEAKS_CDSR, SPEAKS_DNS};
@@ -84,7 +85,18 @@ fn respond<L: Limits>(
     let decided = Decided::of(scratch.trace, &scratch.verdict);
     let telling = question.map(|(one_in, asked)| (one_in, (spoken, client, address), asked));
     note(shared, generation.number, tables, &decided, telling);
+    if kind == Datagram::Cdsr && scratch.trace.decided && scratch.query.excluded[0] != 0 {
+        claim(shared, &generation, tables, client.ip(), scratch);
+    }
     (action == Action::Reply).then_some(length)
+}
+
+/// Notes whom a CDSR client names as failed, beside answering it.
+fn claim(shared: &Shared, generation: &Generation, tables: &Reading<'_>, client: IpAddr, scratch: &Scratch) {
+    let region = region_slot(tables, scratch.trace.region);
+    let named = scratch.query.excluded.iter().filter_map(|digest| generation.digests.get(digest));
+    let mut failures = shared.failures();
+    named.for_each(|target| failures.claim(now(), client, (*target, region)));
 }
 
 /// Has the core answer the message in the first `len` of `bytes`. If it asks for a proof to be examined, that is done, and

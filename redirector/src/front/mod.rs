@@ -25,6 +25,7 @@ pub use counters::SlowCounters;
 pub(crate) use listen::Datagram;
 pub use listen::{BindError, Ports, Stream};
 
+use crate::feed::failures::Failures;
 use crate::journal::Hub;
 use crate::state::{Current, Generation};
 use accept::Connection;
@@ -39,7 +40,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -54,6 +55,8 @@ pub struct Shared {
     pub counters: SlowCounters,
     /// Who hears of what was decided.
     pub hub: Arc<Hub>,
+    /// What clients say of servers that failed them.
+    pub failures: Mutex<Failures>,
     ports: Ports,
     buckets: Buckets,
     guard: LoopGuard,
@@ -74,6 +77,7 @@ impl Shared {
             current,
             counters: SlowCounters::default(),
             hub,
+            failures: Mutex::default(),
             ports,
             buckets: Buckets::default(),
             guard: LoopGuard::default(),
@@ -81,6 +85,11 @@ impl Shared {
             http: Arc::default(),
             rtsp: Arc::default(),
         })
+    }
+
+    /// What clients say; nothing that is done to it is left half done.
+    pub fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Answers a client's connection to a VIP address as the listeners do, until it ends, over whatever stream it comes.
@@ -97,6 +106,11 @@ impl Shared {
             accept::answer(connection, kind, stream).await;
         }
     }
+}
+
+/// The counter slot of a client's region by its number in verdicts.
+fn region_slot<T: Tables>(tables: &T, region: u32) -> u32 {
+    tables.region_counters(region >> 4).map_or(0, |counters| counters.words[region as usize & 15])
 }
 
 /// The VIP that an address belongs to; `None` once it was removed.

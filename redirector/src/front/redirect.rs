@@ -4,13 +4,14 @@ use super::location::{Location, location};
 use super::note::{Decided, note};
 use super::proof::{Carried, examine};
 use super::url::{Denied, Url, UrlDecision, UrlError, decide_url};
-use super::{Shared, vip_entry};
+use super::{Shared, region_slot, vip_entry};
 use crate::dataplane::Reading;
 use crate::journal::{Asked as AskedFor, Spoken};
 use crate::state::Generation;
+use crate::state::load::now;
 use redirector_core::decide::FAST_ENDPOINTS;
 use redirector_core::lookup::Scheme;
-use redirector_core::table::{NONE, SPEAKS_HTTP, SPEAKS_RTSP};
+use redirector_core::table::{NONE, SPEAKS_HTTP, SPEAKS_RTSP, Tables as _};
 use redirector_core::verdict::Reason;
 use redirector_core::wire::Trace;
 use redirector_plan::model::Service;
@@ -175,6 +176,11 @@ fn decide(
     }
     trace.account = decision.account;
     noted.chose(locations.iter().map(|(target, _)| *target));
+    let first = locations.first().and_then(|(target, _)| tables.target(*target));
+    if let Some(chosen) = first.filter(|_| sent) {
+        let case = (chosen.counter, region_slot(tables, verdict.region));
+        shared.failures().sent(now(), client.ip(), &url.text(), case);
+    }
     let mut locations = locations.into_iter().map(|(_, location)| location);
     Ok(Redirect {
         location: locations.next().ok_or(Refusal::Unavailable)?,

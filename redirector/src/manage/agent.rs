@@ -23,6 +23,7 @@ use redirector_core::table::{KEEP_CLASS, class_of};
 use redirector_plan::compile::{Compiled, compile};
 use redirector_plan::counters::CounterSlots;
 use redirector_plan::model::Outcome::OwnServers;
+use redirector_plan::overflow;
 use redirector_plan::refusal::Refusal;
 use std::collections::HashMap;
 use std::io;
@@ -141,7 +142,7 @@ pub struct Agent {
 
 pub(super) struct Inner {
     pub(super) dataplane: Box<dyn Dataplane>,
-    prober: Prober,
+    pub(super) prober: Prober,
     pub(super) slots: CounterSlots,
     pub(super) facts: Vec<Fact>,
     pub(super) book: Book,
@@ -251,6 +252,7 @@ impl Agent {
         tokio::spawn(Arc::clone(&agent).tend());
         tokio::spawn(Arc::clone(&agent).keep_agreements());
         tokio::spawn(Arc::clone(&agent).keep_forces());
+        tokio::spawn(Arc::clone(&agent).keep_loads());
         Ok(agent)
     }
 
@@ -416,6 +418,7 @@ impl Agent {
                 *fact = Fact { factor: fact.factor, ..known.clone() };
             }
         }
+        facts::settle_loads(&mut facts, &inner.facts, &config.network, &compiled.terms);
         book.take_flows(&inner.book);
         book.apply(&config.network, &mut facts, unix_now());
         inner.forces.apply(&config.network, &mut facts);
@@ -686,6 +689,7 @@ fn prepare(
     number: u64,
 ) -> impl Future<Output = Result<Prepared, LoadError>> + Send + use<> {
     let mut facts = facts::carry_over(&config, known, keep_load);
+    facts::settle_loads(&mut facts, known, &config.network, &overflow::terms(&config.network));
     book.apply(&config.network, &mut facts, unix_now());
     forces.apply(&config.network, &mut facts);
     let unknown = facts.iter().enumerate().filter(|(_, fact)| fact.watch.is_none());

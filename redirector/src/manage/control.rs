@@ -5,6 +5,7 @@ use super::agreements::Action;
 use super::dump::dump;
 use super::explain::{Explanation, FastPath, Question as Query, explain};
 use super::forces;
+use super::load::Batch;
 use super::stats::{KeptPart, Stats};
 use crate::accounts::query::Question;
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,8 @@ pub enum Request {
     Account(Question),
     /// Shows or changes what operators say of targets and others.
     Force(forces::Action),
+    /// Tells the load of targets.
+    Load(Batch),
     /// Sets a target's load factor (0..=256) until the next reload.
     Weight {
         /// Its name.
@@ -227,6 +230,7 @@ fn report(request: &Request, agent: &Agent, user: u32) -> Result<Value, String> 
             agent.set_factor(target, *factor)?;
             Ok(json!({ "target": target, "factor": factor }))
         }
+        Request::Load(batch) => value(serde_json::to_value(agent.tell_loads(batch))),
         Request::Explain(question) => value(serde_json::to_value(explained(agent, question)?)),
         Request::Dump { all } => Ok(dump(&agent.view().map_err(text)?, *all).into()),
         Request::Reload | Request::Agreement(_) | Request::Account(_) => {

@@ -3,6 +3,7 @@
 
 use super::explain_parts::{account_reports, candidate_reports, inputs, prefix, served, states, winners};
 use super::explain_steps::{Chain, Step, steps};
+use super::load::LoadReport;
 use super::packet;
 use super::view::View;
 use crate::dataplane::{Mode, TestRun};
@@ -135,6 +136,15 @@ pub struct CandidateReport {
     pub up: bool,
     /// Load factor in 1/256.
     pub factor: u16,
+    /// Its load, how old that is, and what follows from it in its tier.
+    #[serde(default)]
+    pub load: Option<LoadReport>,
+    /// What many clients say of it.
+    #[serde(default)]
+    pub doubted: Option<String>,
+    /// Percent of the region's clients that its tier gets.
+    #[serde(default)]
+    pub tier_part: f64,
     /// Measured round trip in milliseconds.
     pub round_trip_ms: Option<f64>,
     /// What takes it out of the choice.

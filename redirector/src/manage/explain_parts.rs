@@ -1,6 +1,7 @@
 //! What an explanation lists: who could serve and what became of each, on whose account, what operators say, and who won.
 
 use super::explain::{AccountReport, CandidateReport, Question, Winner};
+use super::load::LoadReport;
 use super::view::View;
 use crate::state::agreements::RUN_TIME;
 use crate::state::facts::FULL;
@@ -106,6 +107,10 @@ pub(super) fn candidate_reports(view: &View, trace: &Trace, region: u32, kind: K
     let region = region.unwrap_or(NONE);
     let fallback = fallback_candidates(compiled, network, number, region, kind, &states);
     let forced = |target: usize| Some(view.facts.get(target)?.force.as_ref()?.to_string());
+    let load_of = |target: usize, terms: Option<u8>| {
+        let terms = terms.and_then(|terms| compiled.terms.get(terms as usize));
+        LoadReport::new(view.facts.get(target)?, terms)
+    };
     let report = |candidate: redirector_plan::explain::Candidate, tier: Option<u8>| CandidateReport {
         tier,
         origin: candidate.tier_origin,
@@ -119,6 +124,9 @@ pub(super) fn candidate_reports(view: &View, trace: &Trace, region: u32, kind: K
             Some(said) if removal == Removal::Down => said,
             _ => removal.to_string(),
         }),
+        load: load_of(candidate.target, candidate.terms),
+        doubted: view.facts.get(candidate.target).and_then(|fact| Some(fact.doubt.as_ref()?.to_string())),
+        tier_part: candidate.tier_part,
         forced: forced(candidate.target),
     };
     let tiers = tiers.into_iter().map(|candidate| {

@@ -15,10 +15,13 @@ impl fmt::Display for Part {
 
 impl fmt::Display for CandidateReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { target, pools, share, up, factor, round_trip_ms, removed, forced, .. } = self;
+        let Self { target, pools, share, up, factor, round_trip_ms, load, doubted, removed, forced, .. } =
+            self;
         let state = if *up { "up" } else { "down" };
         write!(f, "{target:<20} {share:>6.2} %  {state:<4}  load factor {factor}/256")?;
         round_trip_ms.iter().try_for_each(|millis| write!(f, "  {millis:.1} ms away"))?;
+        load.iter().try_for_each(|load| write!(f, "  {load}"))?;
+        doubted.iter().try_for_each(|doubt| write!(f, "  {doubt}"))?;
         if !pools.is_empty() {
             write!(f, "  pool {}", pools.join(", "))?;
         }
@@ -100,6 +103,14 @@ impl fmt::Display for Explanation {
             let place = (candidate.tier, &candidate.origin);
             if last.replace(place) != Some(place) {
                 match candidate.tier {
+                    Some(tier) if candidate.tier_part > 0.0 && candidate.tier_part < 100.0 => {
+                        let part = candidate.tier_part;
+                        writeln!(
+                            f,
+                            "tier {tier}     ({}) gets {part:.2} % of the clients",
+                            candidate.origin
+                        )?;
+                    }
                     Some(tier) => writeln!(f, "tier {tier}     ({})", candidate.origin)?,
                     None => writeln!(f, "fallback   ({})", candidate.origin)?,
                 }

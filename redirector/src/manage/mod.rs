@@ -12,6 +12,7 @@ mod explain_parts;
 pub mod explain_steps;
 mod explain_text;
 pub mod forces;
+pub mod load;
 mod packet;
 pub mod recording;
 pub mod replay;

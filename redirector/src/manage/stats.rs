@@ -3,6 +3,7 @@
 use super::agreements::AgreementReport;
 use super::built::BuildReport;
 use super::forces::Forced;
+use super::load::LoadReport;
 use super::recording::RecordingReport;
 use super::view::View;
 use crate::config::{Config, Fate, Part};
@@ -43,10 +44,22 @@ pub struct TargetReport {
     pub factor: u16,
     /// Measured round trip in milliseconds.
     pub round_trip_ms: Option<f64>,
+    /// Part of the last probes that were bad, 0 to 1.
+    #[serde(default)]
+    pub loss: Option<f64>,
+    /// Seconds since the last probe.
+    #[serde(default)]
+    pub probed: Option<f64>,
+    /// Its load, how old that is, and what follows from it, by each terms of tiers that it is judged by.
+    #[serde(default)]
+    pub loads: Vec<LoadReport>,
     /// When it came up or went down, or became known: seconds since 1970.
     pub since: u64,
     /// What was wrong when it last went down.
     pub last_error: Option<String>,
+    /// What many clients say of it.
+    #[serde(default)]
+    pub doubted: Option<String>,
     /// What operators say of it, over everything else.
     #[serde(default)]
     pub forced: Option<State>,
@@ -127,8 +140,12 @@ impl Stats {
             up: fact.up,
             factor: fact.factor,
             round_trip_ms: fact.round_trip.map(|round_trip| round_trip.as_secs_f64() * 1000.0),
+            loss: fact.probed.map(|probed| probed.loss),
+            probed: fact.probed.map(|probed| probed.at.elapsed().as_secs_f64()),
+            loads: LoadReport::all(fact, &view.generation.compiled.terms),
             since: seconds(fact.since),
             last_error: fact.last_error.clone(),
+            doubted: fact.doubt.as_ref().map(ToString::to_string),
             forced: fact.force.as_ref().map(|said| State::clone(said)),
         };
         Self {
@@ -251,6 +268,11 @@ impl fmt::Display for TargetReport {
         let age = now.saturating_sub(since);
         write!(f, "target {:<24} {state:<5} for {age} s, load factor {}/256", self.name, self.factor)?;
         self.round_trip_ms.iter().try_for_each(|millis| write!(f, ", {millis:.1} ms away"))?;
+        if let Some(loss) = self.loss.filter(|loss| *loss > 0.0) {
+            write!(f, ", {:.0} % of probes lost", 100.0 * loss)?;
+        }
+        self.doubted.iter().try_for_each(|doubt| write!(f, ", {doubt}"))?;
+        self.loads.iter().try_for_each(|load| write!(f, ", {load}"))?;
         if self.forced.is_some() {
             write!(f, "; its checks say {}", if self.up { "up" } else { "down" })?;
         }

@@ -1,15 +1,43 @@
 //! What is known of each target beside its configuration: health and load, with ages.
 
 use super::forces::{Force, State};
+use super::load::{Quality, TargetLoad, now};
 use crate::config::Config;
-use crate::feed::health::{Outcome, Subject, WatchId};
-use redirector_plan::model::TargetState;
+use crate::feed::health::{Outcome, Probed, Subject, WatchId};
+use redirector_plan::model::{Network, TargetState};
+use redirector_plan::overflow::{ALL, MAX_TERMS, Terms};
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Factor of a target that gets its full share.
 pub const FULL: u16 = 256;
+
+/// Part of a target's clients, in 1/256, that go elsewhere because many say that it failed them: a quarter, never more.
+const SHED: u16 = 64;
+
+/// Many clients say that a target failed them, and its checks do not see it (ADR 22).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doubt {
+    /// The clients' region.
+    pub region: String,
+    /// How many prefixes of clients say so.
+    pub prefixes: usize,
+    /// Until when it sheds clients, in milliseconds of the clock that load is measured by.
+    pub until: u64,
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { region, prefixes, until } = self;
+        let left = until.saturating_sub(now()).div_ceil(1000);
+        write!(
+            f,
+            "failed clients of {prefixes} prefixes in region {region}: sheds a quarter for {left} s more"
+        )
+    }
+}
 
 /// What is known of one target.
 #[derive(Debug, Clone)]
@@ -30,6 +58,14 @@ pub struct Fact {
     pub subject: Option<Subject>,
     /// Its probes; `None` before they have begun.
     pub watch: Option<WatchId>,
+    /// What recent probes measured; `None` before the first.
+    pub probed: Option<Probed>,
+    /// What is known of its load.
+    pub load: TargetLoad,
+    /// The part of its clients in 1/256 that it takes, by number of a tier's terms.
+    pub open: [u16; MAX_TERMS],
+    /// What many clients say of it, for a while.
+    pub doubt: Option<Doubt>,
     /// What operators say of it, over everything else.
     pub force: Option<Arc<State>>,
 }
@@ -47,6 +83,10 @@ impl Fact {
             last_error: None,
             subject,
             watch: None,
+            probed: None,
+            load: TargetLoad::default(),
+            open: [ALL; MAX_TERMS],
+            doubt: None,
             force: None,
         }
     }
@@ -62,21 +102,53 @@ impl Fact {
         }
     }
 
+    /// The load factor, less what many clients' word takes from it.
+    fn doubted(&self) -> u16 {
+        match &self.doubt {
+            Some(_) if self.factor > 0 => (self.factor * (FULL - SHED) / FULL).max(1),
+            _ => self.factor,
+        }
+    }
+
+    /// What probes measured of it.
+    pub fn quality(&self) -> Quality {
+        let micros = |round_trip: Duration| u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
+        Quality { round_trip: self.round_trip.map(micros), loss: self.probed.map(|probed| probed.loss) }
+    }
+
+    /// Lets the controller act on its load and quality at a time; whether it takes another part of its clients since.
+    pub fn step(&mut self, now: u64, terms: &[Terms]) -> bool {
+        let open = self.load.step(now, terms, self.quality());
+        std::mem::replace(&mut self.open, open) != open
+    }
+
     /// The part that decisions depend on.
     pub fn state(&self) -> TargetState {
-        let micros = |round_trip: Duration| u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
-        let (up, factor) = match self.force.as_ref().map(|said| said.force) {
-            None => (self.up, self.factor),
-            Some(Force::Up) => (true, FULL),
-            Some(Force::Down | Force::Drained) => (false, self.factor),
+        let round_trip = self.quality().round_trip;
+        let (up, factor, open) = match self.force.as_ref().map(|said| said.force) {
+            None => (self.up, self.doubted(), self.open),
+            Some(Force::Up) => (true, FULL, [ALL; MAX_TERMS]),
+            Some(Force::Down | Force::Drained) => (false, self.factor, self.open),
         };
-        TargetState { up, factor, round_trip: self.round_trip.map(micros) }
+        TargetState { up, factor, round_trip, open }
     }
 }
 
 /// States of all targets, in their order.
 pub fn states(facts: &[Fact]) -> Vec<TargetState> {
     facts.iter().map(Fact::state).collect()
+}
+
+/// Takes over what is known of the targets' load, as it holds for this network and the terms of its tiers.
+pub fn settle_loads(facts: &mut [Fact], known: &[Fact], network: &Network, terms: &[Terms]) {
+    let by_name: HashMap<&str, &Fact> = known.iter().map(|fact| (fact.name.as_str(), fact)).collect();
+    for (fact, target) in facts.iter_mut().zip(&network.targets) {
+        if let Some(known) = by_name.get(fact.name.as_str()) {
+            fact.load = known.load.clone();
+        }
+        fact.load.set_capacity(target.capacity);
+        fact.open = fact.load.open(terms);
+    }
 }
 
 /// Facts for the targets of `config`: those of `known` for targets that are probed as before, unknown ones for others.

@@ -166,6 +166,7 @@ mod tests {
             https_port: 443,
             rtsp_port: 554,
             network: 0,
+            capacity: Default::default(),
             origin: origin(),
         };
         let pool = |name: &str, members: std::ops::Range<usize>| Pool {
@@ -178,6 +179,7 @@ mod tests {
             pools: vec![(pool, 1)],
             ttl: None,
             within: Some(5000),
+            terms: Default::default(),
             origin: origin(),
         };
         let fr = ["198.51.100.0/24".parse().expect("prefix")].into();
@@ -255,8 +257,8 @@ mod tests {
         }
     }
 
-    const UP: TargetState = TargetState { up: true, factor: 256, round_trip: None };
-    const DOWN: TargetState = TargetState { up: false, factor: 256, round_trip: None };
+    const UP: TargetState = TargetState { up: true, factor: 256, round_trip: None, open: [256; 8] };
+    const DOWN: TargetState = TargetState { up: false, factor: 256, round_trip: None, open: [256; 8] };
 
     #[test]
     fn boxes_with_different_histories_answer_alike() {
@@ -269,6 +271,7 @@ mod tests {
                 up: chance >> 16 & 3 != 0,
                 factor: [256, 0, 64][(chance >> 20) as usize % 3],
                 round_trip: [None, Some(1000), Some(30_000)][(chance >> 12) as usize % 3],
+                open: [256; 8],
             };
             old.change((chance >> 24) as usize % TARGETS, state).expect("room");
         }

@@ -37,6 +37,7 @@ pub(crate) fn target(n: usize) -> Target {
         https_port: 443,
         rtsp_port: 554,
         network: 0,
+        capacity: Default::default(),
         origin: at(200 + n as u32),
     }
 }
@@ -46,7 +47,14 @@ pub(crate) fn pool(name: &str, members: &[(usize, u32)]) -> Pool {
 }
 
 pub(crate) fn tier(region: Option<usize>, pools: &[(usize, u32)]) -> Tier {
-    Tier { region, pools: pools.to_vec(), ttl: None, within: None, origin: at(400) }
+    Tier {
+        region,
+        pools: pools.to_vec(),
+        ttl: None,
+        within: None,
+        terms: Default::default(),
+        origin: at(400),
+    }
 }
 
 pub(crate) fn coverage(name: &str, tiers: Vec<Tier>) -> Coverage {

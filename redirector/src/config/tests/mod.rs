@@ -1,6 +1,7 @@
 mod files;
 mod kept;
 mod keys;
+mod load;
 mod naming;
 mod network;
 mod outcomes;

@@ -2,7 +2,8 @@
 
 use super::find::content;
 use super::{
-    Located, MAX_EXCLUDED, REQUEST_HEADER, SCOPE_URL, SERVER_ENTRY, SERVER_FAILED, Status, Step, Stop, UrlPlace,
+    Located, MAX_EXCLUDED, REQUEST_HEADER, SCOPE_URL, SERVER_ENTRY, SERVER_FAILED, Status, Step, Stop,
+    UrlPlace,
 };
 use crate::table::{
     CHOOSE_CONTENT, ILL_FORMED_ABSENT, ILL_FORMED_EMPTY, ILL_FORMED_REFUSED, ILL_FORMED_SERVICE,

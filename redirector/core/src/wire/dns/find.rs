@@ -250,15 +250,7 @@ pub(super) fn targets<M: Message, T: Tables, const FULL: bool>(
     if FULL && scratch.dns.plan.scheme != 0 {
         return server::choose(asked, service, outside, tables, scratch);
     }
-    let Scratch {
-        labels,
-        query,
-        verdict,
-        trace,
-        proof,
-        dns: Work { head, options, plan, codepoint, service: number, .. },
-        ..
-    } = scratch;
+    let Scratch { trace, dns: Work { head, options, plan, .. }, .. } = scratch;
     let has_v4 = service.flags & SERVICE_HAS_IPV4 != 0;
     let mut kind = TARGETS;
     let v6 = match head.qtype {
@@ -287,6 +279,28 @@ pub(super) fn targets<M: Message, T: Tables, const FULL: bool>(
         return Some(());
     }
     plan.body = Body::new(kind, v6 as u32);
+    chosen::<T, FULL>(asked, service, v6, outside, tables, scratch)
+}
+
+/// The targets of a service for this client. `None`: punt.
+#[inline(always)]
+fn chosen<T: Tables, const FULL: bool>(
+    asked: &Asked<'_>,
+    service: &Service,
+    v6: bool,
+    outside: bool,
+    tables: &T,
+    scratch: &mut Scratch,
+) -> Option<()> {
+    let Scratch {
+        labels,
+        query,
+        verdict,
+        trace,
+        proof,
+        dns: Work { head, options, plan, codepoint, service: number, .. },
+        ..
+    } = scratch;
     query.service = *number;
     query.content = content::<T, FULL>(tables, labels, *codepoint, service, proof);
     (query.family, query.want) = (v6 as u32, service.answers as u32);
