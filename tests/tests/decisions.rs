@@ -235,7 +235,7 @@ fn a_full_disk_is_told_answers_go_on_and_the_log_goes_on_when_there_is_room() {
     let Some(lab) = require_lab() else { return };
     let log = lab.dir().join("log");
     let _small = Small::mount(&log, 256);
-    let filler = written(&log, "filler", &"x".repeat(252 << 10));
+    let filler = written(&log, "filler", &"x".repeat(256 << 10));
     let asker = start(&lab, &logging(&log));
     ask_all(&asker);
     let full = wait_for("a full disk", LIMIT, || {

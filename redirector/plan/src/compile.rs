@@ -98,9 +98,8 @@ pub fn compile(
     if !refusals.is_empty() {
         return Err(refusals);
     }
-    let keys = Keys::new(network.key);
+    let (keys, proofs) = (Keys::new(network.key), Proofs::new(network));
     let regions = regions::build(network, &mut refusals);
-    let proofs = Proofs::new(network);
     let servers = Servers::new(network, &mut refusals);
     let mut names = names::build(network, &keys, &proofs, &servers, &mut refusals);
     let (mut vips, vip_info) = vips::build(network, &keys, &names, &mut refusals);

@@ -99,8 +99,11 @@ pub fn terms(network: &Network) -> Vec<Terms> {
     found.into_iter().collect()
 }
 
+/// The number of each distinct terms together with the pools that they hold for.
+pub(crate) type Numbers<'n> = HashMap<(Terms, &'n [(usize, u32)]), u8>;
+
 /// The number of each tier's terms, by the terms and the pools. Tiers whose terms cannot matter are missing.
-pub(crate) fn numbers(network: &Network) -> HashMap<(Terms, &[(usize, u32)]), u8> {
+pub(crate) fn numbers(network: &Network) -> Numbers<'_> {
     let is_limited =
         |target: usize| network.targets.get(target).is_some_and(|one| !one.capacity.is_unknown());
     let pool_is_limited = |pool: &Pool| pool.members.iter().any(|(target, _)| is_limited(*target));

@@ -6,7 +6,7 @@
 
 use crate::model::{Network, Outcome, Pool, Target, TargetState, Tier};
 use crate::outcomes::{coverages_with_outcomes, has_outcomes};
-use crate::overflow::{self, Terms};
+use crate::overflow;
 use crate::peering::{Provided, servers};
 use crate::refusal::Refusal;
 use crate::regions::Class;
@@ -402,7 +402,7 @@ struct Builder<'n> {
     network: &'n Network,
     classes: &'n [Class],
     /// Numbers of terms, by what they are and the tier's pools; those that cannot matter have none.
-    terms: HashMap<(Terms, &'n [(usize, u32)]), u8>,
+    terms: crate::overflow::Numbers<'n>,
     /// Per kind and pool: members that fit and their part of the pool.
     pools: [Vec<Vec<Member>>; 3],
     by_pools: [HashMap<&'n [(usize, u32)], Interned>; 3],

@@ -8,7 +8,7 @@ use redirector_core::table::NONE;
 use redirector_plan::model::{Network, TargetState};
 use std::net::{IpAddr, Ipv4Addr};
 
-const UP: TargetState = TargetState { up: true, factor: 256, round_trip: None };
+const UP: TargetState = TargetState { up: true, factor: 256, round_trip: None, open: [256; 8] };
 
 /// One coverage for everybody over one pool with these weights.
 fn one_pool(weights: &[u32]) -> Network {

@@ -64,19 +64,22 @@ fn a_growing_part_goes_to_the_next_tier_and_nobody_else_moves() {
     let network = two_tiers(4, 3, false);
     let calm = answers(&network, &all_up(&network));
     assert_eq!(part_of(&calm, 4), 0.0);
-    let mut before = calm;
+    let (mut before, mut open_before) = (calm, 256);
     for (part, expected) in [(230, 0.01), (192, 0.0625), (128, 0.25), (64, 0.5625), (0, 1.0)] {
         let now = answers(&network, &open(&network, 0..4, part));
         let gone = part_of(&now, 4);
         assert!((gone - expected).abs() < 0.015, "{part}/256 open: {gone} instead of {expected}");
         let moved = before.iter().zip(&now).filter(|(was, is)| was.0 != is.0).count() as f64 / CLIENTS as f64;
-        // As many as have to, and those whose own server gave them up and who found another one in the tier.
-        assert!(moved <= part_of(&now, 4) - part_of(&before, 4) + 0.02, "{part}/256 open moves {moved}");
+        // As many as have to, and those whose own server gave them up and who found another one in the tier: of these
+        // some are given up a second time.
+        let shed = f64::from(open_before - part) / 256.0;
+        let grown = part_of(&now, 4) - part_of(&before, 4);
+        assert!(moved <= grown.max(2.0 * shed) + 0.02, "{part}/256 open moves {moved}");
         for (target, ttl, reason) in &now {
             let expected = if *target < 4 { (5, Reason::FirstTier) } else { (60, Reason::LaterTier) };
             assert_eq!((*ttl, *reason), expected, "target {target}");
         }
-        before = now;
+        (before, open_before) = (now, part);
     }
 }
 

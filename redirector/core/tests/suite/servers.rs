@@ -215,7 +215,7 @@ fn bytes_are_these() {
     let mut wanted = vec![0x1d, 0x0a, 0x84, 0, 0, 1, 0, 2, 0, 0, 0, 4];
     wanted.extend(query.question());
     let (mut names, mut glue) = (Vec::new(), Vec::new());
-    for (priority, server) in [(1u8, "t001"), (2, "t000")] {
+    for (priority, server) in [(1u8, "t000"), (2, "t001")] {
         let weight = if priority == 1 { outcome.reply().expect("a reply")[wanted.len() + 15] } else { 0 };
         wanted.extend([0xc0, 12, 0, 33, 0, 1, 0, 0, 0, 17, 0, 35]);
         wanted.extend([0, priority, 0, weight, 0x1f, 0x90]);

@@ -33,7 +33,7 @@ impl<'s> Stage<'s> {
                 all += full * 256;
             }
         }
-        let open = if all == 0 { WHOLE } else { taken * WHOLE / all };
+        let open = (taken * WHOLE).checked_div(all).unwrap_or(WHOLE);
         Self { tier, shares, open }
     }
 }
