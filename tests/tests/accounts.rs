@@ -97,9 +97,7 @@ fn ask_fast(stop: &AtomicBool) -> u64 {
 fn ask_slow() -> bool {
     static ASKED: AtomicU64 = AtomicU64::new(0);
     let number = ASKED.fetch_add(1, Ordering::Relaxed);
-    let Ok(mut stream) = TcpStream::connect_timeout(&vip(80), Duration::from_secs(3)) else {
-        return false;
-    };
+    let Ok(mut stream) = TcpStream::connect_timeout(&vip(80), Duration::from_secs(3)) else { return false };
     let _ = stream.set_read_timeout(Some(Duration::from_secs(3)));
     let request = format!("GET /{number} HTTP/1.1\r\nHost: abc.cdn.acme.net\r\nConnection: close\r\n\r\n");
     let mut reply = Vec::new();
@@ -279,4 +277,171 @@ fn each_request_is_booked_to_one_agreement_and_provider_and_accounts_outlive_the
         (&4.into(), &"both".into(), &"one".into())
     );
     assert!(list[0]["last_minute"].as_u64().unwrap() >= 1, "{list}");
+}
+
+/// Batches that a collector took, by key.
+type Taken = std::sync::Mutex<std::collections::BTreeMap<String, Value>>;
+
+/// A collector that takes everything, until it is to stop.
+fn collect(address: SocketAddr, taken: &Taken, stop: &AtomicBool) {
+    let listener = std::net::TcpListener::bind(address).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    while !stop.load(Ordering::Relaxed) {
+        let Ok((mut stream, _)) = listener.accept() else {
+            thread::sleep(Duration::from_millis(5));
+            continue;
+        };
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let (mut text, mut part) = (Vec::new(), [0; 65536]);
+        // The body is JSON, and ends where that ends. A box that was killed sends half of it.
+        let batch = loop {
+            let length = stream.read(&mut part).unwrap_or(0);
+            text.extend_from_slice(&part[..length]);
+            let body = text.windows(4).position(|end| end == b"\r\n\r\n").map(|end| &text[end + 4..]);
+            match body.map(serde_json::from_slice::<Value>) {
+                Some(Ok(batch)) => break Some(batch),
+                _ if length == 0 => break None,
+                _ => {}
+            }
+        };
+        let Some(batch) = batch else { continue };
+        let key = batch["key"].as_str().unwrap().to_owned();
+        taken.lock().unwrap().entry(key).or_insert(batch);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    }
+}
+
+/// P-30: the primary CDN is told what was booked for it, and whose clients were served.
+#[test]
+fn collectors_are_told_whose_clients_were_served_and_nothing_twice_over_kills() {
+    let Some(lab) = require_lab() else { return };
+    let management: std::net::IpAddr = node(BOX).own.of(Family::V4);
+    let at = SocketAddr::new(management, 9099);
+    let collecting = format!(
+        "{PEERING}\n[accounts]\ntell_every = \"1s\"\nclients_one_in = 1\n[[collector]]\nname = \"one\"\ncdn = \"one\"\nurl = \"http://{at}/\"\n"
+    );
+    let mut daemon = Some(start(&lab, &collecting));
+    let (stop, taken) = (AtomicBool::new(false), Taken::default());
+    let told = |field: &str| -> u64 {
+        let taken = taken.lock().unwrap();
+        let parts = taken.values().flat_map(|batch| batch["accounts"].as_array().unwrap().clone());
+        parts.filter(|part| part["account"] == SLOW).map(|part| part[field].as_u64().unwrap()).sum()
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| lab.within(BOX, || collect(at, &taken, &stop)).unwrap());
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for _ in 0..4 {
+                let until = Instant::now() + Duration::from_millis(1700);
+                while Instant::now() < until {
+                    lab.within("c-fr", || (0..20).for_each(|_| drop(ask_slow()))).unwrap();
+                }
+                kill_and_wait(daemon.take());
+                daemon = Some(start(&lab, &collecting));
+            }
+            let daemon = daemon.as_ref().unwrap();
+            let asked = AtomicBool::new(false);
+            thread::scope(|scope| {
+                scope.spawn(|| lab.within("c-fr", || ask_fast(&asked)).unwrap());
+                thread::sleep(Duration::from_millis(300));
+                asked.store(true, Ordering::Relaxed);
+            });
+            lab.within("c-fr", || (0..20).for_each(|_| drop(ask_slow()))).unwrap();
+            let [_, counted] = counted(daemon, SLOW);
+            let before = booked(&export(daemon, &[]), SLOW);
+            assert!(before > 0 && counted == 20, "{before} booked, {counted} counted");
+            let all = || booked(&export(daemon, &[]), SLOW);
+            wait_for("the collector", LIMIT, || (told("requests") == all()).then_some(())).unwrap();
+        }));
+        stop.store(true, Ordering::Relaxed);
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+    let taken = taken.into_inner().unwrap();
+    let mut sequences: Vec<u64> = taken.values().map(|batch| batch["sequence"].as_u64().unwrap()).collect();
+    sequences.sort_unstable();
+    assert_eq!(
+        sequences,
+        (1..=sequences.len() as u64).collect::<Vec<_>>(),
+        "no number twice, and none left out"
+    );
+    let connections: Vec<&Value> =
+        taken.values().flat_map(|batch| batch["connections"].as_array().unwrap()).collect();
+    let client = lab.client("c-fr", Family::V4).address().to_string();
+    let network = format!("{}.0/24", client.rsplit_once('.').unwrap().0);
+    assert!(!connections.is_empty());
+    for one in &connections {
+        assert_eq!((&one["client"], &one["target"]), (&network.as_str().into(), &"s-fr".into()), "{one}");
+        let [service, provider] =
+            if one["account"] == FAST { ["web@nbc", "nbc"] } else { ["media@abc", "abc"] };
+        assert_eq!((&one["service"], &one["provider"]), (&service.into(), &provider.into()), "{one}");
+        assert_eq!(one["requests"], one["told"], "all are told: {one}");
+    }
+    assert!(connections.iter().any(|one| one["account"] == FAST), "by the fast path, too: {connections:?}");
+}
+
+/// A mount that goes with the value.
+struct Mounted(std::path::PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+/// A full disk, and a store that somebody has written over: answers go on, and what was counted meanwhile is booked.
+#[test]
+fn without_room_for_the_store_answers_go_on_and_everything_is_booked_later() {
+    let Some(lab) = require_lab() else { return };
+    let state = lab.dir().join(BOX).join("state");
+    std::fs::create_dir_all(&state).unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=16m", "tmpfs"]).arg(&state).status();
+    assert!(mounted.unwrap().success());
+    let mounted = Mounted(state.clone());
+    let filler = state.join("filler");
+    let full =
+        Command::new("dd").arg("if=/dev/zero").arg(format!("of={}", filler.display())).arg("bs=64k").output();
+    assert!(!full.unwrap().status.success(), "it is full");
+    let daemon = start(&lab, PEERING);
+    let problem = || {
+        let status = daemon.control("status", &["--json"]).unwrap().output().unwrap();
+        let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+        status["accounts"]["problem"].as_str().map(str::to_owned)
+    };
+    let told = wait_for("a problem", LIMIT, problem).unwrap();
+    assert!(told.contains("No space left"), "{told}");
+    let stop = AtomicBool::new(false);
+    for _ in 0..30 {
+        assert!(lab.within("c-fr", ask_slow).unwrap());
+    }
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(500));
+            stop.store(true, Ordering::Relaxed);
+        });
+        lab.within("c-fr", || ask_fast(&stop)).unwrap();
+    });
+    let refused = daemon.control("account", &["list"]).unwrap().run().unwrap_err();
+    assert!(format!("{refused:#}").contains("No space left"), "{refused:#}");
+    std::fs::remove_file(&filler).unwrap();
+    let [fast, _] = counted(&daemon, FAST);
+    wait_for("no problem", Duration::from_secs(60), || problem().is_none().then_some(())).unwrap();
+    assert_eq!(settled(&daemon, FAST, |booked| booked == fast), fast);
+    assert_eq!(settled(&daemon, SLOW, |booked| booked == 30), 30);
+    // Written over while no box runs.
+    let log = daemon.dir();
+    daemon.stop().unwrap();
+    std::fs::write(state.join("accounts.redb"), "this is no store").unwrap();
+    let daemon = start(&lab, PEERING);
+    assert!(lab.within("c-fr", ask_slow).unwrap());
+    assert_eq!(settled(&daemon, SLOW, |booked| booked == 1), 1);
+    assert_eq!(booked(&export(&daemon, &[]), FAST), 0, "what was booked before is in the other store");
+    let aside = std::fs::read_dir(&state)
+        .unwrap()
+        .flatten()
+        .find(|file| file.file_name().to_string_lossy().contains(".damaged-"));
+    assert_eq!(std::fs::read_to_string(aside.unwrap().path()).unwrap(), "this is no store");
+    let told = std::fs::read_to_string(log.join("log")).unwrap();
+    assert!(told.contains("it is put aside as"), "{told}");
+    drop(daemon);
+    drop(mounted);
 }

@@ -1,5 +1,6 @@
 //! Commands that talk to a running box by its control socket.
 
+use crate::accounts::keeper::Condition;
 use crate::dataplane;
 use crate::manage::control::{Request, Response};
 use crate::manage::forces::VipReport;
@@ -55,14 +56,21 @@ pub(super) fn stats(socket: &Path, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn status(socket: &Path) -> Result<ExitCode> {
+pub(super) fn status(socket: &Path, json: bool) -> Result<ExitCode> {
     let status = ask(socket, &Request::Status)?;
     let state = status["state"].as_str().unwrap_or_default();
+    let code = if state == "ready" { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+        return Ok(code);
+    }
     println!("{state}, generation {}", status["generation"]);
     not_in_effect(&status);
     let vips: Vec<VipReport> = serde_json::from_value(status["vips"].clone())?;
     vips.iter().filter(|vip| vip.said.is_some()).for_each(|vip| println!("{vip}"));
-    Ok(if state == "ready" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let accounts: Condition = serde_json::from_value(status["accounts"].clone())?;
+    accounts.problems().iter().for_each(|problem| println!("{problem}"));
+    Ok(code)
 }
 
 pub(super) fn detach(socket: &Path) -> Result<ExitCode> {

@@ -109,7 +109,13 @@ enum Command {
         all: bool,
     },
     /// Shows whether a box is ready, and what of its configuration is not in effect. Exit status 1: something is not.
-    Status(SocketArgs),
+    Status {
+        #[command(flatten)]
+        socket: SocketArgs,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Detaches the fast path that a box has left answering when it ended.
     Detach(SocketArgs),
     /// Shows agreements about other CDNs' content, and offers, accepts, changes and ends them: at once, and until the
@@ -239,7 +245,7 @@ pub fn main() -> ExitCode {
         Command::Diff { old, new, json } => return diff::diff(&old, &new, json),
         Command::Names { command } => names::names(&command),
         Command::Dump { source, all } => explain::dump(&source, all),
-        Command::Status(args) => client::status(&args.socket),
+        Command::Status { socket, json } => client::status(&socket.socket, json),
         Command::Detach(args) => client::detach(&args.socket),
         Command::Agreement { socket, action } => agreement::run(&socket.socket, action),
         Command::Account { from, action } => account::run(from, action),

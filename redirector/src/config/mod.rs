@@ -34,7 +34,7 @@ mod zones;
 #[cfg(test)]
 mod tests;
 
-pub use accounts::AccountTerms;
+pub use accounts::{AccountTerms, Clients, CollectorTerms, CollectorUrl};
 pub use addresses::{BoxSettings, XdpMode};
 pub use checks::{Check, Probe};
 pub use error::{ConfigError, ConfigErrors, Severity};
@@ -238,8 +238,26 @@ fn read_round(
     }
     parts::replace(table.get_mut(), fates, texts.kept());
     const TABLES: &[&str] = &[
-        "box", "fleet", "limits", "log", "labels", "key", "vip", "region", "target", "pool", "coverage",
-        "service", "zone", "network", "partner", "provider", "broker", "peering", "accounts",
+        "box",
+        "fleet",
+        "limits",
+        "log",
+        "labels",
+        "key",
+        "vip",
+        "region",
+        "target",
+        "pool",
+        "coverage",
+        "service",
+        "zone",
+        "network",
+        "partner",
+        "provider",
+        "broker",
+        "peering",
+        "accounts",
+        "collector",
     ];
     let root = Section::root(&doc, &table, TABLES);
     let config = read_all(&doc, &root, directory, last.map(|last| last.network));
@@ -311,7 +329,7 @@ impl<'l> Isolation<'l> {
         let fate = match self.last {
             Some(last) if last.parts.has(part) => Fate::AsItWas,
             // There is nothing that would miss it.
-            _ if part.kind == "service" || part.kind == "peering" => Fate::LeftOut,
+            _ if ["service", "peering", "collector"].contains(&&*part.kind) => Fate::LeftOut,
             Some(_) if !part.name.is_empty() => Fate::LeftOut,
             _ => return None,
         };
@@ -333,8 +351,7 @@ fn read_all(doc: &Document, root: &Section<'_>, directory: &Path, last: Option<&
     let key = read_key(root);
     let (limits, accounts) = (limits::read_limits(root), accounts::read_accounts(root));
     let log = log::read_log(root);
-    let labels = Labels::read(root);
-    let keys = keys::read_keys(root, directory, last);
+    let (labels, keys) = (Labels::read(root), keys::read_keys(root, directory, last));
     let vips = addresses::read_vips(root, box_.as_ref().map(|settings| settings.management));
     let regions = prefixes::read_regions(doc, directory, root, last);
     let targets = targets::read_targets(root, &vips.holders);
@@ -397,7 +414,8 @@ fn read_all(doc: &Document, root: &Section<'_>, directory: &Path, last: Option<&
         keys: keys.list,
     };
     peering::settle(root, &mut network);
-    let (checks, limits, accounts, log) = (targets.checks, limits?, accounts?, log?);
+    let accounts = accounts::with_collectors(accounts?, root, &network.peering);
+    let (checks, limits, log) = (targets.checks, limits?, log?);
     let config = Config::of_last_good(box_, network, checks, limits, accounts, log, Parts::default());
     Some(config.with_stand_ins())
 }

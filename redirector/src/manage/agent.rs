@@ -154,7 +154,7 @@ pub(super) struct Inner {
     pub(super) live: Live,
     refused: Vec<String>,
     built: BuildReport,
-    recording: Recording,
+    pub(super) recording: Recording,
 }
 
 impl std::fmt::Debug for Inner {
@@ -334,6 +334,7 @@ impl Agent {
             refused: lost.chain(&inner.refused).cloned().collect(),
             built: inner.built,
             recording: inner.recording.report(inner.dataplane.as_ref()),
+            accounts: self.accounts_condition(),
         })
     }
 

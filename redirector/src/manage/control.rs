@@ -218,11 +218,10 @@ fn report(request: &Request, agent: &Agent, user: u32) -> Result<Value, String> 
             let number = view.generation.number;
             let state = forces::box_state(&view);
             let vips = forces::VipReport::all(&view);
-            let accounts = agent.accounts_condition();
             let kept = KeptPart::all(&view.generation.config);
             Ok(json!({
                 "state": state, "generation": number, "refused": view.refused, "kept": kept, "vips": vips,
-                "accounts": accounts,
+                "accounts": view.accounts,
             }))
         }
         Request::Force(action) => value(serde_json::to_value(agent.force(action, user)?)),

@@ -1,6 +1,7 @@
 //! What is told and written of decisions, beside the generations that make them.
 
-use crate::config::Config;
+use crate::accounts::clients::{Heard, Wish};
+use crate::config::{Clients, Config};
 use crate::dataplane::{Dataplane, RingCounts};
 use crate::journal::{Collector, Health, Hub, Journal, LogReport, Lost};
 use crate::state::facts::{FULL, Fact};
@@ -8,7 +9,7 @@ use redirector_plan::counters::CounterSlots;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tracing::error;
 
 /// The hub, what feeds it, and the log that is fed by it.
@@ -19,13 +20,15 @@ pub(super) struct Recording {
     journal: Option<Journal>,
     /// What the ring had lost when this began to look.
     lost_before: Option<u64>,
+    /// Clients, for collectors of accounts.
+    pub(super) heard: Arc<Mutex<Heard>>,
 }
 
 impl Recording {
     /// Nothing is told yet.
     pub(super) fn new(hub: Arc<Hub>) -> Self {
         let collector = Collector::new(Arc::clone(&hub));
-        Self { hub, collector, journal: None, lost_before: None }
+        Self { hub, collector, journal: None, lost_before: None, heard: Arc::default() }
     }
 
     /// Before a generation is published: the log is as its configuration says, and knows the names that it will need.
@@ -40,6 +43,15 @@ impl Recording {
         } else if let Some(journal) = &self.journal {
             journal.names(slots);
         }
+        let collectors = &config.accounts.collectors;
+        let wish = Wish {
+            one_in: config.accounts.one_in,
+            whole: collectors.iter().any(|one| one.clients == Clients::Address),
+        };
+        let wanted = collectors.iter().any(|one| !one.clients.is_none());
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.want(&self.hub, wanted.then_some(wish));
+        drop(heard);
         self.hub.fast()
     }
 

@@ -6,6 +6,7 @@ use super::forces::Forced;
 use super::load::LoadReport;
 use super::recording::RecordingReport;
 use super::view::View;
+use crate::accounts::keeper::Condition;
 use crate::config::{Config, Fate, Part};
 use crate::dataplane::{FastCounters, Mode};
 use crate::state::forces::{Force, State};
@@ -125,6 +126,9 @@ pub struct Stats {
     /// What became of the decisions that were told.
     #[serde(default)]
     pub recording: RecordingReport,
+    /// How the keeping of accounts is doing.
+    #[serde(default)]
+    pub accounts: Condition,
 }
 
 impl Stats {
@@ -164,6 +168,7 @@ impl Stats {
             agreements: AgreementReport::all(&view.generation.config.network, &view.book),
             states: Forced::all(&view.generation.config.network, &view.forces),
             recording: view.recording.clone(),
+            accounts: view.accounts.clone(),
         }
     }
 }
@@ -230,7 +235,8 @@ impl fmt::Display for Stats {
         self.agreements.iter().try_for_each(|agreement| writeln!(f, "{agreement}"))?;
         self.states
             .iter()
-            .try_for_each(|said| writeln!(f, "{} {} is {said}", said.state.kind, said.state.name))
+            .try_for_each(|said| writeln!(f, "{} {} is {said}", said.state.kind, said.state.name))?;
+        self.accounts.problems().iter().try_for_each(|problem| writeln!(f, "{problem}"))
     }
 }
 

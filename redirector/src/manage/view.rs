@@ -2,6 +2,7 @@
 
 use super::built::BuildReport;
 use super::recording::RecordingReport;
+use crate::accounts::keeper::Condition;
 use crate::config::Config;
 use crate::dataplane::{Dataplane, FastCounters, MemoryDataplane, Mode};
 use crate::state::agreements::{Book, Decisions, unix_now};
@@ -43,6 +44,8 @@ pub struct View {
     pub built: BuildReport,
     /// What is told of decisions.
     pub recording: RecordingReport,
+    /// How the keeping of accounts is doing.
+    pub accounts: Condition,
 }
 
 impl View {
@@ -63,6 +66,7 @@ impl View {
             refused: Vec::new(),
             built: BuildReport::default(),
             recording: RecordingReport::default(),
+            accounts: Condition::default(),
             generation: Arc::new(Generation::new(config, compiled, tables)),
             epoch: 0,
             record_waits: 0,
