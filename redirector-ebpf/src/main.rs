@@ -21,7 +21,7 @@ pub fn redirector(ctx: XdpContext) -> u32 {
     let frame = packet::XdpFrame::new(&ctx);
     cpu.sampling.begin(&frame);
     let exit = process(&mut Whole(frame), &tables, &mut maps::CpuLimits, &mut cpu.room);
-    maps::count(&cpu.room.scratch.trace);
+    maps::count(&cpu.room.scratch.trace, cpu.room.scratch.verdict.object);
     cpu.sampling.end(exit, &cpu.room, &tables);
     match exit {
         Exit::Pass => xdp_action::XDP_PASS,

@@ -8,10 +8,12 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
+use redirector_core::heat::{HEAT_LINES, Heat};
 use redirector_core::limit::{Limits, Line, STRIDE};
 use redirector_core::table::{
-    GroupPointer, Meta, NONE, NameBucket, Node64, Page256, Service, ShareRecord, Tables, Target, VIP_BUCKETS,
-    VIP_SLOTS, VipBucket, VipInfo, WireName, Words16, Zone,
+    GroupPointer, Meta, NONE, NameBucket, Node64, OBJECT_ENTRIES, ObjectBucket, Page256, SERVICE_OBJECTS,
+    Service, ShareRecord, Tables, Target, VIP_BUCKETS, VIP_SLOTS, VipBucket, VipInfo, WireName, Words16,
+    Zone, marked,
 };
 use redirector_core::verdict::REASON_SLOTS;
 use redirector_core::wire::Trace;
@@ -30,6 +32,7 @@ tables! {
     ZONES: Zone;
     NAMES: NameBucket;
     SERVICES: Service;
+    OBJECTS: ObjectBucket;
     IPV4_ROOT: Words16;
     IPV4_PAGES: Page256;
     IPV6_ROOT: Words16;
@@ -56,6 +59,9 @@ static ROOM: PerCpuArray<Cpu> = PerCpuArray::with_max_entries(1, 0);
 /// one lie apart. Without its size, as in test runs, there are no limits.
 #[map]
 static LIMITS: Array<Line> = Array::with_max_entries(1, 0);
+/// [`HEAT_LINES`] slots for each possible CPU, as for the limits. Without its size, as in test runs, nothing is counted.
+#[map]
+static HEAT: Array<Heat> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static COUNT_REASON: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASON_SLOTS, 0);
 #[map]
@@ -140,6 +146,13 @@ impl Tables for Maps {
         SERVICES.get(index)
     }
     #[inline(always)]
+    fn object(&self, bucket: u32, mark: u64) -> Option<u64> {
+        let words = OBJECTS.get_ptr(bucket)?.cast::<u64>();
+        // SAFETY: the words of a value; userspace publishes an object by one aligned 64-bit store to its word.
+        let word = |entry| unsafe { core::ptr::read_volatile(words.add(entry)) };
+        Some(marked((0..OBJECT_ENTRIES).map(word), mark))
+    }
+    #[inline(always)]
     fn ipv4_root(&self, index: u32) -> Option<&Words16> {
         IPV4_ROOT.get(index)
     }
@@ -209,9 +222,25 @@ fn add(counters: &PerCpuArray<u64>, slot: u32) {
     }
 }
 
+/// Counts a request for an object of a service that keeps objects together. Apart from the services, nothing tells here
+/// whether this decision was one for it: those for others have no hash.
+#[inline(always)]
+fn heat(object: u64, service: u32) {
+    // SAFETY: as in `Tables::unix_seconds`.
+    let second = CLOCK.get_ptr(0).map_or(0, |now| unsafe { core::ptr::read_volatile(now) }) as u32;
+    // SAFETY: as in `CpuLimits::line`.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    if object != 0
+        && let Some(heat) = HEAT.get_ptr_mut(cpu * HEAT_LINES + Heat::slot(object, second))
+    {
+        // SAFETY: the slot is this CPU's own, see `room`; any bytes are a valid `Heat`, and userspace only reads it.
+        unsafe { (*heat).note(second, object, service) };
+    }
+}
+
 /// Counts by reason, VIP, service, region and target, never by their product.
 #[inline(always)]
-pub fn count(trace: &Trace) {
+pub fn count(trace: &Trace, object: u64) {
     add(&COUNT_REASON, trace.reason as u32);
     if trace.vip == NONE {
         return;
@@ -222,6 +251,9 @@ pub fn count(trace: &Trace) {
     }
     if let Some(service) = SERVICES.get(trace.service) {
         add(&COUNT_SERVICE, service.counter);
+        if trace.decided && service.flags & SERVICE_OBJECTS != 0 {
+            heat(object, service.counter);
+        }
     }
     if trace.decided {
         if let Some(counters) = REGION_COUNTERS.get(trace.region >> 4) {

@@ -4,6 +4,8 @@
 //! Clients have sessions; each session begins with a decision over tables that are followed as a box follows them. The
 //! same run with plain thresholds, without memory, tells what the controller is good for.
 
+pub mod affinity;
+
 use crate::dataplane::{Dataplane, LiveTables, MemoryDataplane};
 use crate::state::live::Live;
 use crate::state::load::{Quality, Report, TargetLoad, Unit};
@@ -214,6 +216,7 @@ fn network(unit: Unit) -> Network {
             ttl: 0,
             hint_lifetime: 30,
             choose_by: ChooseBy::ClientPrefix,
+            affinity: None,
             dns: DnsAnswer::Server,
             https: None,
             srv: None,

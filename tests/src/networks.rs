@@ -320,6 +320,7 @@ fn services() -> Vec<Service> {
         ttl: *ttl,
         hint_lifetime: 300,
         choose_by: *choose_by,
+        affinity: None,
         dns: if *name == "vip" { DnsAnswer::Vip } else { DnsAnswer::Server },
         https: match *name {
             "web" | "tv" | "six" | "france" => {

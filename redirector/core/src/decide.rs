@@ -2,8 +2,9 @@
 
 use crate::hash::Keys;
 use crate::table::{
-    CHOOSE_CLIENT_PREFIX, CHOOSE_CONTENT, CHOOSE_SPREAD, GroupPointer, IPV6_ROOT_BITS, NONE, REGION_LINK,
-    SHARE_ENTRIES, SHARE_LEVELS, SPILL, Service, ShareRecord, TIER_FALLBACK, Tables,
+    CHOOSE_CLIENT_PREFIX, CHOOSE_CONTENT, CHOOSE_SPREAD, GroupPointer, IPV6_ROOT_BITS, NONE, OBJECT_ANYWHERE,
+    OBJECT_GROUP, OBJECT_MARK, OBJECT_WIDTH, REGION_LINK, SERVICE_OBJECTS, SHARE_ENTRIES, SHARE_LEVELS,
+    SPILL, Service, ShareRecord, TIER_FALLBACK, TIER_PUBLISHED, Tables,
 };
 use crate::verdict::{MAX_ENDPOINTS, Pick, Reason, Verdict};
 use crate::verifier::{differ, equal, less, phase};
@@ -153,29 +154,34 @@ fn choose<T: Tables, const FULL: bool>(
 ) -> Option<()> {
     let meta = tables.meta()?;
     verdict.region = if FULL { region(&query.client, tables)? } else { query.region };
-    let row = service.coverage.wrapping_mul(2).wrapping_add(query.family & 1);
-    let cell = row.wrapping_mul(meta.regions).wrapping_add(verdict.region);
-    let mut group = tables.cell(cell)?;
-    let mut pointer = if group == NONE { GroupPointer::new(NONE, 0) } else { tables.group(group)? };
-    if pointer.record() == NONE {
-        let fallback = service.fallback[query.family as usize & 1];
-        if fallback != NONE {
-            group = fallback;
-            pointer = tables.group(fallback)?;
-        }
-    }
-    verdict.group = group;
-    verdict.epoch = pointer.epoch();
-    if pointer.record() == NONE {
+    (verdict.pick.want, verdict.pick.width) = (query.want, 1);
+    let published = if service.flags & SERVICE_OBJECTS != 0 {
+        object(query, service, &meta.keys, meta.object_mask, tables, verdict)?
+    } else {
+        NONE
+    };
+    let mut record = if published == NONE { group(query, service, tables, verdict)? } else { published };
+    if record == NONE {
         verdict.reason = Reason::NothingUsable;
         return Some(());
     }
-    let root = tables.record(pointer.record())?;
     let hash = choice_key(query, service, &meta.keys);
+    let mut root = tables.record(record)?;
     verdict.pick.hash = hash;
     phase();
     if FULL {
         pick_tree(root, query, service, tables, verdict, 1)?;
+        if published != NONE && verdict.count == 0 {
+            // The client excludes all of them.
+            record = group(query, service, tables, verdict)?;
+            if record == NONE {
+                verdict.reason = Reason::AllExcluded;
+                return Some(());
+            }
+            root = tables.record(record)?;
+            verdict.pick.hash = hash;
+            pick_tree(root, query, service, tables, verdict, 1)?;
+        }
         pick_further(root, hash, query, service, tables, verdict)?;
     } else {
         let leaf = fast_leaf(root, &meta.keys, tables, verdict)?;
@@ -189,7 +195,83 @@ fn choose<T: Tables, const FULL: bool>(
             verdict.reason = Reason::PuntChoice;
         }
     }
+    if verdict.pick.width > 1 && query.preferred == 0 {
+        phase();
+        take_turns(query, &meta.keys, verdict);
+    }
     Some(())
+}
+
+/// The record that a service's clients in a region choose from, or [`NONE`]; notes its group.
+#[inline(always)]
+fn group<T: Tables>(query: &Query, service: &Service, tables: &T, verdict: &mut Verdict) -> Option<u32> {
+    let row = service.coverage.wrapping_mul(2).wrapping_add(query.family & 1);
+    let cell = row.wrapping_mul(tables.meta()?.regions).wrapping_add(verdict.region);
+    let mut group = tables.cell(cell)?;
+    let mut pointer = if group == NONE { GroupPointer::new(NONE, 0) } else { tables.group(group)? };
+    if pointer.record() == NONE {
+        let fallback = service.fallback[query.family as usize & 1];
+        if fallback != NONE {
+            group = fallback;
+            pointer = tables.group(fallback)?;
+        }
+    }
+    verdict.group = group;
+    verdict.epoch = pointer.epoch();
+    Some(pointer.record())
+}
+
+/// Hash of an object of a service: its lower bits choose the bucket, its upper ones are the mark (P-11).
+#[inline(always)]
+pub fn object_hash(keys: &Keys, salt: u64, content: u64) -> u64 {
+    let hash = keys.step(keys.step(keys.seed_fp, salt), content);
+    hash ^ hash >> 32
+}
+
+/// Looks up what is known of the object that is asked for: how many servers share its clients, and the record of those
+/// that it was published to be at; [`NONE`] if it was not, or none of them is usable.
+#[inline(always)]
+fn object<T: Tables>(
+    query: &Query,
+    service: &Service,
+    keys: &Keys,
+    mask: u32,
+    tables: &T,
+    verdict: &mut Verdict,
+) -> Option<u32> {
+    let hash = object_hash(keys, service.salt, query.content);
+    verdict.object = hash;
+    let word = tables.object(hash as u32 & mask, hash & OBJECT_MARK)?;
+    if word == 0 {
+        return Some(NONE);
+    }
+    verdict.pick.width = (word >> OBJECT_WIDTH) as u32 % MAX_ENDPOINTS as u32 + 1;
+    verdict.pick.want = if query.want > verdict.pick.width { query.want } else { verdict.pick.width };
+    let group = (word & OBJECT_GROUP) as u32;
+    if group == OBJECT_ANYWHERE as u32 {
+        return Some(NONE);
+    }
+    let group = group + (query.family & 1);
+    let pointer = tables.group(group)?;
+    if pointer.record() != NONE {
+        (verdict.group, verdict.epoch) = (group, pointer.epoch());
+    }
+    Some(pointer.record())
+}
+
+/// Clients of an object that several servers share take one of them by their prefix. The others follow as they were.
+#[inline(always)]
+fn take_turns(query: &Query, keys: &Keys, verdict: &mut Verdict) {
+    let v6 = query.client.v6.wrapping_neg();
+    let (high, low) = (query.client.high & !(v6 & 0xffff), query.client.low & !(v6 | 0xff));
+    let point = keys.step(keys.step(keys.seed ^ verdict.pick.width as u64, high), low) >> 32;
+    let found = if verdict.count < verdict.pick.width { verdict.count } else { verdict.pick.width };
+    let turn = (point * found as u64 >> 32) as usize & (MAX_ENDPOINTS - 1);
+    (verdict.targets[0], verdict.targets[turn]) = (verdict.targets[turn], verdict.targets[0]);
+    (verdict.shares[0], verdict.shares[turn]) = (verdict.shares[turn], verdict.shares[0]);
+    if verdict.count > query.want {
+        verdict.count = query.want;
+    }
 }
 
 /// Notes the tier that a record's targets are chosen from.
@@ -199,6 +281,7 @@ pub(crate) fn enter_tier(record: &ShareRecord, service: &Service, verdict: &mut 
     verdict.reason = match record.tier {
         0 => Reason::FirstTier,
         TIER_FALLBACK => Reason::Fallback,
+        TIER_PUBLISHED => Reason::Published,
         _ => Reason::LaterTier,
     };
 }
@@ -357,7 +440,7 @@ fn pick_leaf<T: Tables, const FULL: bool>(
     for _ in 0..SHARE_ENTRIES {
         phase();
         if verdict.pick.free == 0
-            || verdict.count >= query.want
+            || verdict.count >= verdict.pick.want
             || !pick_entry(record, keys, &mut verdict.pick)
         {
             break;
@@ -472,7 +555,7 @@ fn pick_tree<T: Tables>(
         enter_tier(record, service, verdict);
         return pick_leaf::<T, true>(record, query, keys, tables, verdict);
     }
-    let mut turn = Pick { hash: verdict.pick.hash, free: usable(record), entry: 0 };
+    let mut turn = Pick { hash: verdict.pick.hash, free: usable(record), ..Pick::default() };
     let mut preferred = preferred_child(record, query, tables, level);
     while turn.free != 0 && verdict.count == 0 && level <= SHARE_LEVELS {
         match preferred.take() {
@@ -517,7 +600,7 @@ fn leads_on<T: Tables>(
     level: usize,
 ) -> Option<bool> {
     let record = child(branch, turn, tables)?;
-    let mut pick = Pick { hash: child_hash(turn.hash, keys), free: usable(record), entry: 0 };
+    let mut pick = Pick { hash: child_hash(turn.hash, keys), free: usable(record), ..Pick::default() };
     let is_kept = stand(record, &mut pick) & is_free(&pick) == 1;
     if record.branch == 0 {
         return Some(is_kept);

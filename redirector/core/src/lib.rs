@@ -12,6 +12,7 @@ extern crate std;
 
 pub mod decide;
 pub mod hash;
+pub mod heat;
 pub mod limit;
 pub mod lookup;
 pub mod outcome;

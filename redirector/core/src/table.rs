@@ -6,6 +6,7 @@
 use crate::hash::Keys;
 use crate::limit::Rates;
 use crate::tail::Tail;
+use crate::verifier::equal;
 
 /// Changes with every change to a type in this file; a program refuses tables of another version.
 pub const LAYOUT_VERSION: u32 = 9 + NEXT_LAYOUT as u32;
@@ -67,6 +68,8 @@ pub struct Meta {
     pub box_name_length: u32,
     /// What becomes of a query's traffic class in its reply: [`KEEP_CLASS`], or what [`class_of`] gives.
     pub class: u32,
+    /// Buckets of the table of objects less one.
+    pub object_mask: u32,
     /// Rate limits of this box.
     pub limits: Rates,
 }
@@ -308,6 +311,35 @@ pub const SERVICE_PROOF: u16 = 128;
 /// Its port is told instead of its servers' own: clients that are not authorised get nothing there (P-15).
 pub const SERVICE_PORT: u16 = 256;
 
+/// Some of its objects have servers or a width of their own: [`ObjectBucket`] (P-11).
+pub const SERVICE_OBJECTS: u16 = 512;
+
+/// Entries of one bucket of the table of objects.
+pub const OBJECT_ENTRIES: usize = 8;
+/// Upper bits of an object's word: of its hash, whose lower bits choose the bucket.
+pub const OBJECT_MARK: u64 = !0 << 28;
+/// Where an object's width stands in its word, less one: the number of servers that share its clients, 1 to 8.
+pub const OBJECT_WIDTH: u32 = 24;
+/// Lower bits of an object's word: share group of the servers it is at by IPv4; the next one is that by IPv6.
+pub const OBJECT_GROUP: u64 = (1 << OBJECT_WIDTH) - 1;
+/// [`OBJECT_GROUP`] of an object that its service's servers share.
+pub const OBJECT_ANYWHERE: u64 = OBJECT_GROUP;
+
+/// Objects that are at servers of their own, or at several: one cache line. Each word is one object, so that one store
+/// publishes it; 0 is empty.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ObjectBucket {
+    /// Unordered.
+    pub words: [u64; OBJECT_ENTRIES],
+}
+
+/// The word among those of a bucket with this mark, or 0. Without a branch for each.
+#[inline(always)]
+pub fn marked(words: impl IntoIterator<Item = u64>, mark: u64) -> u64 {
+    words.into_iter().fold(0, |found, word| found | word & equal(word & OBJECT_MARK, mark))
+}
+
 /// Sixteen words: BPF arrays round values up to 8 bytes, so words are packed a cache line a value.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -396,6 +428,8 @@ pub const SPILL: u8 = 2;
 
 /// [`ShareRecord::tier`] of a service's last resort.
 pub const TIER_FALLBACK: u8 = 255;
+/// [`ShareRecord::tier`] of servers that an object was published to be at.
+pub const TIER_PUBLISHED: u8 = 254;
 
 impl Default for ShareRecord {
     fn default() -> Self {
@@ -507,6 +541,7 @@ const _: () = {
     assert!(size_of::<NameBucket>() == 64);
     assert!(size_of::<Zone>() == 92 + 4 * ZONE_FILLER);
     assert!(size_of::<Service>() == 64);
+    assert!(size_of::<ObjectBucket>() == 64);
     assert!(size_of::<Words16>() == 64);
     assert!(size_of::<Node64>() == 256);
     assert!(size_of::<Page256>() == 1024);
@@ -529,6 +564,7 @@ pod!(
     NameBucket,
     Zone,
     Service,
+    ObjectBucket,
     Words16,
     Node64,
     Page256,
@@ -562,6 +598,8 @@ pub trait Tables {
     fn name_bucket(&self, index: u32) -> Option<&NameBucket>;
     /// A service.
     fn service(&self, index: u32) -> Option<&Service>;
+    /// The word with this mark in a bucket of the table of objects, or 0: see [`marked`].
+    fn object(&self, bucket: u32, mark: u64) -> Option<u64>;
     /// IPv4 root: 16 entries a value, by the first 12 bits.
     fn ipv4_root(&self, index: u32) -> Option<&Words16>;
     /// IPv4 page.

@@ -151,14 +151,14 @@ fn no_message_makes_the_program_allocate() {
 struct Watched(Cell<usize>);
 
 macro_rules! watched {
-    ($($name:ident($($index:ident)?) -> $value:ty;)+) => {
+    ($($name:ident($($index:ident: $of:ty),*) -> $value:ty;)+) => {
         impl Tables for Watched {
             fn unix_seconds(&self) -> u32 {
                 IMAGE.unix_seconds()
             }
-            $(fn $name(&self $(, $index: u32)?) -> Option<$value> {
+            $(fn $name(&self $(, $index: $of)*) -> Option<$value> {
                 self.0.set(self.0.get() + 1);
-                IMAGE.$name($($index)?)
+                IMAGE.$name($($index),*)
             })+
         }
     };

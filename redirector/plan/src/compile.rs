@@ -7,6 +7,7 @@ use crate::counters::CounterIds;
 use crate::image::TableImage;
 use crate::model::{ChooseBy, DnsAnswer, Network, Service, Target, TargetState};
 use crate::names::{self, CDSR_LABEL, NS_LABEL, ZoneSource};
+use crate::objects::{self, MAX_SETS, Objects};
 use crate::outcomes;
 use crate::overflow::{self, Terms};
 use crate::peering;
@@ -22,7 +23,7 @@ use redirector_core::lookup::mapped;
 use redirector_core::table::{
     BOX_NAME_WORDS, CHOOSE_CLIENT, CHOOSE_CLIENT_PREFIX, CHOOSE_CONTENT, CHOOSE_SPREAD, GroupPointer,
     KEEP_CLASS, LAYOUT_VERSION, Meta, NONE, SERVICE_BINDING, SERVICE_DNS_VIP, SERVICE_HAS_IPV4,
-    SERVICE_HAS_IPV6, SERVICE_OUTCOMES, SERVICE_PORT, SERVICE_PROVIDED, SERVICE_SRV,
+    SERVICE_HAS_IPV6, SERVICE_OBJECTS, SERVICE_OUTCOMES, SERVICE_PORT, SERVICE_PROVIDED, SERVICE_SRV,
     Service as ServiceRecord, ShareRecord, Target as TargetRecord,
 };
 use redirector_core::wire::dns::cookie::secret;
@@ -54,6 +55,8 @@ pub struct Compiled {
     pub classes: Vec<Class>,
     /// What services that ask for proofs stand for.
     pub(crate) proofs: Proofs,
+    /// Objects with servers or a width of their own, as they are in the image.
+    pub objects: Objects,
 }
 
 impl Compiled {
@@ -107,7 +110,8 @@ pub fn compile(
     if !refusals.is_empty() {
         return Err(refusals);
     }
-    let arena = place_records(&shares.groups, states).map_err(|refusal| vec![refusal])?;
+    let has_objects = objects::has_objects(network);
+    let arena = place_records(&shares.groups, states, has_objects).map_err(|refusal| vec![refusal])?;
     // Last, so that a refused network takes no slots.
     let slots = CounterNumbers::take(network, ids).map_err(|refusal| vec![refusal])?;
     vips::count(&mut vips, &slots.vips);
@@ -116,6 +120,10 @@ pub fn compile(
     let targets = target_records(network, &keys, &slots.targets, &mut names_of_targets);
     servers.add_names(network, &mut names.zones, &mut names_of_targets.names);
     let services = service_records(network, &keys, &shares, &proofs, &slots.services, &mut names_of_targets);
+    let first = shares.groups.len().max(1) as u32;
+    let objects = Objects::new(network, first);
+    let mut pointers = arena.pointers;
+    pointers.resize(pointers.len() + objects.groups(), GroupPointer::new(NONE, 0));
     let image = TableImage {
         meta: Meta {
             layout: LAYOUT_VERSION,
@@ -130,6 +138,7 @@ pub fn compile(
             box_name,
             box_name_length,
             class: KEEP_CLASS,
+            object_mask: objects.buckets().len() as u32 - 1,
             limits: Rates::default(),
         },
         vips,
@@ -138,13 +147,14 @@ pub fn compile(
         zones: names.zones,
         names: names.names,
         services,
+        objects: objects.buckets().to_vec(),
         ipv4_root: regions.ipv4_root,
         ipv4_pages: regions.ipv4_pages,
         ipv6_root: regions.ipv6_root,
         ipv6_nodes: regions.ipv6_nodes,
         region_counters: pack_words(&slots.by_class(&regions.classes), 0),
         cells: pack_words(&shares.cells, NONE),
-        groups: arena.pointers,
+        groups: pointers,
         records: arena.records,
         targets,
         wire_names: or_one(names_of_targets.names),
@@ -161,6 +171,7 @@ pub fn compile(
         terms: overflow::terms(network),
         classes: regions.classes,
         proofs,
+        objects,
     })
 }
 
@@ -181,8 +192,10 @@ struct Arena {
 }
 
 /// Groups must be within the limits that [`shares::build`] checks.
-fn place_records(groups: &[GroupSpec], states: &[TargetState]) -> Result<Arena, Refusal> {
-    let capacity = record_capacity(groups.iter().map(GroupSpec::block_size).sum());
+fn place_records(groups: &[GroupSpec], states: &[TargetState], has_objects: bool) -> Result<Arena, Refusal> {
+    // A set of servers that objects are at is one record for each family.
+    let sets = if has_objects { 2 * MAX_SETS } else { 0 };
+    let capacity = record_capacity(groups.iter().map(GroupSpec::block_size).sum::<usize>() + sets);
     if capacity > MAX_RECORDS {
         return Err(Refusal::of_network(
             "coverages",
@@ -304,6 +317,7 @@ fn service_records<'n>(
                 | flag(service.dns == DnsAnswer::Vip, SERVICE_DNS_VIP)
                 | flag(chooses.is_some(), SERVICE_OUTCOMES)
                 | flag(provided, SERVICE_PROVIDED)
+                | flag(service.affinity.is_some(), SERVICE_OBJECTS)
                 | flag(service.https.is_some(), SERVICE_BINDING)
                 | flag(service.srv.is_some(), SERVICE_SRV),
             network: service.cdn as u16,

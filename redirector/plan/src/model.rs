@@ -321,6 +321,17 @@ pub enum ChooseBy {
     Spread,
 }
 
+/// How far an object's requests stay together (P-11).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Affinity {
+    /// Requests in a second for one object that a further server is taken for; `None`: never.
+    pub widen_at: Option<u32>,
+    /// Most servers of one object, 1 to 8.
+    pub at_most: u8,
+    /// Most that a target gets of the requests that its share is, in percent: 101 to 1000; `None`: no bound.
+    pub bound: Option<u16>,
+}
+
 /// What an address query for a name of the service gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -378,6 +389,9 @@ pub struct Service {
     pub hint_lifetime: u32,
     /// Answer choice key.
     pub choose_by: ChooseBy,
+    /// What keeps an object's requests together, beside the choice by content; with [`ChooseBy::Content`] alone.
+    #[serde(default)]
+    pub affinity: Option<Affinity>,
     /// Form of DNS answers.
     pub dns: DnsAnswer,
     /// Its HTTPS and SVCB records, if it has any.

@@ -253,6 +253,7 @@ fn service(scale: Scale, number: usize, cdns: usize) -> Service {
             2 => ChooseBy::Spread,
             _ => ChooseBy::ClientPrefix,
         },
+        affinity: None,
         dns: if number % 63 == 62 { DnsAnswer::Vip } else { DnsAnswer::Server },
         https: None,
         srv: None,

@@ -10,7 +10,7 @@ use crate::overflow;
 use crate::peering::{Provided, servers};
 use crate::refusal::Refusal;
 use crate::regions::Class;
-use redirector_core::table::{NONE, SHARE_ENTRIES, ShareRecord, TIER_FALLBACK};
+use redirector_core::table::{NONE, SHARE_ENTRIES, ShareRecord, TIER_FALLBACK, TIER_PUBLISHED};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tree::Share;
@@ -22,7 +22,7 @@ mod spill;
 /// Most targets of one tier: three levels of records.
 pub const MAX_TIER_TARGETS: usize = SHARE_ENTRIES * SHARE_ENTRIES * SHARE_ENTRIES;
 /// Most tiers that apply to one region: tier numbers are a byte, the last one means fallback.
-pub const MAX_TIERS: usize = TIER_FALLBACK as usize;
+pub const MAX_TIERS: usize = TIER_PUBLISHED as usize;
 /// Most cells: coverages × 2 families × regions (256 MiB).
 pub const MAX_CELLS: usize = 1 << 26;
 
@@ -127,7 +127,7 @@ impl GroupSpec {
 
 impl TierSpec {
     /// Of these members whatever their distance, load and quality, with the service's TTL.
-    fn plain(number: u8, members: Arc<[Member]>) -> Self {
+    pub(crate) fn plain(number: u8, members: Arc<[Member]>) -> Self {
         Self { number, ttl: NONE, within: None, terms: None, strict: false, members, behind: None }
     }
 
@@ -269,7 +269,7 @@ impl Kind {
         if v6 { Self::Ipv6 } else { Self::Ipv4 }
     }
 
-    fn fits(self, target: &Target) -> bool {
+    pub(crate) fn fits(self, target: &Target) -> bool {
         match self {
             Self::Ipv4 => target.ipv4.is_some(),
             Self::Ipv6 => target.ipv6.is_some(),

@@ -10,6 +10,7 @@ mod force;
 mod load;
 mod log;
 mod names;
+mod object;
 mod replay;
 mod run;
 mod simulate;
@@ -100,6 +101,11 @@ enum Command {
         #[command(subcommand)]
         command: names::Command,
     },
+    /// Simulates what the code of a box makes of load, and of objects: no box is needed.
+    Simulate {
+        #[command(subcommand)]
+        command: simulate::Command,
+    },
     /// Shows what is in the tables that answers come from.
     Dump {
         #[command(flatten)]
@@ -169,11 +175,6 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Simulates load over time with the code that a box runs.
-    Simulate {
-        #[command(subcommand)]
-        command: simulate::Command,
-    },
     /// Tells a box how loaded targets are, in units of their `capacity`. A report counts in full for its lifetime, and
     /// then less and less.
     Load {
@@ -181,6 +182,13 @@ enum Command {
         socket: SocketArgs,
         #[command(flatten)]
         told: load::LoadArgs,
+    },
+    /// Says where objects are, of services that keep an object's requests together. Kept over restarts.
+    Object {
+        #[command(flatten)]
+        socket: SocketArgs,
+        #[command(subcommand)]
+        action: object::Command,
     },
     /// Sets the load factor of a target, at once and until the next reload or restart.
     ///
@@ -244,6 +252,7 @@ pub fn main() -> ExitCode {
         }
         Command::Diff { old, new, json } => return diff::diff(&old, &new, json),
         Command::Names { command } => names::names(&command),
+        Command::Simulate { command } => simulate::simulate(&command),
         Command::Dump { source, all } => explain::dump(&source, all),
         Command::Status { socket, json } => client::status(&socket.socket, json),
         Command::Detach(args) => client::detach(&args.socket),
@@ -253,8 +262,8 @@ pub fn main() -> ExitCode {
         Command::Force { socket, way, whom, terms } => force::say(&socket.socket, way.into(), whom, terms),
         Command::Release { socket, whom } => force::release(&socket.socket, whom),
         Command::States { socket, json } => force::states(&socket.socket, json),
-        Command::Simulate { command } => simulate::simulate(&command),
         Command::Load { socket, told } => load::load(&socket.socket, told),
+        Command::Object { socket, action } => object::run(&socket.socket, action),
         Command::Weight { socket, target, factor } => client::weight(&socket.socket, target, factor),
     };
     done.unwrap_or_else(|error| {

@@ -1,7 +1,8 @@
-//! `redirector simulate`: what a box makes of load in a network that does not exist.
+//! `redirector simulate`: what a box makes of load, and of ways to choose servers, in a network that does not exist.
 
+use crate::simulate::affinity::{self, Workload};
 use crate::simulate::{Controller, HEAD, run, scenarios};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use clap::Subcommand;
 use std::process::ExitCode;
 
@@ -14,10 +15,25 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Copies made and load spread where an object's requests stay together, against plain weighted choice; and what
+    /// moves when servers change.
+    Affinity {
+        #[command(flatten)]
+        workload: Workload,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 pub(super) fn simulate(command: &Command) -> Result<ExitCode> {
-    let Command::Load { json } = command;
+    match command {
+        Command::Load { json } => load(*json),
+        Command::Affinity { workload, json } => affinity(*workload, *json),
+    }
+}
+
+fn load(json: bool) -> Result<ExitCode> {
     let mut results = Vec::new();
     if !json {
         println!("{HEAD}");
@@ -31,8 +47,17 @@ pub(super) fn simulate(command: &Command) -> Result<ExitCode> {
             results.push(result);
         }
     }
-    if *json {
+    if json {
         println!("{}", serde_json::to_string_pretty(&results)?);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn affinity(workload: Workload, json: bool) -> Result<ExitCode> {
+    let report = affinity::run(workload).map_err(|why| anyhow!("the network is refused: {why}"))?;
+    match json {
+        true => println!("{}", serde_json::to_string_pretty(&report)?),
+        false => print!("{report}"),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -9,6 +9,7 @@
 
 mod accounts;
 mod addresses;
+mod affinity;
 mod aliases;
 mod checks;
 mod error;

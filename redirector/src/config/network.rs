@@ -1,6 +1,7 @@
 //! Pools, coverages and services: who serves what to whom.
 
 use super::addresses::choice;
+use super::affinity;
 use super::checks::Check;
 use super::index::{Index, Named, read_named, written_name};
 use super::names::{self, Labels};
@@ -323,6 +324,7 @@ const SERVICE: &[&str] = &[
     "ttl",
     "hint_lifetime",
     "choose_by",
+    "affinity",
     "dns",
     "https",
     "srv",
@@ -377,6 +379,7 @@ fn read_service(
     ];
     let choose_by =
         section.get("choose_by").map_or(Some(ChooseBy::ClientPrefix), |value| choice(&value, &keys));
+    let affinity = affinity::read(section, choose_by);
     let forms = [("server", DnsAnswer::Server), ("vip", DnsAnswer::Vip)];
     let dns = section.get("dns").map_or(Some(DnsAnswer::Server), |value| choice(&value, &forms));
     let https = match section.get("https") {
@@ -413,6 +416,7 @@ fn read_service(
         ttl: ttl?,
         hint_lifetime: hint_lifetime?,
         choose_by: choose_by?,
+        affinity: affinity?,
         dns: dns?,
         https: https?,
         srv: srv?,

@@ -2,6 +2,7 @@
 
 use super::hooks::Hooks;
 use super::tables::unix_seconds;
+use super::warmth::Warmth;
 use super::{
     Dataplane, FastCounters, LiveTables, Memory, Mode, PublishTimes, Ring, RingCounts, TargetCounters,
     TestRun,
@@ -10,6 +11,7 @@ use aya::maps::{Array, Map, MapData, MapType, PerCpuArray};
 use aya::programs::xdp::XdpMode;
 use aya::programs::{ProgramError, ProgramFd, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
+use redirector_core::heat::{HEAT_LINES, Heat};
 use redirector_core::limit::{Line, STRIDE};
 use redirector_core::table::{NONE, VIP_SLOTS};
 use redirector_core::verdict::REASON_SLOTS;
@@ -84,6 +86,8 @@ const ALIVE: &str = "ALIVE";
 const CLOCK: &str = "CLOCK";
 /// Buckets of the rate limits, shared like the counters: [`STRIDE`] lines for each possible CPU.
 const LIMITS: &str = "LIMITS";
+/// Which objects are asked for most, shared like the counters: [`HEAT_LINES`] slots for each possible CPU.
+const HEAT: &str = "HEAT";
 /// Where they are pinned.
 const COUNTERS_DIR: &str = "counters";
 /// Where links are pinned.
@@ -117,6 +121,10 @@ pub struct BpfDataplane {
     made_counters: bool,
     /// One decision in so many is told from the next publication on; 0: none.
     sampling: u32,
+    /// The slots of [`HEAT`], and the second that is to be told of next.
+    heat: Option<Warmth>,
+    /// What the program takes the time to be: seconds since 1970.
+    clock: u32,
 }
 
 impl BpfDataplane {
@@ -157,6 +165,8 @@ impl BpfDataplane {
             times: PublishTimes::default(),
             made_counters: false,
             sampling: 0,
+            heat: None,
+            clock: 0,
         })
     }
 
@@ -240,6 +250,8 @@ impl BpfDataplane {
         loader.map_pin_path(LIMITS, counters.join(LIMITS));
         loader.map_max_entries(DECISIONS, self.ring_bytes());
         loader.map_pin_path(DECISIONS, counters.join(DECISIONS));
+        loader.map_max_entries(HEAT, heat_lines()?);
+        loader.map_pin_path(HEAT, counters.join(HEAT));
         let made = |err: EbpfError| told("loading the XDP program", chain(&err));
         let mut live = loader.load(&self.object).map_err(made)?;
         let mut shadow = self.loader(image, pins).load(&self.object).map_err(made)?;
@@ -252,16 +264,19 @@ impl BpfDataplane {
         for instance in [&mut live, &mut shadow] {
             program(instance)?.load().map_err(refusal)?;
         }
+        self.heat = Some(Warmth::new(live.map(HEAT))?);
         self.times = PublishTimes { load: began.elapsed() - fill, fill, switch: Duration::ZERO };
         Ok((Instance { live, shadow }, tables))
     }
 
     /// Lets the program go on for `max_age` from now, and tells it the time.
-    fn keep_alive(&self, live: &mut Ebpf) -> io::Result<()> {
+    fn keep_alive(&mut self, live: &mut Ebpf) -> io::Result<()> {
         let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
         let end = self.max_age.and_then(|age| Duration::from(now).checked_add(age));
         let end = end.map_or(u64::MAX, |end| u64::try_from(end.as_nanos()).unwrap_or(u64::MAX));
-        set(live, CLOCK, u64::from(unix_seconds()))?;
+        let clock = unix_seconds();
+        set(live, CLOCK, u64::from(clock))?;
+        self.clock = clock;
         set(live, ALIVE, end)
     }
 
@@ -280,8 +295,9 @@ impl BpfDataplane {
         let counters = counters.map(|(name, length)| (name, MapType::PerCpuArray, word, length));
         let words = [ALIVE, CLOCK].map(|name| (name, MapType::Array, word, 1));
         let limits = (LIMITS, MapType::Array, size_of::<Line>() as u32, limit_lines()?);
+        let heat = (HEAT, MapType::Array, size_of::<Heat>() as u32, heat_lines()?);
         let ring = (DECISIONS, MapType::RingBuf, 0, self.ring_bytes());
-        for (name, kind, size, length) in counters.chain(words).chain([limits, ring]) {
+        for (name, kind, size, length) in counters.chain(words).chain([limits, ring, heat]) {
             let path = self.directory.join(COUNTERS_DIR).join(name);
             if path.exists() && !is_map_of(&path, kind, size, length) {
                 // The ring is one shape with sampling and another without.
@@ -386,6 +402,10 @@ impl Dataplane for BpfDataplane {
         Ok(RingCounts { told: sum(&counters, COUNT_TOLD, 0)?, lost: sum(&counters, COUNT_TOLD, 1)? })
     }
 
+    fn heat(&mut self) -> Vec<Heat> {
+        self.heat.as_mut().map(|heat| heat.read(self.clock)).unwrap_or_default()
+    }
+
     fn test_run(&self, frame: &[u8]) -> io::Result<Option<TestRun>> {
         self.current.as_ref().map(|current| run(&current.shadow, frame)).transpose()
     }
@@ -424,6 +444,11 @@ fn page_size() -> u32 {
     // SAFETY: asks for a constant of the system.
     let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     u32::try_from(bytes).unwrap_or(4096)
+}
+
+/// Slots for the heat of objects that all CPUs have.
+fn heat_lines() -> io::Result<u32> {
+    Ok(limit_lines()? / STRIDE * HEAT_LINES)
 }
 
 /// Lines of buckets that the rate limits of all CPUs take.

@@ -8,6 +8,7 @@ mod readers;
 mod ring;
 mod select;
 mod tables;
+mod warmth;
 
 pub use bpf::{BpfDataplane, CounterRoom};
 pub use counts::TargetCounters;
@@ -16,6 +17,7 @@ pub use ring::Ring;
 pub use select::{PINS, detach, start};
 pub use tables::{LiveTables, Memory, Reading};
 
+use redirector_core::heat::Heat;
 use redirector_plan::image::TableImage;
 use std::collections::BTreeMap;
 use std::io;
@@ -127,6 +129,10 @@ pub trait Dataplane: Send {
     /// If it cannot be read.
     fn ring_counts(&self) -> io::Result<RingCounts> {
         Ok(RingCounts::default())
+    }
+    /// The objects that were asked for most in the last second that is over and was not told yet.
+    fn heat(&mut self) -> Vec<Heat> {
+        Vec::new()
     }
     /// Runs the current generation's program on a frame without sending or counting anything; `None` if it is off.
     fn test_run(&self, frame: &[u8]) -> io::Result<Option<TestRun>>;

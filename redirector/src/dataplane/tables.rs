@@ -3,8 +3,8 @@
 use super::readers::{Phase, Readers};
 use arc_swap::Guard;
 use redirector_core::table::{
-    GroupPointer, Meta, NameBucket, Node64, Page256, Pod, Service, ShareRecord, Tables, Target, VipBucket,
-    VipInfo, WireName, Words16, Zone,
+    GroupPointer, Meta, NameBucket, Node64, OBJECT_ENTRIES, ObjectBucket, Page256, Pod, Service, ShareRecord,
+    Tables, Target, VipBucket, VipInfo, WireName, Words16, Zone, marked,
 };
 use redirector_plan::image::{TableImage, TableKind};
 use std::io;
@@ -44,6 +44,13 @@ impl Memory {
         Self::map(bytes, libc::MAP_SHARED, array.as_raw_fd())
     }
 
+    /// A copy of value number `index` of a mapping full of them, which somebody else may be writing.
+    pub(super) fn value<T: Pod>(&self, index: usize) -> Option<T> {
+        let fits = index.checked_add(1)?.checked_mul(size_of::<T>())? <= self.bytes;
+        // SAFETY: within the mapping, which is aligned; any bits are a value, and what is torn is a wrong number at worst.
+        fits.then(|| unsafe { std::ptr::read_volatile(self.start.as_ptr().cast::<T>().add(index)) })
+    }
+
     fn map(bytes: usize, flags: libc::c_int, fd: libc::c_int) -> io::Result<Self> {
         let bytes = bytes.max(1);
         let protection = libc::PROT_READ | libc::PROT_WRITE;
@@ -69,7 +76,7 @@ pub(super) fn unix_seconds() -> u32 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32)
 }
 
-/// One generation's tables. Only cells, share records that no pointer names, and the pointers themselves ever change. They
+/// One generation's tables. Only cells, objects, share records that no pointer names, and the pointers themselves ever change. They
 /// are read by way of [`LiveTables::read`].
 #[derive(Debug)]
 pub struct LiveTables {
@@ -160,6 +167,18 @@ impl LiveTables {
         Some(())
     }
 
+    /// Publishes an object, or empties its place, by one 64-bit store. `None` if there is no such place.
+    pub(crate) fn put_object(&self, bucket: u32, entry: usize, word: u64) -> Option<()> {
+        self.object_word(bucket, entry)?.store(word, Ordering::Release);
+        Some(())
+    }
+
+    fn object_word(&self, bucket: u32, entry: usize) -> Option<&AtomicU64> {
+        let words = self.pointer::<ObjectBucket>(TableKind::Objects, bucket)?.cast::<u64>();
+        // SAFETY: one of the aligned words of a value in the mapping, and all accesses to this table are atomic.
+        (entry < OBJECT_ENTRIES).then(|| unsafe { AtomicU64::from_ptr(words.add(entry)) })
+    }
+
     fn cell_word(&self, number: u32) -> Option<&AtomicU32> {
         let words = self.pointer::<Words16>(TableKind::Cells, number >> 4)?.cast::<u32>();
         // SAFETY: one of the 16 aligned words of a value in the mapping, and all accesses to this table are atomic.
@@ -208,6 +227,11 @@ impl Tables for Reading<'_> {
     }
     fn service(&self, index: u32) -> Option<&Service> {
         self.value(TableKind::Services, index)
+    }
+    fn object(&self, bucket: u32, mark: u64) -> Option<u64> {
+        let word = |entry| Some(self.tables.object_word(bucket, entry)?.load(Ordering::Acquire));
+        self.tables.object_word(bucket, 0)?;
+        Some(marked((0..OBJECT_ENTRIES).filter_map(word), mark))
     }
     fn ipv4_root(&self, index: u32) -> Option<&Words16> {
         self.value(TableKind::Ipv4Root, index)

@@ -85,6 +85,9 @@ fn respond<L: Limits>(
     let decided = Decided::of(scratch.trace, &scratch.verdict);
     let telling = question.map(|(one_in, asked)| (one_in, (spoken, client, address), asked));
     note(shared, generation.number, tables, &decided, telling);
+    if scratch.trace.decided {
+        shared.counters.heat(scratch.verdict.object, scratch.trace.service, tables);
+    }
     if kind == Datagram::Cdsr && scratch.trace.decided && scratch.query.excluded[0] != 0 {
         claim(shared, &generation, tables, client.ip(), scratch);
     }

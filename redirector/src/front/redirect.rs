@@ -174,6 +174,7 @@ fn decide(
     if sent && !shared.guard.allows(client.ip(), &url.text()) {
         return Err(Refusal::Loop);
     }
+    shared.counters.heat(verdict.object, *service, tables);
     trace.account = decision.account;
     noted.chose(locations.iter().map(|(target, _)| *target));
     let first = locations.first().and_then(|(target, _)| tables.target(*target));

@@ -4,6 +4,7 @@
 //! the generation ([`crate::state::live`]). Whatever fails, the last good generation goes on.
 
 use super::built::BuildReport;
+use super::heat::Warmth;
 use super::recording::Recording;
 use super::view::View;
 use crate::accounts::keeper::Keeper;
@@ -16,7 +17,9 @@ use crate::state::agreements::{Book, Decisions, unix_now};
 use crate::state::disk::{LastGood, StateDir};
 use crate::state::facts::{self, Fact};
 use crate::state::forces::Forces;
+use crate::state::heat::Widths;
 use crate::state::live::{Behind, Live};
+use crate::state::objects::Publications;
 use crate::state::{Current, Generation, new_slots};
 use arc_swap::ArcSwap;
 use redirector_core::table::{KEEP_CLASS, class_of};
@@ -147,6 +150,8 @@ pub(super) struct Inner {
     pub(super) facts: Vec<Fact>,
     pub(super) book: Book,
     pub(super) forces: Forces,
+    pub(super) publications: Publications,
+    pub(super) warmth: Warmth,
     /// Why what operators said in earlier runs is not known.
     pub(super) forces_lost: Option<String>,
     /// Target of each series of probes.
@@ -197,6 +202,7 @@ impl Agent {
             Decisions::new()
         }));
         let (forces, forces_lost) = super::forces::load(&disk);
+        let publications = super::objects::load(&disk);
         let slots = last.as_ref().map_or_else(new_slots, |last| last.slots.clone());
         let number = last.as_ref().map_or(0, |last| last.generation) + 1;
         let (sender, reports) = mpsc::channel(REPORTS);
@@ -236,7 +242,8 @@ impl Agent {
             }
         };
         let hub = Arc::<Hub>::default();
-        let agent = Arc::new(Self::publish_first(options, disk, prober, prepared, (new_slots, hub))?);
+        let agent =
+            Arc::new(Self::publish_first(options, disk, prober, prepared, (new_slots, hub, publications))?);
         let (front, unbound) = Front::start(Arc::clone(&agent.shared)).await;
         *agent.front.lock().await = Some(front);
         agent.inner().forces_lost = forces_lost;
@@ -253,6 +260,8 @@ impl Agent {
         tokio::spawn(Arc::clone(&agent).keep_agreements());
         tokio::spawn(Arc::clone(&agent).keep_forces());
         tokio::spawn(Arc::clone(&agent).keep_loads());
+        tokio::spawn(Arc::clone(&agent).keep_objects());
+        tokio::spawn(Arc::clone(&agent).keep_heat());
         Ok(agent)
     }
 
@@ -261,10 +270,11 @@ impl Agent {
         disk: StateDir,
         mut prober: Prober,
         prepared: Prepared,
-        (new_slots, hub): (bool, Arc<Hub>),
+        (new_slots, hub, publications): (bool, Arc<Hub>, Publications),
     ) -> Result<Self, LoadError> {
         let Prepared { config, mut built, mut compiled, slots, mut facts, book, forces } = prepared;
         let diversions = forces.diversions(&config.network);
+        place_objects(&publications, &Widths::default(), &config, &mut compiled, &facts);
         let mut recording = Recording::new(Arc::clone(&hub));
         let sampling = recording.prepare(&config, &slots);
         let (dataplane, tables) = compiled.with_diverted(&diversions, |image| {
@@ -286,6 +296,8 @@ impl Agent {
             facts,
             book,
             forces,
+            publications,
+            warmth: Warmth::default(),
             forces_lost: None,
             watches,
             live,
@@ -331,6 +343,7 @@ impl Agent {
             fast: inner.dataplane.counters()?,
             slow: self.shared.counters.snapshot(),
             forces: inner.forces.clone(),
+            publications: inner.publications.clone(),
             refused: lost.chain(&inner.refused).cloned().collect(),
             built: inner.built,
             recording: inner.recording.report(inner.dataplane.as_ref()),
@@ -411,6 +424,7 @@ impl Agent {
         let diversions = inner.forces.diversions(&config.network);
         let sampling = inner.recording.prepare(&config, &slots);
         inner.dataplane.set_sampling(sampling);
+        place_objects(&inner.publications, &inner.warmth.widths, &config, &mut compiled, &facts);
         let tables = compiled.with_diverted(&diversions, |image| inner.dataplane.publish(image))?;
         let compiled_with = facts::states(&facts);
         // What was learnt while the tables were being made.
@@ -626,6 +640,20 @@ fn keep_slots(disk: &StateDir, last: &LastGood, slots: &CounterSlots) {
         && let Err(problem) = disk.save(&last.with_slots(slots))
     {
         error!("names of counters are not kept: {problem}");
+    }
+}
+
+/// Puts what is published into the tables of a generation that is to be.
+fn place_objects(
+    publications: &Publications,
+    widths: &Widths,
+    config: &Config,
+    compiled: &mut Compiled,
+    facts: &[Fact],
+) {
+    let wanted = super::objects::wanted(publications, widths, &compiled.image, &config.network);
+    for (object, full) in compiled.place_objects(&wanted, &facts::states(facts)) {
+        warn!("the object with hash {:016x} keeps its service's servers: {full}", object.hash);
     }
 }
 

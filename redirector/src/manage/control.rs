@@ -6,6 +6,7 @@ use super::dump::dump;
 use super::explain::{Explanation, FastPath, Question as Query, explain};
 use super::forces;
 use super::load::Batch;
+use super::objects;
 use super::stats::{KeptPart, Stats};
 use crate::accounts::query::Question;
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,8 @@ pub enum Request {
     Force(forces::Action),
     /// Tells the load of targets.
     Load(Batch),
+    /// Shows or changes where objects are.
+    Object(objects::Action),
     /// Sets a target's load factor (0..=256) until the next reload.
     Weight {
         /// Its name.
@@ -225,6 +228,7 @@ fn report(request: &Request, agent: &Agent, user: u32) -> Result<Value, String> 
             }))
         }
         Request::Force(action) => value(serde_json::to_value(agent.force(action, user)?)),
+        Request::Object(action) => value(serde_json::to_value(agent.objects(action, user)?)),
         Request::Weight { target, factor } => {
             agent.set_factor(target, *factor)?;
             Ok(json!({ "target": target, "factor": factor }))

@@ -249,6 +249,10 @@ pub struct Explanation {
     pub coverage: Option<Part>,
     /// Every target that could serve, tier by tier.
     pub candidates: Vec<CandidateReport>,
+    /// What is known of the object that was asked for beside its service: where it was published to be, and how many
+    /// servers share its clients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
     /// Where the client is sent, best first.
     pub winners: Vec<Winner>,
     /// The answer in the protocol's words.
@@ -345,17 +349,8 @@ impl<'q> Target<'q> {
                 Ok(Self::Name(packet::labels(name)?, number))
             }
             Wanted::Url { url, protocol } => {
-                let bad = |why: &str| format!("`{url}` cannot be asked for: {why}");
-                let (scheme, rest) = url.split_once("://").ok_or_else(|| bad("it has no `://`"))?;
-                let scheme = [Scheme::Http, Scheme::Https, Scheme::Rtsp]
-                    .into_iter()
-                    .find(|known| known.name().eq_ignore_ascii_case(scheme))
-                    .ok_or_else(|| bad("its scheme is not http, https or rtsp"))?;
-                let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-                let (authority, path) = rest.split_at(end);
-                let parts =
-                    Url::new(scheme, authority, path).ok_or_else(|| bad("its host or port is malformed"))?;
-                let protocol = protocol.unwrap_or_else(|| match scheme {
+                let parts = Url::parse(url)?;
+                let protocol = protocol.unwrap_or_else(|| match parts.scheme {
                     _ if vips(view, question, Protocol::Cdsr).next().is_some() => Protocol::Cdsr,
                     Scheme::Http | Scheme::Https => Protocol::Http,
                     Scheme::Rtsp => Protocol::Rtsp,
@@ -598,6 +593,25 @@ fn find_rule(view: &View, vip: &VipEntry, asked: &Target<'_>) -> Option<Part> {
     }
 }
 
+/// What is known of the object that was asked for.
+fn object(view: &View, asked: &Target<'_>, service: u32) -> Option<String> {
+    let network = &view.generation.config.network;
+    network.services.get(service as usize)?.affinity?;
+    let tables = &view.generation.tables.read();
+    let text = match asked {
+        Target::Name(labels, _) => labels.join("."),
+        Target::Url { text, .. } => (*text).to_owned(),
+    };
+    let named = super::objects::resolve(tables, network, &text).ok()?;
+    let is_it = |other: &str| super::objects::resolve(tables, network, other).as_ref() == Ok(&named);
+    let published = view.publications.list().find(|one| is_it(&one.object));
+    let width = super::objects::width(tables, named.1)?;
+    Some(match published {
+        Some(published) => format!("published {published}"),
+        None => format!("hot: {width} servers share its clients"),
+    })
+}
+
 /// Leading path segments that a slash closes: those that rules can name.
 fn segments(path: &str) -> Vec<&str> {
     let Some(path) = path.strip_prefix('/') else { return Vec::new() };
@@ -656,6 +670,7 @@ fn report(
         states: states(view, region, vip_part),
         coverage: coverage.map(|coverage| part(&coverage.name, &coverage.origin)),
         candidates,
+        object: object(view, asked, trace.service),
         winners: winners(view, &verdict, v6),
         answer: text,
         reason: trace.reason.name().to_owned(),

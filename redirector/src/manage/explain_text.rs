@@ -117,6 +117,7 @@ impl fmt::Display for Explanation {
             }
             writeln!(f, "           {candidate}")?;
         }
+        self.object.iter().try_for_each(|known| writeln!(f, "object     {known}"))?;
         for (place, winner) in self.winners.iter().enumerate() {
             writeln!(f, "{:<11}{winner}", if place == 0 { "winner" } else { "then" })?;
         }

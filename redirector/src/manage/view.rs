@@ -8,6 +8,7 @@ use crate::dataplane::{Dataplane, FastCounters, MemoryDataplane, Mode};
 use crate::state::agreements::{Book, Decisions, unix_now};
 use crate::state::facts::{self, Fact};
 use crate::state::forces::Forces;
+use crate::state::objects::Publications;
 use crate::state::{Generation, new_slots};
 use redirector_plan::compile::compile;
 use redirector_plan::counters::CounterSlots;
@@ -30,6 +31,8 @@ pub struct View {
     pub book: Book,
     /// What operators say.
     pub forces: Forces,
+    /// What is published of objects.
+    pub publications: Publications,
     /// Names of counter slots.
     pub slots: CounterSlots,
     /// How the fast path runs.
@@ -73,6 +76,7 @@ impl View {
             facts,
             book,
             forces: Forces::default(),
+            publications: Publications::default(),
             slots,
             mode: dataplane.mode(),
             fast: FastCounters::default(),

@@ -2,6 +2,7 @@
 
 use super::agreements::Decisions;
 use super::forces::Forces;
+use super::objects::Publications;
 use crate::config::{self, AccountTerms, BoxSettings, Check, Config, DecisionLog, Limits, Parts};
 use redirector_plan::counters::CounterSlots;
 use redirector_plan::model::Network;
@@ -17,6 +18,8 @@ const FILE: &str = "last-good.json";
 const DECISIONS: &str = "agreements.json";
 /// Name of the file with what operators said of targets and others.
 const FORCES: &str = "states.json";
+/// Name of the file with what was published of objects.
+const OBJECTS: &str = "objects.json";
 /// Form of the file; others are not read.
 const FORMAT: u32 = 1;
 
@@ -171,6 +174,22 @@ impl StateDir {
     /// If it cannot be written; what was there before stays.
     pub fn save_forces(&self, forces: &Forces) -> io::Result<()> {
         self.replace(FORCES, &serde_json::to_vec(forces)?)
+    }
+
+    /// What was published of objects.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not what was written.
+    pub fn load_publications(&self) -> io::Result<Publications> {
+        Ok(self.read(OBJECTS)?.unwrap_or_default())
+    }
+
+    /// Replaces what was published of objects, whole or not at all.
+    ///
+    /// # Errors
+    /// If it cannot be written; what was there before stays.
+    pub fn save_publications(&self, publications: &Publications) -> io::Result<()> {
+        self.replace(OBJECTS, &serde_json::to_vec(publications)?)
     }
 
     /// What a file holds; `None` if it is not there.

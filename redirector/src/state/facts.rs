@@ -48,6 +48,8 @@ pub struct Fact {
     pub up: bool,
     /// Load factor in 1/256.
     pub factor: u16,
+    /// What it keeps of that, in 1/256, because it got more than its share may be (P-11).
+    pub kept: u16,
     /// How far away it is; `None` before it was ever reached.
     pub round_trip: Option<Duration>,
     /// When it came up or went down, or became known.
@@ -78,6 +80,7 @@ impl Fact {
             name,
             up: true,
             factor: FULL,
+            kept: FULL,
             round_trip: None,
             since,
             last_error: None,
@@ -102,12 +105,11 @@ impl Fact {
         }
     }
 
-    /// The load factor, less what many clients' word takes from it.
-    fn doubted(&self) -> u16 {
-        match &self.doubt {
-            Some(_) if self.factor > 0 => (self.factor * (FULL - SHED) / FULL).max(1),
-            _ => self.factor,
-        }
+    /// The load factor, less what many clients' word takes from it, and what it sheds itself: never none for these alone.
+    fn lessened(&self) -> u16 {
+        let word = if self.doubt.is_some() { FULL - SHED } else { FULL };
+        let part = |factor: u16, of: u16| (u32::from(factor) * u32::from(of) / u32::from(FULL)) as u16;
+        part(part(self.factor, word), self.kept).max(self.factor.min(1))
     }
 
     /// What probes measured of it.
@@ -126,7 +128,7 @@ impl Fact {
     pub fn state(&self) -> TargetState {
         let round_trip = self.quality().round_trip;
         let (up, factor, open) = match self.force.as_ref().map(|said| said.force) {
-            None => (self.up, self.doubted(), self.open),
+            None => (self.up, self.lessened(), self.open),
             Some(Force::Up) => (true, FULL, [ALL; MAX_TERMS]),
             Some(Force::Down | Force::Drained) => (false, self.factor, self.open),
         };

@@ -5,8 +5,10 @@ pub mod disk;
 mod divert;
 pub mod facts;
 pub mod forces;
+pub mod heat;
 pub mod live;
 pub mod load;
+pub mod objects;
 pub mod quota;
 pub mod records;
 

@@ -50,6 +50,7 @@ static IMAGE: LazyLock<TableImage> = LazyLock::new(|| {
         ttl: 0,
         hint_lifetime: 300,
         choose_by: ChooseBy::Client,
+        affinity: None,
         dns: DnsAnswer::Server,
         https: None,
         srv: None,

@@ -70,6 +70,7 @@ pub(crate) fn service(name: &str, coverage: usize) -> Service {
         ttl: 0,
         hint_lifetime: 30,
         choose_by: ChooseBy::Client,
+        affinity: None,
         dns: DnsAnswer::Server,
         https: None,
         srv: None,

@@ -9,9 +9,10 @@ use crate::decide::{Query, decide, region_entry};
 use crate::hash::{Keys, Slot};
 use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS};
 use crate::table::{
-    CHOOSE_CONTENT, ILL_FORMED_ABSENT, ILL_FORMED_EMPTY, ILL_FORMED_SERVICE, NAME_PARTIAL, NAME_SERVER,
-    NAME_SRV, NONE, NameEntry, SERVICE_BINDING, SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6,
-    SERVICE_OUTCOMES, SERVICE_PROOF, SERVICE_SRV, SPACE_DNS, Service, Tables, Zone,
+    CHOOSE_CLIENT_PREFIX, CHOOSE_CONTENT, ILL_FORMED_ABSENT, ILL_FORMED_EMPTY, ILL_FORMED_SERVICE,
+    NAME_PARTIAL, NAME_SERVER, NAME_SRV, NONE, NameEntry, SERVICE_BINDING, SERVICE_DNS_VIP, SERVICE_HAS_IPV4,
+    SERVICE_HAS_IPV6, SERVICE_OBJECTS, SERVICE_OUTCOMES, SERVICE_PROOF, SERVICE_SRV, SPACE_DNS, Service,
+    Tables, Zone,
 };
 use crate::verdict::Reason;
 use crate::verifier::phase;
@@ -304,7 +305,10 @@ fn chosen<T: Tables, const FULL: bool>(
     query.service = *number;
     query.content = content::<T, FULL>(tables, labels, *codepoint, service, proof);
     (query.family, query.want) = (v6 as u32, service.answers as u32);
-    for_whom(query, head, options, asked, tables, service.choose_by)?;
+    // Clients of an object that several servers share take turns by their prefix.
+    let shared = service.flags & SERVICE_OBJECTS != 0;
+    let choose_by = if shared { CHOOSE_CLIENT_PREFIX } else { service.choose_by };
+    for_whom(query, head, options, asked, tables, choose_by)?;
     phase();
     decide::<T, FULL>(query, service, tables, verdict);
     if FULL && outside {
