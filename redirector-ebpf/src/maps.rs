@@ -3,17 +3,14 @@
 //! `redirector-plan` names the tables as they are named here; the loader sets their real sizes and fills them through
 //! memory mappings before the program is attached.
 
-use crate::sampling::Sampling;
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
-use redirector_core::heat::{HEAT_LINES, Heat};
 use redirector_core::limit::{Limits, Line, STRIDE};
 use redirector_core::table::{
-    GroupPointer, Meta, NONE, NameBucket, Node64, OBJECT_ENTRIES, ObjectBucket, Page256, SERVICE_OBJECTS,
-    Service, ShareRecord, Tables, Target, VIP_BUCKETS, VIP_SLOTS, VipBucket, VipInfo, WireName, Words16,
-    Zone, marked,
+    GroupPointer, Meta, NONE, NameBucket, Node64, Page256, Service, ShareRecord, Tables, Target, VIP_BUCKETS,
+    VIP_SLOTS, VipBucket, VipInfo, WireName, Words16, Zone,
 };
 use redirector_core::verdict::REASON_SLOTS;
 use redirector_core::wire::Trace;
@@ -32,7 +29,6 @@ tables! {
     ZONES: Zone;
     NAMES: NameBucket;
     SERVICES: Service;
-    OBJECTS: ObjectBucket;
     IPV4_ROOT: Words16;
     IPV4_PAGES: Page256;
     IPV6_ROOT: Words16;
@@ -54,14 +50,11 @@ static ALIVE: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 static CLOCK: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
-static ROOM: PerCpuArray<Cpu> = PerCpuArray::with_max_entries(1, 0);
+static ROOM: PerCpuArray<Room> = PerCpuArray::with_max_entries(1, 0);
 /// Buckets of the rate limits: [`STRIDE`] lines for each possible CPU. An ordinary array, because the values of a per-CPU
 /// one lie apart. Without its size, as in test runs, there are no limits.
 #[map]
 static LIMITS: Array<Line> = Array::with_max_entries(1, 0);
-/// [`HEAT_LINES`] slots for each possible CPU, as for the limits. Without its size, as in test runs, nothing is counted.
-#[map]
-static HEAT: Array<Heat> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static COUNT_REASON: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASON_SLOTS, 0);
 #[map]
@@ -73,21 +66,12 @@ static COUNT_REGION: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static COUNT_TARGET: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
-/// What belongs to one CPU.
-#[repr(C)]
-pub struct Cpu {
-    /// The work on a frame.
-    pub room: Room,
-    /// Which frames the daemon is told of.
-    pub sampling: Sampling,
-}
-
 /// This CPU's working room.
 #[inline(always)]
-pub fn cpu() -> Option<&'static mut Cpu> {
+pub fn room() -> Option<&'static mut Room> {
     // SAFETY: the value belongs to this CPU, and a program runs to its end on it before another begins; zero bytes,
-    // as maps begin with, are a valid `Cpu`.
-    ROOM.get_ptr_mut(0).map(|cpu| unsafe { &mut *cpu })
+    // as maps begin with, are a valid `Room`.
+    ROOM.get_ptr_mut(0).map(|room| unsafe { &mut *room })
 }
 
 /// The tables of this program instance.
@@ -144,13 +128,6 @@ impl Tables for Maps {
     #[inline(always)]
     fn service(&self, index: u32) -> Option<&Service> {
         SERVICES.get(index)
-    }
-    #[inline(always)]
-    fn object(&self, bucket: u32, mark: u64) -> Option<u64> {
-        let words = OBJECTS.get_ptr(bucket)?.cast::<u64>();
-        // SAFETY: the words of a value; userspace publishes an object by one aligned 64-bit store to its word.
-        let word = |entry| unsafe { core::ptr::read_volatile(words.add(entry)) };
-        Some(marked((0..OBJECT_ENTRIES).map(word), mark))
     }
     #[inline(always)]
     fn ipv4_root(&self, index: u32) -> Option<&Words16> {
@@ -222,25 +199,9 @@ fn add(counters: &PerCpuArray<u64>, slot: u32) {
     }
 }
 
-/// Counts a request for an object of a service that keeps objects together. Apart from the services, nothing tells here
-/// whether this decision was one for it: those for others have no hash.
-#[inline(always)]
-fn heat(object: u64, service: u32) {
-    // SAFETY: as in `Tables::unix_seconds`.
-    let second = CLOCK.get_ptr(0).map_or(0, |now| unsafe { core::ptr::read_volatile(now) }) as u32;
-    // SAFETY: as in `CpuLimits::line`.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
-    if object != 0
-        && let Some(heat) = HEAT.get_ptr_mut(cpu * HEAT_LINES + Heat::slot(object, second))
-    {
-        // SAFETY: the slot is this CPU's own, see `room`; any bytes are a valid `Heat`, and userspace only reads it.
-        unsafe { (*heat).note(second, object, service) };
-    }
-}
-
 /// Counts by reason, VIP, service, region and target, never by their product.
 #[inline(always)]
-pub fn count(trace: &Trace, object: u64) {
+pub fn count(trace: &Trace) {
     add(&COUNT_REASON, trace.reason as u32);
     if trace.vip == NONE {
         return;
@@ -251,9 +212,6 @@ pub fn count(trace: &Trace, object: u64) {
     }
     if let Some(service) = SERVICES.get(trace.service) {
         add(&COUNT_SERVICE, service.counter);
-        if trace.decided && service.flags & SERVICE_OBJECTS != 0 {
-            heat(object, service.counter);
-        }
     }
     if trace.decided {
         if let Some(counters) = REGION_COUNTERS.get(trace.region >> 4) {

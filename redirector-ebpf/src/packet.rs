@@ -4,10 +4,9 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use aya_ebpf::programs::XdpContext;
 use core::arch::asm;
-use core::marker::PhantomData;
 use core::ptr::NonNull;
+use redirector_core::wire::Word;
 use redirector_core::wire::frame::Frame;
-use redirector_core::wire::{Cursor, MAX_ADVANCE, Word};
 
 /// No place in a frame lies beyond this: the verifier wants a constant bound.
 const LAST_PLACE: usize = 2047;
@@ -24,13 +23,6 @@ impl XdpFrame {
         Self { ctx: ctx.ctx }
     }
 
-    /// What the packet was made from.
-    #[allow(dead_code, reason = "the benchmark's programs have no functions apart")]
-    #[inline(always)]
-    pub fn context(&self) -> *mut xdp_md {
-        self.ctx
-    }
-
     /// Where the packet begins and ends now: resizing moves it.
     ///
     /// In assembly, because the fields are declared as `u32` while the kernel makes pointers of what is loaded from
@@ -44,14 +36,6 @@ impl XdpFrame {
                 options(readonly, nostack, preserves_flags));
         }
         (data, end)
-    }
-
-    /// Bytes of the packet. The program takes no frames in fragments, so this is all of it. (A helper would tell, too, but
-    /// slowly.)
-    #[inline(always)]
-    pub fn len(&self) -> usize {
-        let (data, end) = self.bounds();
-        end.wrapping_sub(data)
     }
 
     /// Pointer to the packet's start, if it has so many bytes. The verifier knows the places of constant offsets by
@@ -92,50 +76,7 @@ impl XdpFrame {
     }
 }
 
-/// A place in the packet, and its end: valid as long as nothing is resized, which takes the whole frame.
-struct XdpCursor<'f> {
-    place: usize,
-    end: usize,
-    frame: PhantomData<&'f XdpFrame>,
-}
-
-impl Cursor for XdpCursor<'_> {
-    #[inline(always)]
-    fn block<const N: usize>(&self) -> Option<&[u8; N]> {
-        let mut place = self.place;
-        // SAFETY: see `pointer`.
-        unsafe { asm!("{0} = {0}", inout(reg) place, options(pure, nomem, nostack, preserves_flags)) };
-        if place + N > self.end {
-            return None;
-        }
-        // SAFETY: within the packet by the check, and packets do not begin at 0.
-        Some(unsafe { NonNull::new_unchecked(place as *mut u8).cast().as_ref() })
-    }
-
-    #[inline(always)]
-    fn advance(&mut self, bytes: usize) {
-        const { assert!(MAX_ADVANCE == 63) };
-        // SAFETY: arithmetic on registers. The verifier wants to see the bound of what is added to a pointer.
-        unsafe {
-            asm!("{1} &= 63", "{0} += {1}", inout(reg) self.place, inout(reg) bytes => _,
-                options(pure, nomem, nostack, preserves_flags));
-        }
-    }
-}
-
 impl Frame for XdpFrame {
-    #[inline(always)]
-    fn cursor(&self, at: usize) -> Option<impl Cursor> {
-        let mut at = at;
-        if at > LAST_PLACE {
-            return None;
-        }
-        // SAFETY: see `pointer`.
-        unsafe { asm!("{0} = {0}", inout(reg) at, options(pure, nomem, nostack, preserves_flags)) };
-        let (data, end) = self.bounds();
-        Some(XdpCursor { place: data + at, end, frame: PhantomData })
-    }
-
     #[inline(always)]
     fn head<const N: usize>(&self) -> Option<&[u8; N]> {
         // SAFETY: within the packet by the check; nothing else refers to it while the frame is borrowed.
@@ -175,7 +116,9 @@ impl Frame for XdpFrame {
 
     #[inline(always)]
     fn resize(&mut self, len: usize) -> Option<()> {
-        let now = self.len() as i32;
+        // The program takes no frames in fragments, so this is all of the frame. (A helper would tell, too, but slowly.)
+        let (data, end) = self.bounds();
+        let now = end.wrapping_sub(data) as i32;
         // SAFETY: a helper call on the program's own context; pointers into the packet are made anew by every access.
         let failed = unsafe { bpf_xdp_adjust_tail(self.ctx, len as i32 - now) };
         if failed == 0 { Some(()) } else { None }

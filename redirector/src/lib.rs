@@ -7,7 +7,5 @@ pub mod config;
 pub mod dataplane;
 pub mod feed;
 pub mod front;
-pub mod journal;
 pub mod manage;
-pub mod simulate;
 pub mod state;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 const TARGETS: usize = 70;
 /// Length of a bucket in seconds.
 const LENGTH: u32 = 3600;
-const BOUNDS: Bounds = Bounds { keep: None, size: u64::MAX, outbox: u64::MAX };
+const BOUNDS: Bounds = Bounds { keep: None, size: u64::MAX };
 /// 2027-01-15T08:00:00Z.
 const BEGIN: u64 = 1_800_000_000_000;
 
@@ -327,7 +327,7 @@ fn hours(world: &mut World, hours: u64, bounds: Bounds) {
 fn closed_buckets_are_kept_as_long_as_they_should_be_and_within_their_size() {
     let mut world = World::new();
     world.targets = TARGETS;
-    hours(&mut world, 48, Bounds { keep: Some(86_400), ..BOUNDS });
+    hours(&mut world, 48, Bounds { keep: Some(86_400), size: u64::MAX });
     let which = Filter { agreement: Some("a".into()), ..Filter::default() };
     let (all, agreed) = (world.rows(&Filter::default()), world.rows(&which));
     let parts =
@@ -337,7 +337,7 @@ fn closed_buckets_are_kept_as_long_as_they_should_be_and_within_their_size() {
     assert_eq!((parts(&all), head.removed_until), (parts(&agreed), 0));
     // Within a third of their size: targets go before agreements.
     let size = head.history / 3;
-    hours(&mut world, 1, Bounds { size, ..BOUNDS });
+    hours(&mut world, 1, Bounds { keep: None, size });
     let head = &world.ledger.as_ref().unwrap().head;
     assert!(head.history <= size && head.removed_until > 0, "{head:?}");
     let (all, agreed) = (world.rows(&Filter::default()), world.rows(&which));
@@ -390,48 +390,4 @@ fn a_store_that_others_have_is_left_alone() {
     let error = Store::open_to_read(&world.path()).unwrap_err();
     assert!(matches!(error, StoreError::InUse(_)), "{error}");
     assert!(matches!(Store::open_to_read(Path::new("/nowhere/a")).unwrap_err(), StoreError::Refused { .. }));
-}
-
-/// Accounts of the largest box that is asked for: 10 000 targets, and 1000 agreements.
-const MANY: u32 = 11_000;
-
-#[test]
-fn many_busy_accounts_cost_little_time_and_room() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join(FILE)).unwrap();
-    let mut clock = Clock { wall: BEGIN, steady: 1_000_000_000 };
-    let mut ledger = Ledger::new(fresh_id(), clock);
-    let account = |number: u32| Account {
-        kind: if number < 1000 { Kind::Agreement } else { Kind::Target },
-        price: 12_000,
-        ..Account::of_target(&format!("account-{number}"))
-    };
-    let accounts = (0..MANY).map(|number| (number, Ok(account(number)))).collect();
-    ledger.enrol(&Roster { generation: 1, accounts });
-    let (mut took, mut counts) = (Vec::new(), vec![0u64; MANY as usize]);
-    let mut tick = |ledger: &mut Ledger, seconds: u64| {
-        clock.wall += seconds * 1000;
-        clock.steady += seconds * 1_000_000_000;
-        // Some thousand requests in an hour, each account another number.
-        counts.iter_mut().enumerate().for_each(|(number, count)| *count += 100 + number as u64 % 97);
-        let set = CounterSet { map: 1, boot: "boot".into() };
-        let fast = Some((set, true, counts.clone()));
-        let reading = Reading { clock, boot: "boot".into(), fast, slow: Vec::new(), run: 1 };
-        let began = std::time::Instant::now();
-        ledger.take(&reading, LENGTH);
-        store.commit(ledger, BOUNDS).unwrap();
-        took.push(began.elapsed());
-    };
-    (0..40).for_each(|_| tick(&mut ledger, 1));
-    // A day of closed hours.
-    for _ in 0..24 {
-        (0..3).for_each(|_| tick(&mut ledger, 1));
-        tick(&mut ledger, 3597);
-    }
-    took.sort_unstable();
-    let median = took[took.len() / 2];
-    let (bytes, file) = (ledger.head.history as f64 / 24.0 / f64::from(MANY), store.size());
-    println!("{MANY} busy accounts: {median:?} a reading, {bytes:.1} bytes a part of time, file {file}");
-    assert!(bytes < 20.0, "{bytes} bytes for an account and part of time");
-    assert!(median < std::time::Duration::from_millis(400), "{median:?} for one reading");
 }

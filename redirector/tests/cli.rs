@@ -196,8 +196,7 @@ fn explain_knows_urls_over_cdsr_and_http() {
     assert_eq!(by_cdsr["rule"]["origin"]["line"], place_of("urls ="));
     let question = ["--client", "192.0.2.1", "--url", "http://a.web.acme.net/live/x", "--protocol", "http"];
     let by_http = explain_json(&question);
-    let redirect = "redirect to http://198.51.100.1/live/x";
-    assert_eq!((&by_http["answer"], &by_http["winners"][0]["target"]), (&redirect.into(), &"dual".into()));
+    assert_eq!((&by_http["answer"], &by_http["winners"][0]["target"]), (&"redirect".into(), &"dual".into()));
     assert_eq!(by_http["fast_path"]["outcome"], "never");
     let elsewhere = explain_json(&["--client", "192.0.2.1", "--url", "http://a.web.acme.net/other"]);
     assert_eq!((&elsewhere["answer"], &elsewhere["reason"]), (&"not mine".into(), &"not-our-url".into()));

@@ -61,7 +61,7 @@ fn question(ecs: Option<&str>) -> Question {
     let wanted = Wanted::Name { name: "www.acme.net".into(), record_type: None };
     let client = "192.0.2.1".parse().expect("address");
     let ecs = ecs.map(|network| network.parse().expect("a prefix"));
-    Question { client, ecs, wanted, vip: None, time: None }
+    Question { client, ecs, wanted, vip: None }
 }
 
 /// The right answer's frame, as far as it is compared: its payload.

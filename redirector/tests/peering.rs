@@ -69,8 +69,8 @@ fn a_providers_cdn_can_be_an_address() {
     assert_eq!(served(&view, "nbc"), ("nbc-edge".to_owned(), Some("nbc-edge".to_owned())));
     let client: IpAddr = CLIENTS[1].parse().expect("an address");
     let wanted = Wanted::Name { name: "x.web.nbc.cdn.example.net".to_owned(), record_type: None };
-    let told = explain(&view, &Question { client, ecs: None, wanted, vip: None, time: None }, |_| Ok(None))
-        .expect("told");
+    let told =
+        explain(&view, &Question { client, ecs: None, wanted, vip: None }, |_| Ok(None)).expect("told");
     assert_eq!(told.winners[0].address, Some("2001:db8:77::1".parse().expect("an address")));
     assert_eq!((told.reason.as_str(), told.answer.as_str()), ("foreign", "NOERROR"));
 }
@@ -79,7 +79,7 @@ fn a_providers_cdn_can_be_an_address() {
 fn served(view: &View, customer: &str) -> (String, Option<String>) {
     let ask = |client: &str, wanted: Wanted| -> Explanation {
         let client: IpAddr = client.parse().expect("an address");
-        let question = Question { client, ecs: None, wanted, vip: None, time: None };
+        let question = Question { client, ecs: None, wanted, vip: None };
         explain(view, &question, |_| Ok(None)).expect("an explanation")
     };
     let host = format!("x.web.{customer}.cdn.example.net");

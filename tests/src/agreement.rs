@@ -225,8 +225,6 @@ impl Class {
         let target = trace.filter(|trace| trace.decided).and_then(|trace| tables.target(trace.target));
         let name = if trace.is_some_and(|trace| has_inner_branch(tables, trace.group)) {
             "(over 64 targets)"
-        } else if asks_for_servers(&case.payload) {
-            "(by service names)"
         } else if case.kind == Kind::Https && trace.is_some_and(|trace| has_two_choices(tables, &trace)) {
             "(https of two choices)"
         } else if case.kind == Kind::Https && trace.is_some_and(|trace| has_sites(tables, &trace)) {
@@ -294,15 +292,6 @@ impl Class {
 /// Whether a name stands for sites.
 fn has_sites<T: Tables>(tables: &T, trace: &Trace) -> bool {
     tables.service(trace.service).is_some_and(|service| service.flags & SERVICE_SRV != 0)
-}
-
-/// Whether a message asks, or may ask, for a name that begins with a service and a protocol.
-fn asks_for_servers(payload: &[u8]) -> bool {
-    let question = payload.get(12..).unwrap_or_default().to_ascii_lowercase();
-    ["_http", "_https", "_rtsp"].iter().any(|service| {
-        let labels = [&[service.len() as u8][..], service.as_bytes(), b"\x04_tcp"].concat();
-        question.starts_with(&labels)
-    })
 }
 
 /// Whether a share group's records have three levels: the fast path chooses through two.

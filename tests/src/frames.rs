@@ -5,8 +5,8 @@ use etherparse::{
     Ipv4Header, Ipv6Extensions, LinkExtHeader, NetHeaders, PacketBuilder, PacketHeaders, PayloadSlice,
     TransportHeader,
 };
+use redirector_core::wire::Word;
 use redirector_core::wire::frame::Frame;
-use redirector_core::wire::{Cursor, Word};
 use std::net::{IpAddr, SocketAddr};
 
 /// The box's MAC address.
@@ -55,9 +55,6 @@ impl Frame for VecFrame {
     }
     fn load<W: Word>(&self, at: usize) -> Option<W> {
         W::read(self.bytes.get(at..)?)
-    }
-    fn cursor(&self, at: usize) -> Option<impl Cursor> {
-        self.bytes.get(at..)
     }
     fn store<W: Word>(&mut self, at: usize, value: W) -> Option<()> {
         value.write(self.bytes.get_mut(at..)?)

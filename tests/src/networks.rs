@@ -8,7 +8,6 @@ use redirector_plan::model::{
     Otherwise, Outcome, Pool, Region, Schemes, Service, Speaks, Target, TargetState, Tier, UrlRule, Vip,
     Zone,
 };
-use redirector_plan::overflow::{Capacity, MAX_TERMS};
 use redirector_plan::peering::Peering;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -34,10 +33,6 @@ const SITES: usize = 10;
 const DOWN: [usize; 12] = [3, 21, 22, 23, 40, 41, 42, 43, 44, 45, 50, 51];
 /// Targets with less than their full share.
 const LOADED: [(usize, u16); 3] = [(1, 128), (9, 10), (12, 0)];
-
-/// A target with a capacity, and the part of its clients in 1/256 that it takes: what it does not take goes to the next
-/// tier where there is one.
-const FILLED: (usize, u16) = (1, 90);
 
 /// Names of pools and their targets. `wide` has more than one record holds, `vast` more than 64.
 const POOLS: [(&str, std::ops::Range<usize>); 18] = [
@@ -115,7 +110,6 @@ pub fn rich() -> (Network, Vec<TargetState>) {
     let mut states = vec![TargetState::default(); targets.len()];
     DOWN.iter().for_each(|number| states[*number].up = false);
     LOADED.iter().for_each(|(number, factor)| states[*number].factor = *factor);
-    states[FILLED.0].open = [FILLED.1; MAX_TERMS];
     let network = Network {
         key: *b"a key for tests!",
         box_name: BOX_NAME.into(),
@@ -200,7 +194,6 @@ fn target(number: usize) -> Target {
         https_port: 8443,
         rtsp_port: 8554,
         network: 64_000 + number as u16,
-        capacity: Capacity { connections: (number == FILLED.0).then_some(1000), ..Capacity::default() },
         origin: origin(200),
     }
 }
@@ -219,7 +212,6 @@ fn tier(region: &str, pools: &[(&str, u32)], ttl: Option<u32>) -> Tier {
         pools: pools.iter().map(|(pool, share)| (index(pool), *share)).collect(),
         ttl,
         within: None,
-        terms: Default::default(),
         origin: origin(400),
     }
 }
@@ -320,7 +312,6 @@ fn services() -> Vec<Service> {
         ttl: *ttl,
         hint_lifetime: 300,
         choose_by: *choose_by,
-        affinity: None,
         dns: if *name == "vip" { DnsAnswer::Vip } else { DnsAnswer::Server },
         https: match *name {
             "web" | "tv" | "six" | "france" => {
@@ -364,54 +355,26 @@ fn split(name: &str) -> Vec<String> {
     name.split('.').map(str::to_owned).collect()
 }
 
-fn zone(suffix: &str, cdn: usize, grammars: &[(&str, &str)]) -> Zone {
-    let grammar = |(text, service): &(&str, &str)| Grammar {
-        labels: labels(text),
-        service: number_of(service),
-        signed: None,
-        origin: origin(700),
-    };
-    Zone {
+fn zones() -> Vec<Zone> {
+    let zone = |suffix: &str, cdn, grammars: &[(&str, &str)]| Zone {
         suffix: split(suffix),
         cdn,
         serial: 7,
         negative_ttl: 60,
         ns_ttl: 86_400,
-        grammars: grammars.iter().map(grammar).collect(),
+        grammars: grammars
+            .iter()
+            .map(|(text, service)| Grammar {
+                labels: labels(text),
+                service: number_of(service),
+                signed: None,
+                origin: origin(700),
+            })
+            .collect(),
         sealed: None,
-        servers: (suffix == FILES).then(|| "servers".to_owned()),
         ill_formed: (suffix == "cdn.beta.example").then(|| Otherwise::Service("beta".into())),
         origin: origin(700),
-    }
-}
-
-/// The zone with names that ask for servers.
-const FILES: &str = "files.acme.net";
-
-fn files_zone() -> Zone {
-    zone(
-        FILES,
-        0,
-        &[
-            ("{object}.web", "web"),
-            ("{_http|_https|_rtsp}._tcp.{object}.web", "web"),
-            ("{x}.object", "object"),
-            ("_http._tcp.{x}.object", "object"),
-            ("{x}.mixed", "mixed"),
-            ("_http._tcp.{x}.mixed", "mixed"),
-            ("_http._tcp.{x}.nothing", "nothing"),
-            ("_http._tcp.{x}.later", "later"),
-            ("_http._tcp.{x}.four", "four"),
-            ("_http._tcp.{x}.six", "six"),
-            ("_rtsp._tcp.{x}.alias", "alias"),
-            ("_http._tcp.{x}.long-alias", "long-alias"),
-            ("_http._tcp.{x}.referral", "referral"),
-            ("_http._tcp.{x}.fallback", "fallback"),
-        ],
-    )
-}
-
-fn zones() -> Vec<Zone> {
+    };
     vec![
         zone(
             "cdn.acme.net",
@@ -456,7 +419,6 @@ fn zones() -> Vec<Zone> {
             &[("_tcp.srv.{object}", "tv"), ("{a}.{b}.{c}.object", "object"), ("w.v.u.t.s.r.far", "object")],
         ),
         zone("live.eu.deep.acme.net", 0, &[("{channel}", "tv")]),
-        files_zone(),
         zone("cdn.beta.example", 1, &[("{object}.{x|y}", "beta")]),
     ]
 }

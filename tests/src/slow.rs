@@ -35,23 +35,22 @@ macro_rules! each_table {
     ($then:ident) => {
         $then! {
             meta() -> &redirector_core::table::Meta;
-            vip_bucket(index: u32) -> &redirector_core::table::VipBucket;
-            vip_info(index: u32) -> &redirector_core::table::VipInfo;
-            suffix_bucket(index: u32) -> &redirector_core::table::NameBucket;
-            zone(index: u32) -> &redirector_core::table::Zone;
-            name_bucket(index: u32) -> &redirector_core::table::NameBucket;
-            service(index: u32) -> &redirector_core::table::Service;
-            object(bucket: u32, mark: u64) -> u64;
-            ipv4_root(index: u32) -> &redirector_core::table::Words16;
-            ipv4_page(index: u32) -> &redirector_core::table::Page256;
-            ipv6_root(index: u32) -> &redirector_core::table::Words16;
-            ipv6_node(index: u32) -> &redirector_core::table::Node64;
-            region_counters(index: u32) -> &redirector_core::table::Words16;
-            cell(index: u32) -> u32;
-            group(index: u32) -> redirector_core::table::GroupPointer;
-            record(index: u32) -> &redirector_core::table::ShareRecord;
-            target(index: u32) -> &redirector_core::table::Target;
-            wire_name(index: u32) -> &redirector_core::table::WireName;
+            vip_bucket(index) -> &redirector_core::table::VipBucket;
+            vip_info(index) -> &redirector_core::table::VipInfo;
+            suffix_bucket(index) -> &redirector_core::table::NameBucket;
+            zone(index) -> &redirector_core::table::Zone;
+            name_bucket(index) -> &redirector_core::table::NameBucket;
+            service(index) -> &redirector_core::table::Service;
+            ipv4_root(index) -> &redirector_core::table::Words16;
+            ipv4_page(index) -> &redirector_core::table::Page256;
+            ipv6_root(index) -> &redirector_core::table::Words16;
+            ipv6_node(index) -> &redirector_core::table::Node64;
+            region_counters(index) -> &redirector_core::table::Words16;
+            cell(index) -> u32;
+            group(index) -> redirector_core::table::GroupPointer;
+            record(index) -> &redirector_core::table::ShareRecord;
+            target(index) -> &redirector_core::table::Target;
+            wire_name(index) -> &redirector_core::table::WireName;
         }
     };
 }
@@ -61,13 +60,13 @@ macro_rules! each_table {
 pub struct AtTime<'t, T>(pub &'t T, pub u32);
 
 macro_rules! at_time {
-    ($($name:ident($($index:ident: $of:ty),*) -> $value:ty;)+) => {
+    ($($name:ident($($index:ident)?) -> $value:ty;)+) => {
         impl<T: Tables> Tables for AtTime<'_, T> {
             fn unix_seconds(&self) -> u32 {
                 self.1
             }
-            $(fn $name(&self $(, $index: $of)*) -> Option<$value> {
-                self.0.$name($($index),*)
+            $(fn $name(&self $(, $index: u32)?) -> Option<$value> {
+                self.0.$name($($index)?)
             })+
         }
     };

@@ -4,7 +4,6 @@ use redirector_plan::model::{
     Binding, ChooseBy, Coverage, DnsAnswer, Grammar, LabelRule, Locations, NameServer, Network, Outcome,
     Pool, Region, Schemes, Service, Target, Tier, UrlRule, Vip, Zone,
 };
-use redirector_plan::overflow::{Capacity, Terms, Unless};
 use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -48,17 +47,8 @@ fn region(network: &Network, number: usize, region: &Region) -> String {
 }
 
 fn target(target: &Target) -> String {
-    let Target { name, site, ipv4, ipv6, host, outcome, http_port, https_port, rtsp_port, .. } = target;
-    let network = target.network;
-    let Capacity { bits, connections, requests } = target.capacity;
-    let bits = bits.map(|bits| format!("bandwidth = \"{bits} bit/s\""));
-    let connections = connections.map(|connections| format!("connections = {connections}"));
-    let requests = requests.map(|requests| format!("requests = \"{requests} requests/s\""));
-    let capacity: Vec<String> = [bits, connections, requests].into_iter().flatten().collect();
-    let capacity = match capacity.is_empty() {
-        true => String::new(),
-        false => format!("capacity = {{ {} }}\n", capacity.join(", ")),
-    };
+    let Target { name, site, ipv4, ipv6, host, outcome, http_port, https_port, rtsp_port, network, .. } =
+        target;
     let addresses = |ipv4: &Option<Ipv4Addr>, ipv6: &Option<Ipv6Addr>| {
         let both = ipv4.iter().map(ToString::to_string).chain(ipv6.iter().map(ToString::to_string));
         format!("addresses = {}", list(both))
@@ -77,9 +67,7 @@ fn target(target: &Target) -> String {
         }
     };
     let host = host.iter().map(|host| format!("host = {host:?}\n")).collect::<String>();
-    format!(
-        "[[target]]\nname = {name:?}\nsite = {site:?}\n{outcome}\n{host}{ports}\nnetwork = {network}\n{capacity}"
-    )
+    format!("[[target]]\nname = {name:?}\nsite = {site:?}\n{outcome}\n{host}{ports}\nnetwork = {network}\n")
 }
 
 fn pool(network: &Network, pool: &Pool) -> String {
@@ -100,27 +88,10 @@ fn coverage(network: &Network, coverage: &Coverage) -> String {
         let ttl = tier.ttl.map(|ttl| format!(", ttl = \"{ttl}s\"")).unwrap_or_default();
         let within =
             tier.within.map(|micros| format!(", within = \"{}ms\"", micros / 1000)).unwrap_or_default();
-        let terms = terms(&tier.terms);
-        format!("{{ region = {region:?}, pools = [{}]{ttl}{within}{terms} }}", pools.join(", "))
+        format!("{{ region = {region:?}, pools = [{}]{ttl}{within} }}", pools.join(", "))
     };
     let tiers: Vec<String> = coverage.tiers.iter().map(tier).collect();
     format!("[[coverage]]\nname = {:?}\ntiers = [{}]\n", coverage.name, tiers.join(", "))
-}
-
-fn terms(terms: &Terms) -> String {
-    let Terms { above, full, strict, unless } = terms;
-    let mut text = String::new();
-    if *strict {
-        text = format!(", overflow = {{ above = {above}, full = {full} }}");
-    }
-    if let Some(Unless { round_trip, loss, load }) = unless {
-        let rtt = round_trip.map(|micros| format!("rtt = \"{}ms\"", micros / 1000));
-        let loss = loss.map(|loss| format!("loss = {loss}"));
-        let load = load.map(|load| format!("load = {load}"));
-        let all: Vec<String> = [rtt, loss, load].into_iter().flatten().collect();
-        text += &format!(", unless = {{ {} }}", all.join(", "));
-    }
-    text
 }
 
 fn url(rule: &UrlRule) -> String {

@@ -12,10 +12,7 @@ use std::{
 
 use nix::{
     libc,
-    sys::socket::{
-        AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage,
-        recvmsg, socket,
-    },
+    sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket},
 };
 use redirector_tests::{
     lab::{
@@ -300,68 +297,4 @@ fn a_box_that_cannot_have_xdp_answers_by_sockets_and_says_why() {
         let error = Daemon::start(&lab, BOX, redirector, &insisting, &[]).unwrap_err().to_string();
         assert!(error.contains(why) && error.contains("xdp = \"auto\""), "{error}");
     }
-}
-
-/// Traffic class of the reply to a query that has this one.
-fn class_of_reply(lab: &Lab, family: Family, class: u32, query: &[u8]) -> u8 {
-    let any: SocketAddr = if family == Family::V4 { "0.0.0.0:0" } else { "[::]:0" }.parse().unwrap();
-    lab.within(CLIENT, || {
-        let socket = UdpSocket::bind(any).unwrap();
-        let options = socket2::SockRef::from(&socket);
-        match family {
-            Family::V4 => options.set_tos_v4(class).and_then(|()| options.set_recv_tos_v4(true)).unwrap(),
-            Family::V6 => {
-                options.set_tclass_v6(class).and_then(|()| options.set_recv_tclass_v6(true)).unwrap()
-            }
-        }
-        socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
-        socket.send_to(query, (vip(family), 53)).unwrap();
-        let (mut bytes, mut control) = ([0; 1500], nix::cmsg_space!(i32));
-        let mut parts = [std::io::IoSliceMut::new(&mut bytes)];
-        let message =
-            recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty());
-        let message = message.unwrap();
-        let class = message.cmsgs().unwrap().find_map(|control| match control {
-            ControlMessageOwned::Ipv4Tos(class) => Some(class),
-            ControlMessageOwned::Ipv6TClass(class) => u8::try_from(class).ok(),
-            _ => None,
-        });
-        class.unwrap()
-    })
-    .unwrap()
-}
-
-/// both paths keep the query's DSCP, or set the configured one from the reload on.
-#[test]
-fn replies_have_the_dscp_of_the_query_or_the_configured_one() {
-    let Some(lab) = require_lab() else { return };
-    let asker = start(&lab);
-    let room = Edns::new(false).option(PADDING, &[0; 40]);
-    let fast = DnsQuery::new(SERVER_NAME, rr::A).edns(room).encode();
-    let slow = DnsQuery::new("cdn.acme.net", rr::SOA).encode();
-    let set = |dscp: u8| configuration(BOX).replacen("[box]\n", &format!("[box]\ndscp = {dscp}\n"), 1);
-    for (configured, asked, wanted) in [
-        (None, 0, 0),
-        (None, 0xb8, 0xb8),
-        (None, 0x22, 0x20),
-        (Some(46), 0x20, 0xb8),
-        (Some(0), 0x20, 0),
-        (None, 0x20, 0x20),
-    ] {
-        let text = configured.map_or_else(|| configuration(BOX), set);
-        asker.daemon.write_configuration(&text).unwrap();
-        asker.daemon.reload().unwrap();
-        for family in Family::ALL {
-            for (query, path, reason) in [(&fast, "fast", "first-tier"), (&slow, "slow", "zone-record")] {
-                let before = asker.daemon.stats().unwrap();
-                let class = class_of_reply(&lab, family, asked, query);
-                assert_eq!(class, wanted, "{path} {family:?} {configured:?} {asked}");
-                let after = asker.daemon.stats().unwrap();
-                let count = |stats: &Value| counted(stats, path, "reasons", reason);
-                assert_eq!(count(&after) - count(&before), 1, "{path} {family:?}");
-            }
-        }
-    }
-    asker.daemon.write_configuration(&set(64)).unwrap();
-    assert!(asker.daemon.reload().unwrap().contains("it can be 0 to 63"));
 }

@@ -7,27 +7,23 @@ mod reader;
 
 #[path = "kernel/limits.rs"]
 mod limits;
-#[path = "kernel/sampling.rs"]
-mod sampling;
 
 use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
 use reader::Vector;
 use redirector::dataplane::{BpfDataplane, Dataplane, LiveTables};
 use redirector_core::verdict::Reason;
-use redirector_core::wire::{cdsr, dns};
+use redirector_core::wire::cdsr;
 use redirector_plan::image::TableImage;
 use redirector_plan::model::TargetState;
 use redirector_plan::reference::{Scale, reference};
 use redirector_tests::agreement::{Action, FastPath, Report, compare, judge};
 use redirector_tests::bpffs::Bpffs;
-use redirector_tests::frames::Datagram;
-use redirector_tests::generate::{Case, Generator, Random};
+use redirector_tests::generate::{Case, Generator};
 use redirector_tests::invariants::flow;
 use redirector_tests::slow::AtTime;
 use redirector_tests::{networks, require_root_and_bpf, slow};
 use std::fs;
-use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::Arc;
 
 /// The program in the kernel over an image's tables.
@@ -72,27 +68,13 @@ fn agree(kernel: &mut Kernel, image: &TableImage, cases: impl Iterator<Item = Ca
     compare(kernel, &AtTime(&tables.read(), 0), cases)
 }
 
-/// What is added to the program needs room, and so do kernels whose verifier takes longer ways.
-#[test]
-fn the_verifier_goes_through_600_000_of_a_million_instructions_at_most() {
-    let Some(mut kernel) = Kernel::start() else { return };
-    let small = reference(Scale::SMALL);
-    kernel.publish(&networks::image(&small, &vec![TargetState::default(); small.targets.len()]));
-    let program = kernel.dataplane.program_fd().unwrap().unwrap();
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd())).unwrap();
-    // Linux 5.16 and later tell.
-    let Some(count) = info.lines().find_map(|line| line.strip_prefix("verified_insns:")) else { return };
-    let count: u32 = count.trim().parse().unwrap();
-    assert!(count <= 600_000, "{count} instructions");
-}
-
 /// A-2, invariant 1: 100 000 questions, and of each class that the fast path is for it answers at least 99 %.
 #[test]
 fn kernel_and_slow_path_agree_byte_for_byte_over_100_000_queries() {
     let Some(mut kernel) = Kernel::start() else { return };
     let (rich, states) = networks::rich();
     let image = networks::image(&rich, &states);
-    let mut report = agree(&mut kernel, &image, Generator::new(&rich, &image, 1).take(90_000));
+    let mut report = agree(&mut kernel, &image, Generator::new(&rich, &image, 1).take(80_000));
     let small = reference(Scale::SMALL);
     let image = networks::image(&small, &vec![TargetState::default(); small.targets.len()]);
     report.add(agree(&mut kernel, &image, Generator::new(&small, &image, 2).take(31_000)));
@@ -138,78 +120,6 @@ fn kernel_and_slow_path_agree_about_recorded_queries() {
             assert_eq!(action, expected, "{what}");
         }
     }
-}
-
-/// Packets as clients send them, with bits flipped, bytes exchanged, repeated, taken out and cut off, also where lengths
-/// and checksums are then mended: the program answers as the slow path does, or not at all, and never longer than it may.
-#[test]
-fn kernel_and_slow_path_agree_about_mutated_packets() {
-    let Some(mut kernel) = Kernel::start() else { return };
-    let (rich, states) = networks::rich();
-    let image = networks::image(&rich, &states);
-    let tables = kernel.publish(&image);
-    let tables = AtTime(&tables.read(), 0);
-    let mut random = Random::new(0x6d75_7461);
-    let (mut answered, mut mended_answered) = (0, 0);
-    for case in Generator::new(&rich, &image, 9).take(MUTATED) {
-        let mended = random.below(2) == 0;
-        let frame = if mended {
-            let mut payload = case.payload.clone();
-            mutate(&mut payload, &mut random);
-            case.flow.frame(&payload)
-        } else {
-            let mut frame = case.frame.clone();
-            mutate(&mut frame, &mut random);
-            frame
-        };
-        let (action, after) = kernel.run(&frame);
-        if let Err(difference) = judge(&tables, &frame, action, &after) {
-            panic!("{:?} {frame:02x?}: {difference}", case.kind);
-        }
-        if action == Action::Transmit {
-            answered += 1;
-            mended_answered += usize::from(mended);
-            assert_is_bounded(&frame, &after);
-        }
-    }
-    println!("{answered} of {MUTATED} answered, {mended_answered} of them with mended lengths and checksums");
-    assert!(mended_answered > MUTATED / 50, "too few get anywhere: {mended_answered}");
-}
-
-/// Mutated packets.
-const MUTATED: usize = 100_000;
-
-/// One to four changes.
-fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
-    for _ in 0..=random.below(4) {
-        if bytes.is_empty() {
-            return;
-        }
-        let at = random.below(bytes.len());
-        match random.below(8) {
-            0..3 => bytes[at] ^= 1 << random.below(8),
-            3 => bytes[at] = random.bits() as u8,
-            4 => bytes[at] = [0, 1, 0x3f, 0x40, 0x7f, 0x80, 0xc0, 0xff][random.below(8)],
-            5 => bytes.insert(at, random.bits() as u8),
-            6 => drop(bytes.remove(at)),
-            _ if random.below(4) == 0 => bytes.truncate(at),
-            _ => {
-                let part = bytes[at..(at + 8).min(bytes.len())].to_vec();
-                let to = random.below(bytes.len());
-                bytes.splice(to..to, part);
-            }
-        }
-    }
-}
-
-/// No CDSR reply is longer than its request, no DNS reply than 1232 bytes.
-fn assert_is_bounded(frame: &[u8], after: &[u8]) {
-    let (asked, reply) = (Datagram::read(frame).unwrap(), Datagram::read(after).unwrap());
-    let most = match asked.destination.port() {
-        cdsr::PORT => asked.payload.len(),
-        _ => dns::UDP_LIMIT.into(),
-    };
-    assert!(reply.payload.len() <= most, "{} of {most} bytes: {frame:02x?}", reply.payload.len());
 }
 
 /// A change to tables.

@@ -160,7 +160,7 @@ fn keys_are_rotated_by_number_and_a_bad_key_file_changes_nothing() {
     let open = keys::key_file(lab.dir(), 1).unwrap();
     daemon.write_configuration(&policy(lab.dir(), &[(1, "sign"), (2, "sign")])).unwrap();
     fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
-    let refused = daemon.reload().unwrap();
+    let refused = format!("{:#}", daemon.reload().unwrap_err());
     assert!(refused.contains("mode 644") && refused.contains("chmod 600"), "{refused}");
     assert_all(&lab, &new, NEAR, "the last good state goes on");
 }

@@ -1,16 +1,12 @@
-//! Names, delegations, SRV and HTTPS records as `dig`, `kdig`, recursive resolvers and apt see them (A-1, M-7 to M-9,
-//! M-11; RFC 2782).
+//! Names, delegations, SRV and HTTPS records as `dig`, `kdig` and recursive resolvers see them (A-1, M-7 to M-9, M-11).
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-
-use std::{fs, net::TcpStream, path::Path, time::Duration};
 
 use redirector_tests::{
     lab::{
         AnswerPath, Daemon, DnsReport, Lab, PARTNER_NAME, PARTNER_SERVER, PartnerServer, Resolver,
         RootServer, Software,
         config::configuration,
-        topology::{BOX, Family, Role, WEB_PORT, node, with_role},
-        wait_for,
+        topology::{BOX, Family, Role, node, with_role},
     },
     program, require_commands, require_lab,
 };
@@ -199,103 +195,4 @@ fn resolvers_follow_names_and_delegations() {
             assert_eq!(data(&ask(&[DELEGATED, "TXT"]), "TXT"), ["\"theirs\""], "{software:?}");
         }
     }
-}
-
-/// Where servers have what apt asks for; nobody listens at port 80 of a server.
-const REPOSITORY_PORT: u16 = 8999;
-
-/// Serves a repository at a server, whose one package tells which server it is.
-fn serve_repository(lab: &Lab, server: &str) {
-    let repository = lab.dir().join(format!("repository-{server}"));
-    fs::create_dir_all(&repository).unwrap();
-    let packages = format!(
-        "Package: served-by-{server}\nVersion: 1\nArchitecture: all\nMaintainer: lab <lab@example.net>\n\
-         Filename: ./x.deb\nSize: 0\nSHA256: {}\nDescription: tells where it is from\n",
-        "0".repeat(64)
-    );
-    fs::write(repository.join("Packages"), &packages).unwrap();
-    let sums = lab.exec(server, ["sha256sum".into(), repository.join("Packages")]).run().unwrap();
-    let sum = sums.split_whitespace().next().unwrap().trim_start_matches('\\');
-    let release = format!(
-        "Suite: lab\nDate: Sun, 01 Nov 2026 00:00:00 UTC\nSHA256:\n {sum} {} Packages\n",
-        packages.len()
-    );
-    fs::write(repository.join("Release"), release).unwrap();
-    let (port, directory) = (REPOSITORY_PORT.to_string(), repository.display().to_string());
-    let command = ["python3", "-m", "http.server", &port, "--bind", "::", "--directory", &directory];
-    // It ends with the lab.
-    drop(lab.exec(server, command).spawn(&lab.dir().join(format!("repository-{server}.log"))).unwrap());
-    let address = (node(server).own.v4, REPOSITORY_PORT).into();
-    let limit = Duration::from_secs(30);
-    lab.within(server, || wait_for("repository", limit, || TcpStream::connect_timeout(&address, limit).ok()))
-        .unwrap()
-        .unwrap();
-}
-
-/// Names of the packages that apt knows after an update from a host, in a folder of its own.
-fn packages_by_apt(client: &redirector_tests::lab::Client<'_>, folder: &Path, host: &str) -> String {
-    for made in ["etc/apt", "var/lib/apt/lists/partial", "var/cache/apt/archives/partial", "var/lib/dpkg"] {
-        fs::create_dir_all(folder.join(made)).unwrap();
-    }
-    let status = folder.join("var/lib/dpkg/status");
-    fs::write(&status, "").unwrap();
-    fs::write(folder.join("etc/apt/sources.list"), format!("deb [trusted=yes] http://{host}/ ./\n")).unwrap();
-    let folder = format!("Dir={}", folder.display());
-    let status = format!("Dir::State::status={}", status.display());
-    let apt = |program: &str, command: &str| {
-        let options = ["-o", &folder, "-o", &status, "-o", "APT::Sandbox::User=root"];
-        client.command(&[&[program][..], &options, &[command]].concat()).run().unwrap()
-    };
-    let said = apt("apt-get", "update");
-    assert!(!said.contains("Err:"), "{said}");
-    apt("apt-cache", "pkgnames")
-}
-
-/// Servers listen where only SRV records say, and apt finds the nearest one of each client.
-#[test]
-fn apt_finds_its_server_by_srv_records() {
-    let Some(lab) = require_commands(&["apt-get", "python3"]).then(require_lab).flatten() else { return };
-    let configuration = configuration(BOX)
-        .replace(&format!("http = {WEB_PORT},"), &format!("http = {REPOSITORY_PORT},"))
-        .replace("http = \"/healthz\",", &format!("http = \"/healthz\", port = {WEB_PORT},"))
-        .replace(
-            "names = [\n",
-            "names = [\n  { labels = \"{by:_http|_https}._tcp.{object}.web.{customer}\", service = \"web\" },\n",
-        );
-    let daemon = Daemon::start(&lab, BOX, &program("redirector"), &configuration, &[]).unwrap();
-    for server in ["s-fr", "s-de"] {
-        serve_repository(&lab, server);
-    }
-    let host = "debian.web.abc.cdn.acme.net";
-    for (client, server) in [("c-fr", "s-fr"), ("c-de", "s-de")] {
-        for family in Family::ALL {
-            let asker = lab.client(client, family);
-            let folder = lab.dir().join(format!("apt-{client}-{}", family.name()));
-            let packages = packages_by_apt(&asker, &folder, host);
-            assert_eq!(packages.trim(), format!("served-by-{server}"), "{client}: {}", daemon.log());
-
-            let at = node(BOX).vip.unwrap().of(family);
-            let own = node(server).own;
-            for report in [
-                asker.dig(at, &[&format!("_http._tcp.{host}"), "SRV"]).unwrap(),
-                asker.kdig(at, &[&format!("_http._tcp.{host}"), "SRV"]).unwrap(),
-            ] {
-                let name = format!("{server}.servers.cdn.acme.net.");
-                assert_eq!(data(&report, "SRV"), [format!("1 255 {REPOSITORY_PORT} {name}")], "{report:?}");
-                let told: Vec<&str> = report.additional.iter().map(|record| &*record.data).collect();
-                assert_eq!(told, [own.v4.to_string(), own.v6.to_string()], "{report:?}");
-            }
-            let https = asker.dig(at, &[&format!("_https._tcp.{host}"), "SRV"]).unwrap();
-            assert_eq!(data(&https, "SRV"), [format!("1 255 443 {server}.servers.cdn.acme.net.")]);
-            let name = format!("{server}.servers.cdn.acme.net");
-            assert_eq!(data(&asker.dig(at, &[&name, "A"]).unwrap(), "A"), [own.v4.to_string()]);
-            let stranger = asker.dig(at, &["nobody.servers.cdn.acme.net", "A"]).unwrap();
-            assert_eq!(&*stranger.status, "NXDOMAIN");
-        }
-    }
-    // What is chosen is what an address query gets, and `explain` says so.
-    let client = node("c-fr").own.v4.to_string();
-    let question = ["--client", &client, "--name", &format!("_http._tcp.{host}"), "--type", "SRV"];
-    let told = daemon.control("explain", &question).unwrap().run().unwrap();
-    assert!(told.contains("s-fr") && told.contains("punt-type"), "{told}");
 }

@@ -13,7 +13,7 @@ use crate::{
 #[derive(Subcommand)]
 pub(crate) enum BenchCommand {
     /// Net time of the XDP program per packet, in the kernel and without a network (docs/performance.md).
-    Fastpath(FastpathArgs),
+    Fastpath(BenchArgs),
     /// CPU time of an answer over a virtual wire, compared with a bare reflector and other name servers.
     Peers(BenchArgs),
     /// Time from a change of health to the first packets with the new answer, under full query rate.
@@ -22,17 +22,6 @@ pub(crate) enum BenchCommand {
     Reload(BenchArgs),
     /// Share of its answers that a client keeps during floods with forged sources, and where the rest is lost.
     Flood(BenchArgs),
-    /// Time and memory of a replay of a million decisions.
-    Replay(BenchArgs),
-}
-
-#[derive(Args)]
-pub(crate) struct FastpathArgs {
-    #[command(flatten)]
-    common: BenchArgs,
-    /// Count the instructions of a packet by stage instead of measuring time.
-    #[arg(long)]
-    stages: bool,
 }
 
 #[derive(Args)]
@@ -46,13 +35,12 @@ pub(crate) struct BenchArgs {
 }
 
 pub(crate) fn run(command: &BenchCommand) -> Result<()> {
-    let (name, args, stages) = match command {
-        BenchCommand::Fastpath(args) => ("fastpath", &args.common, args.stages),
-        BenchCommand::Peers(args) => ("peers", args, false),
-        BenchCommand::Change(args) => ("change", args, false),
-        BenchCommand::Reload(args) => ("reload", args, false),
-        BenchCommand::Flood(args) => ("flood", args, false),
-        BenchCommand::Replay(args) => ("replay", args, false),
+    let (name, args) = match command {
+        BenchCommand::Fastpath(args) => ("fastpath", args),
+        BenchCommand::Peers(args) => ("peers", args),
+        BenchCommand::Change(args) => ("change", args),
+        BenchCommand::Reload(args) => ("reload", args),
+        BenchCommand::Flood(args) => ("flood", args),
     };
     ensure!(
         nix::unistd::geteuid().is_root(),
@@ -69,7 +57,6 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
     test::cargo(&artifacts)
         .args(["bench", "--package", "redirector-tests", "--bench", name, "--"])
         .args(args.quick.then_some("--quick"))
-        .args(stages.then_some("--stages"))
         .args(json.iter().flat_map(|file| ["--json".as_ref(), file.as_os_str()]))
         .env("REDIRECTOR_BENCH_OBJECT", feeder)
         .run()

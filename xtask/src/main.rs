@@ -38,7 +38,7 @@ enum Command {
     /// Build, check a configuration and run the daemon with it on this box.
     Load(load::LoadArgs),
     /// Show real clients being sent to their nearest servers, and elsewhere when one dies (as root).
-    Demo(demo::DemoArgs),
+    Demo,
     /// Keep a network of namespaces standing for hands-on use (as root).
     #[command(subcommand)]
     Lab(lab::LabCommand),
@@ -68,7 +68,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Setup(args) => setup::run(&args)?,
         Command::Build(args) => build::run(&args)?,
         Command::Load(args) => load::run(&args)?,
-        Command::Demo(args) => return demo::run(&args),
+        Command::Demo => return demo::run(),
         Command::Lab(command) => return lab::run(&command),
         Command::Lint => lint::run()?,
         Command::Test(args) => return test::run(&args),

@@ -2,12 +2,11 @@
 
 use crate::hash::Keys;
 use crate::table::{
-    CHOOSE_CLIENT_PREFIX, CHOOSE_CONTENT, CHOOSE_SPREAD, GroupPointer, IPV6_ROOT_BITS, NONE, OBJECT_ANYWHERE,
-    OBJECT_GROUP, OBJECT_MARK, OBJECT_WIDTH, REGION_LINK, SERVICE_OBJECTS, SHARE_ENTRIES, SHARE_LEVELS,
-    SPILL, Service, ShareRecord, TIER_FALLBACK, TIER_PUBLISHED, Tables,
+    CHOOSE_CLIENT_PREFIX, CHOOSE_CONTENT, CHOOSE_SPREAD, GroupPointer, IPV6_ROOT_BITS, NONE, REGION_LINK,
+    SHARE_ENTRIES, SHARE_LEVELS, Service, ShareRecord, TIER_FALLBACK, Tables,
 };
 use crate::verdict::{MAX_ENDPOINTS, Pick, Reason, Verdict};
-use crate::verifier::{differ, equal, less, phase};
+use crate::verifier::{equal, less, phase};
 
 /// Endpoints the fast path chooses at most; requests for more are punted.
 pub const FAST_ENDPOINTS: u32 = 4;
@@ -15,8 +14,6 @@ pub const FAST_ENDPOINTS: u32 = 4;
 pub const FAST_EXCLUDED: u32 = 4;
 /// How often a choice is drawn before those who are left share it out.
 const DRAWS: usize = 3;
-/// Most roots of a group: of all tiers, twice if they look at distance, and of all of them.
-const MAX_ROOTS: usize = 2 * TIER_FALLBACK as usize + 1;
 /// Failed and preferred servers a request can name.
 pub const MAX_EXCLUDED: usize = 8;
 
@@ -154,59 +151,8 @@ fn choose<T: Tables, const FULL: bool>(
 ) -> Option<()> {
     let meta = tables.meta()?;
     verdict.region = if FULL { region(&query.client, tables)? } else { query.region };
-    (verdict.pick.want, verdict.pick.width) = (query.want, 1);
-    let published = if service.flags & SERVICE_OBJECTS != 0 {
-        object(query, service, &meta.keys, meta.object_mask, tables, verdict)?
-    } else {
-        NONE
-    };
-    let mut record = if published == NONE { group(query, service, tables, verdict)? } else { published };
-    if record == NONE {
-        verdict.reason = Reason::NothingUsable;
-        return Some(());
-    }
-    let hash = choice_key(query, service, &meta.keys);
-    let mut root = tables.record(record)?;
-    verdict.pick.hash = hash;
-    phase();
-    if FULL {
-        pick_tree(root, query, service, tables, verdict, 1)?;
-        if published != NONE && verdict.count == 0 {
-            // The client excludes all of them.
-            record = group(query, service, tables, verdict)?;
-            if record == NONE {
-                verdict.reason = Reason::AllExcluded;
-                return Some(());
-            }
-            root = tables.record(record)?;
-            verdict.pick.hash = hash;
-            pick_tree(root, query, service, tables, verdict, 1)?;
-        }
-        pick_further(root, hash, query, service, tables, verdict)?;
-    } else {
-        let leaf = fast_leaf(root, &meta.keys, tables, verdict)?;
-        enter_tier(leaf, service, verdict);
-        phase();
-        if leaf.branch == 0 {
-            pick_leaf::<T, false>(leaf, query, &meta.keys, tables, verdict)?;
-        }
-        if verdict.count == 0 {
-            // A third level; or all excluded: siblings, later tiers or the fallback may have somebody.
-            verdict.reason = Reason::PuntChoice;
-        }
-    }
-    if verdict.pick.width > 1 && query.preferred == 0 {
-        phase();
-        take_turns(query, &meta.keys, verdict);
-    }
-    Some(())
-}
-
-/// The record that a service's clients in a region choose from, or [`NONE`]; notes its group.
-#[inline(always)]
-fn group<T: Tables>(query: &Query, service: &Service, tables: &T, verdict: &mut Verdict) -> Option<u32> {
     let row = service.coverage.wrapping_mul(2).wrapping_add(query.family & 1);
-    let cell = row.wrapping_mul(tables.meta()?.regions).wrapping_add(verdict.region);
+    let cell = row.wrapping_mul(meta.regions).wrapping_add(verdict.region);
     let mut group = tables.cell(cell)?;
     let mut pointer = if group == NONE { GroupPointer::new(NONE, 0) } else { tables.group(group)? };
     if pointer.record() == NONE {
@@ -218,72 +164,41 @@ fn group<T: Tables>(query: &Query, service: &Service, tables: &T, verdict: &mut 
     }
     verdict.group = group;
     verdict.epoch = pointer.epoch();
-    Some(pointer.record())
+    if pointer.record() == NONE {
+        verdict.reason = Reason::NothingUsable;
+        return Some(());
+    }
+    let root = tables.record(pointer.record())?;
+    let hash = choice_key(query, service, &meta.keys);
+    enter_tier(root, service, hash, verdict);
+    phase();
+    if FULL {
+        pick_tree(root, query, &meta.keys, tables, verdict, 1)?;
+        pick_further(root, hash, query, service, tables, verdict)?;
+    } else {
+        let leaf = fast_leaf(root, &meta.keys, tables, verdict)?;
+        phase();
+        if leaf.branch == 0 {
+            pick_leaf::<T, false>(leaf, query, &meta.keys, tables, verdict)?;
+        }
+        if verdict.count == 0 {
+            // A third level; or all excluded: siblings, later tiers or the fallback may have somebody.
+            verdict.reason = Reason::PuntChoice;
+        }
+    }
+    Some(())
 }
 
-/// Hash of an object of a service: its lower bits choose the bucket, its upper ones are the mark (P-11).
+/// Notes the tier that is chosen from now.
 #[inline(always)]
-pub fn object_hash(keys: &Keys, salt: u64, content: u64) -> u64 {
-    let hash = keys.step(keys.step(keys.seed_fp, salt), content);
-    hash ^ hash >> 32
-}
-
-/// Looks up what is known of the object that is asked for: how many servers share its clients, and the record of those
-/// that it was published to be at; [`NONE`] if it was not, or none of them is usable.
-#[inline(always)]
-fn object<T: Tables>(
-    query: &Query,
-    service: &Service,
-    keys: &Keys,
-    mask: u32,
-    tables: &T,
-    verdict: &mut Verdict,
-) -> Option<u32> {
-    let hash = object_hash(keys, service.salt, query.content);
-    verdict.object = hash;
-    let word = tables.object(hash as u32 & mask, hash & OBJECT_MARK)?;
-    if word == 0 {
-        return Some(NONE);
-    }
-    verdict.pick.width = (word >> OBJECT_WIDTH) as u32 % MAX_ENDPOINTS as u32 + 1;
-    verdict.pick.want = if query.want > verdict.pick.width { query.want } else { verdict.pick.width };
-    let group = (word & OBJECT_GROUP) as u32;
-    if group == OBJECT_ANYWHERE as u32 {
-        return Some(NONE);
-    }
-    let group = group + (query.family & 1);
-    let pointer = tables.group(group)?;
-    if pointer.record() != NONE {
-        (verdict.group, verdict.epoch) = (group, pointer.epoch());
-    }
-    Some(pointer.record())
-}
-
-/// Clients of an object that several servers share take one of them by their prefix. The others follow as they were.
-#[inline(always)]
-fn take_turns(query: &Query, keys: &Keys, verdict: &mut Verdict) {
-    let v6 = query.client.v6.wrapping_neg();
-    let (high, low) = (query.client.high & !(v6 & 0xffff), query.client.low & !(v6 | 0xff));
-    let point = keys.step(keys.step(keys.seed ^ verdict.pick.width as u64, high), low) >> 32;
-    let found = if verdict.count < verdict.pick.width { verdict.count } else { verdict.pick.width };
-    let turn = (point * found as u64 >> 32) as usize & (MAX_ENDPOINTS - 1);
-    (verdict.targets[0], verdict.targets[turn]) = (verdict.targets[turn], verdict.targets[0]);
-    (verdict.shares[0], verdict.shares[turn]) = (verdict.shares[turn], verdict.shares[0]);
-    if verdict.count > query.want {
-        verdict.count = query.want;
-    }
-}
-
-/// Notes the tier that a record's targets are chosen from.
-#[inline(always)]
-pub(crate) fn enter_tier(record: &ShareRecord, service: &Service, verdict: &mut Verdict) {
-    verdict.ttl = if record.ttl == NONE { service.ttl } else { record.ttl };
-    verdict.reason = match record.tier {
+pub(crate) fn enter_tier(root: &ShareRecord, service: &Service, hash: u64, verdict: &mut Verdict) {
+    verdict.ttl = if root.ttl == NONE { service.ttl } else { root.ttl };
+    verdict.reason = match root.tier {
         0 => Reason::FirstTier,
         TIER_FALLBACK => Reason::Fallback,
-        TIER_PUBLISHED => Reason::Published,
         _ => Reason::LaterTier,
     };
+    verdict.pick.hash = hash;
 }
 
 /// Later tiers and the fallback, for a client that excludes everybody in the tier it would get (P-18).
@@ -295,9 +210,10 @@ fn pick_further<T: Tables>(
     tables: &T,
     verdict: &mut Verdict,
 ) -> Option<()> {
+    let keys = &tables.meta()?.keys;
     let mut tier = *root;
     // Chains end by themselves; the bound is for tables that contradict themselves.
-    for _ in 0..=MAX_ROOTS {
+    for _ in 0..=TIER_FALLBACK {
         if verdict.count > 0 || query.want == 0 {
             return Some(());
         }
@@ -317,8 +233,8 @@ fn pick_further<T: Tables>(
                 }
             }
         }
-        verdict.pick.hash = hash;
-        pick_tree(&tier, query, service, tables, verdict, 1)?;
+        enter_tier(&tier, service, hash, verdict);
+        pick_tree(&tier, query, keys, tables, verdict, 1)?;
     }
     (verdict.count > 0).then_some(())
 }
@@ -386,18 +302,16 @@ fn share_out(record: &ShareRecord, pick: &mut Pick) {
     let mut sums = [0u64; SHARE_ENTRIES];
     let mut total = 0u64;
     for (entry, sum) in sums.iter_mut().enumerate() {
-        // Without a branch: which are free, and where the hash lies, nobody can guess.
-        let free = (pick.free as u64 >> entry & 1).wrapping_neg();
-        total = total.wrapping_add(record.weight(entry) & free);
+        total += if pick.free >> entry & 1 == 1 { record.weight(entry) } else { 0 };
         *sum = total;
     }
     // The weights make 2^41 at most.
-    let point = (pick.hash >> 41).wrapping_mul(total) >> 23;
-    let mut below = SHARE_ENTRIES as u64 - 1;
+    let point = ((pick.hash >> 41) * total) >> 23;
+    let mut entry = 0;
     for sum in &sums[..SHARE_ENTRIES - 1] {
-        below -= less(point, *sum);
+        entry += (point >= *sum) as u32;
     }
-    pick.entry = below as u32;
+    pick.entry = entry;
 }
 
 /// Entries that take clients.
@@ -410,13 +324,11 @@ pub(crate) fn usable(record: &ShareRecord) -> u32 {
 #[inline(always)]
 fn is_excluded<const FULL: bool>(query: &Query, digests: [u64; 2]) -> bool {
     let listed = if FULL { MAX_EXCLUDED } else { FAST_EXCLUDED as usize };
-    let mut apart = 1;
+    let mut found = false;
     for digest in &query.excluded[..listed] {
-        // An empty place is like no target's digest that is used, but like that of a family it does not have.
-        let same = differ(*digest, digests[0]) & differ(*digest, digests[1]) ^ 1;
-        apart &= (same & differ(*digest, 0)) ^ 1;
+        found |= *digest != 0 && (*digest == digests[0] || *digest == digests[1]);
     }
-    apart == 0
+    found
 }
 
 /// Takes targets from a leaf record, best first, until enough are found or none is left.
@@ -440,7 +352,7 @@ fn pick_leaf<T: Tables, const FULL: bool>(
     for _ in 0..SHARE_ENTRIES {
         phase();
         if verdict.pick.free == 0
-            || verdict.count >= verdict.pick.want
+            || verdict.count >= query.want
             || !pick_entry(record, keys, &mut verdict.pick)
         {
             break;
@@ -492,7 +404,6 @@ fn fast_leaf<'t, T: Tables>(
     tables: &'t T,
     verdict: &mut Verdict,
 ) -> Option<&'t ShareRecord> {
-    let root = if root.branch == SPILL { stage(root, keys, tables, &mut verdict.pick)? } else { root };
     if root.branch == 0 {
         return Some(root);
     }
@@ -519,21 +430,6 @@ fn fast_leaf<'t, T: Tables>(
     (is_free(&verdict.pick) == 1).then_some(leaf)
 }
 
-/// The root of the tier that a hash is led to while tiers leave clients to each other. Its targets are drawn anew.
-#[inline(always)]
-fn stage<'t, T: Tables>(
-    spill: &ShareRecord,
-    keys: &Keys,
-    tables: &'t T,
-    pick: &mut Pick,
-) -> Option<&'t ShareRecord> {
-    stand(spill, pick);
-    let root = child(spill, pick, tables)?;
-    pick.hash = child_hash(pick.hash, keys);
-    phase();
-    Some(root)
-}
-
 /// The record that the chosen entry of a branch stands for.
 #[inline(always)]
 fn child<'t, T: Tables>(branch: &ShareRecord, pick: &Pick, tables: &'t T) -> Option<&'t ShareRecord> {
@@ -545,19 +441,17 @@ fn child<'t, T: Tables>(branch: &ShareRecord, pick: &Pick, tables: &'t T) -> Opt
 fn pick_tree<T: Tables>(
     record: &ShareRecord,
     query: &Query,
-    service: &Service,
+    keys: &Keys,
     tables: &T,
     verdict: &mut Verdict,
     level: usize,
 ) -> Option<()> {
-    let keys = &tables.meta()?.keys;
     if record.branch == 0 {
-        enter_tier(record, service, verdict);
         return pick_leaf::<T, true>(record, query, keys, tables, verdict);
     }
-    let mut turn = Pick { hash: verdict.pick.hash, free: usable(record), ..Pick::default() };
+    let mut turn = Pick { hash: verdict.pick.hash, free: usable(record), entry: 0 };
     let mut preferred = preferred_child(record, query, tables, level);
-    while turn.free != 0 && verdict.count == 0 && level <= SHARE_LEVELS {
+    while turn.free != 0 && verdict.count == 0 && level < SHARE_LEVELS {
         match preferred.take() {
             Some(entry) => turn.entry = entry as u32,
             None if !pick_child(record, keys, tables, &mut turn, level)? => break,
@@ -566,7 +460,7 @@ fn pick_tree<T: Tables>(
         let child = child(record, &turn, tables)?;
         verdict.pick.hash = child_hash(turn.hash, keys);
         take_entry(keys, &mut turn);
-        pick_tree(child, query, service, tables, verdict, level + 1)?;
+        pick_tree(child, query, keys, tables, verdict, level + 1)?;
     }
     Some(())
 }
@@ -582,7 +476,7 @@ fn pick_child<T: Tables>(
 ) -> Option<bool> {
     for _ in 0..DRAWS {
         stand(branch, turn);
-        if is_free(turn) == 1 && (branch.branch == SPILL || leads_on(branch, keys, tables, turn, level)?) {
+        if is_free(turn) == 1 && leads_on(branch, keys, tables, turn, level)? {
             return Some(true);
         }
         draw_anew(keys, turn);
@@ -600,7 +494,7 @@ fn leads_on<T: Tables>(
     level: usize,
 ) -> Option<bool> {
     let record = child(branch, turn, tables)?;
-    let mut pick = Pick { hash: child_hash(turn.hash, keys), free: usable(record), ..Pick::default() };
+    let mut pick = Pick { hash: child_hash(turn.hash, keys), free: usable(record), entry: 0 };
     let is_kept = stand(record, &mut pick) & is_free(&pick) == 1;
     if record.branch == 0 {
         return Some(is_kept);
@@ -626,7 +520,7 @@ fn preferred_child<T: Tables>(
             return false;
         };
         if child.branch == 1 {
-            return level <= SHARE_LEVELS && preferred_child(child, query, tables, level + 1).is_some();
+            return level < SHARE_LEVELS && preferred_child(child, query, tables, level + 1).is_some();
         }
         (0..SHARE_ENTRIES).any(|leaf| {
             usable(child) >> leaf & 1 == 1 && is_preferred(query, child.refs[leaf], tables) == Some(true)

@@ -113,15 +113,6 @@ pub fn fold_case(word: u64) -> u64 {
     word | upper >> 2
 }
 
-/// [`fold_case`] of bytes of which none has its highest bit set.
-#[inline(always)]
-pub(crate) fn fold_ascii(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let above_z = word + (0x7f - b'Z' as u64) * ONES;
-    let from_a = word + (0x80 - b'A' as u64) * ONES;
-    word | ((from_a ^ above_z) & (0x80 * ONES)) >> 2
-}
-
 /// One round of splitmix64: a fixed mixer for values that need no key.
 #[inline(always)]
 pub fn splitmix(value: u64) -> u64 {

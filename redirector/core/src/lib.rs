@@ -12,12 +12,10 @@ extern crate std;
 
 pub mod decide;
 pub mod hash;
-pub mod heat;
 pub mod limit;
 pub mod lookup;
 pub mod outcome;
 pub mod rank;
-pub mod sample;
 pub mod siphash;
 pub mod table;
 pub mod tail;

@@ -5,8 +5,7 @@ use crate::table::{
     MAX_CODEPOINT_LABELS, MAX_PATH_SEGMENTS, MAX_SHAPES, NAME_PARTIAL, NONE, NameEntry, SPACE_DNS,
     SPACE_PATH, Tables, VipEntry, Zone,
 };
-use crate::verifier::{differ, forget, phase};
-use crate::wire::{Aside, Message};
+use crate::verifier::{equal, forget};
 
 /// Most labels a DNS name has (RFC 1035 section 2.3.4: 255 octets).
 pub const MAX_LABELS: usize = 128;
@@ -115,11 +114,13 @@ fn find<'t>(
     for index in slot.buckets(mask) {
         let bucket = bucket(index)?;
         // Where in its bucket an entry lies is anybody's guess: all places are compared, without a branch for each.
-        let other = |place: usize| differ(bucket.entries[place].fingerprint, slot.fingerprint);
-        let (first, second, third, fourth) = (other(0), other(1), other(2), other(3));
-        if first + second + third + fourth != 4 {
-            // One alone is not another: of the sum of all places its own is missing.
-            let place = 6 - second - 2 * third - 3 * fourth;
+        let (mut place, mut found) = (0, 0);
+        for (index, entry) in bucket.entries.iter().enumerate() {
+            let here = equal(entry.fingerprint, slot.fingerprint);
+            place |= here & index as u64;
+            found |= here;
+        }
+        if found != 0 {
             return bucket.entries.get(place as usize & 3);
         }
         // Nothing lies in its second bucket while there is room in its first, which fills from its first place on.
@@ -154,6 +155,7 @@ pub fn codepoint_slot(
 
 /// The rule for the first `count` labels beneath a zone: the lowest order of all that match; partial names (which only
 /// say that longer ones exist) come after every full rule. Without a match the result's fingerprint is 0.
+#[inline(always)]
 pub fn rule<T: Tables>(
     tables: &T,
     labels: &Labels,
@@ -162,118 +164,25 @@ pub fn rule<T: Tables>(
     number: u32,
     zone: &Zone,
 ) -> NameEntry {
-    let mut search = Search::default();
-    search.begin(count, space, number);
-    search.first_shape(zone);
-    search.go_on::<T, MAX_SHAPES>(tables, labels, zone);
-    search.best
-}
-
-/// What [`find_rule`] looks for, and what it has found: in memory, of which the verifier knows nothing, so that one round of
-/// the search is like the other.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Search {
-    /// The best rule so far.
-    pub(crate) best: NameEntry,
-    /// Labels before the suffix.
-    count: usize,
-    /// Kind of key, and number of the zone.
-    space: u32,
-    zone: u32,
-    /// Shape that comes next: an index.
-    next: usize,
-}
-
-impl Search {
-    /// For the rule of a name's first `count` labels.
-    #[inline(always)]
-    pub(crate) fn begin(&mut self, count: usize, space: u32, zone: u32) {
-        (self.count, self.space, self.zone) = (count, space, zone);
-        // Field by field: the order says that nothing is better.
-        (self.best.fingerprint, self.best.value) = (0, 0);
-        (self.best.order, self.best.flags) = (u16::MAX, 0);
-    }
-
-    /// Finds the first shape of so many labels.
-    #[inline(always)]
-    pub(crate) fn first_shape(&mut self, zone: &Zone) {
-        let mut next = 0;
-        for shape in &zone.shapes[..MAX_SHAPES] {
-            // Shapes of fewer labels come first, and unused ones have more than any name.
-            if shape.labels as usize >= self.count {
-                break;
-            }
-            next += 1;
+    let mut best = NameEntry { order: u16::MAX, ..NameEntry::default() };
+    let Some(meta) = tables.meta() else { return best };
+    for shape in &zone.shapes[..MAX_SHAPES] {
+        // Shapes of fewer labels come first, and unused ones have more than any name.
+        if shape.labels as usize > count {
+            break;
         }
-        self.next = next;
-        phase();
-    }
-
-    /// Goes on for at most `MOST` shapes; whether there are more.
-    #[inline(always)]
-    pub(crate) fn go_on<T: Tables, const MOST: usize>(
-        &mut self,
-        tables: &T,
-        labels: &Labels,
-        zone: &Zone,
-    ) -> bool {
-        let Some(meta) = tables.meta() else { return false };
-        for _ in 0..MOST {
-            phase();
-            if !self.has_shape(zone) {
-                return false;
-            }
-            let shape = &zone.shapes[self.next & (MAX_SHAPES - 1)];
-            self.next = self.next.wrapping_add(1);
-            let shape = (shape.labels, shape.keyed);
-            let slot = codepoint_slot(&meta.keys, self.space, self.zone, shape, |i| labels.hash(i));
-            if let Some(entry) = find(slot, meta.name_mask, |index| tables.name_bucket(index))
-                && (self.best.fingerprint == 0 || entry.order < self.best.order)
-            {
-                // Of an assignment LLVM makes a call that copies byte by byte.
-                (self.best.fingerprint, self.best.value) = (entry.fingerprint, entry.value);
-                (self.best.order, self.best.flags) = (entry.order, entry.flags);
-            }
+        if (shape.labels as usize) < count {
+            continue;
         }
-        phase();
-        self.has_shape(zone)
+        let slot = codepoint_slot(&meta.keys, space, number, (shape.labels, shape.keyed), |i| labels.hash(i));
+        if let Some(entry) = find(slot, meta.name_mask, |index| tables.name_bucket(index))
+            && (best.fingerprint == 0 || entry.order < best.order)
+        {
+            best = *entry;
+        }
+        best.fingerprint = forget(best.fingerprint as usize, slot.find) as u64;
     }
-
-    #[inline(always)]
-    fn has_shape(&self, zone: &Zone) -> bool {
-        self.next < MAX_SHAPES && zone.shapes[self.next & (MAX_SHAPES - 1)].labels as usize == self.count
-    }
-}
-
-/// Shapes of one number of labels that are tried at once; of more, others are tried apart.
-const FEW_SHAPES: usize = 3;
-
-/// [`rule`], left in the search, for the paths of messages.
-#[inline(always)]
-pub(crate) fn find_rule<M: Message, T: Tables>(
-    message: &mut M,
-    tables: &T,
-    labels: &Labels,
-    zone: &Zone,
-    search: &mut Search,
-) {
-    search.first_shape(zone);
-    if !M::ASIDE {
-        search.go_on::<T, MAX_SHAPES>(tables, labels, zone);
-    } else if search.go_on::<T, FEW_SHAPES>(tables, labels, zone) {
-        message.aside(Aside::Shapes);
-    }
-    phase();
-}
-
-/// [`Aside::Shapes`].
-#[inline(always)]
-pub(crate) fn shapes_aside<T: Tables>(tables: &T, labels: &Labels, search: &mut Search) -> u64 {
-    if let Some(zone) = tables.zone(search.zone) {
-        search.go_on::<T, MAX_SHAPES>(tables, labels, zone);
-    }
-    0
+    best
 }
 
 /// Service of a URL whose host's rule is `host` and whose path begins with the first `segments` of `labels.segments`,
@@ -302,11 +211,6 @@ pub fn path<T: Tables>(tables: &T, labels: &Labels, segments: usize, host: &Name
         (service, length) = (forget(service as usize, slot.find) as u32, forget(length, slot.find));
     }
     (service, length)
-}
-
-/// The service that an entry of the name table leads every question about its name to, if it does.
-pub fn service(entry: &NameEntry) -> Option<u32> {
-    (entry.fingerprint != 0 && entry.flags == 0).then_some(entry.value)
 }
 
 /// Whether an entry of the name table only says that names beneath it exist.

@@ -4,9 +4,7 @@
 //! stands in one tier is equally good. Several servers of a site count once.
 
 use crate::decide::{Query, choice_key, enter_tier, region, stand, usable};
-use crate::table::{
-    GroupPointer, NO_SITE, NONE, SHARE_ENTRIES, SHARE_LEVELS, SPILL, Service, ShareRecord, Tables,
-};
+use crate::table::{GroupPointer, NO_SITE, NONE, SHARE_ENTRIES, SHARE_LEVELS, Service, ShareRecord, Tables};
 use crate::verdict::{Reason, Verdict};
 use crate::verifier::phase;
 
@@ -55,15 +53,10 @@ pub fn rank<T: Tables, const FULL: bool>(
     if pointer.record() == NONE {
         return Some(());
     }
-    verdict.pick.hash = choice_key(query, service, &meta.keys);
+    let hash = choice_key(query, service, &meta.keys);
     ranking.rank = 0;
     let mut next = pointer.record();
-    let root = tables.record(next)?;
-    enter_tier(root, service, verdict);
-    if root.branch == SPILL {
-        // Clients that choose among tiers share themselves out.
-        next = root.next;
-    }
+    enter_tier(tables.record(next)?, service, hash, verdict);
     for tier in 0..if FULL { MAX_TIERS } else { FAST_TIERS + 1 } {
         phase();
         if next == NONE || verdict.count >= query.want {

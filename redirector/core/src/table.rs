@@ -6,14 +6,13 @@
 use crate::hash::Keys;
 use crate::limit::Rates;
 use crate::tail::Tail;
-use crate::verifier::equal;
 
 /// Changes with every change to a type in this file; a program refuses tables of another version.
 pub const LAYOUT_VERSION: u32 = 9 + NEXT_LAYOUT as u32;
 /// This is the layout that tests of upgrades are made with: as the other, but for the version and the size of a zone.
 const NEXT_LAYOUT: bool = cfg!(feature = "next-layout");
 /// Words of a zone that mean nothing.
-const ZONE_FILLER: usize = if NEXT_LAYOUT { 25 } else { 9 };
+const ZONE_FILLER: usize = if NEXT_LAYOUT { 26 } else { 10 };
 
 /// Most VIP addresses of one box: 64 VIPs, both families.
 pub const VIP_BUCKETS: u32 = 256;
@@ -66,22 +65,10 @@ pub struct Meta {
     pub box_name: [u64; BOX_NAME_WORDS],
     /// Bytes of it.
     pub box_name_length: u32,
-    /// What becomes of a query's traffic class in its reply: [`KEEP_CLASS`], or what [`class_of`] gives.
-    pub class: u32,
-    /// Buckets of the table of objects less one.
-    pub object_mask: u32,
+    /// Filler.
+    pub reserved: u32,
     /// Rate limits of this box.
     pub limits: Rates,
-}
-
-/// Of a traffic class, the upper six bits stay and the congestion bits are 0, since nobody follows what congestion a reply
-/// meets (RFC 8085 section 3.1.7): bits 8 to 15 say which bits stay, the lower
-/// ones which are set.
-pub const KEEP_CLASS: u32 = 0xfc00;
-
-/// [`Meta::class`] of a box whose replies have this DSCP, whatever queries have.
-pub fn class_of(dscp: u8) -> u32 {
-    (dscp as u32 & 0x3f) << 2
 }
 
 /// A VIP address (P-1).
@@ -162,21 +149,17 @@ pub struct VipInfo {
 pub struct NameEntry {
     /// [`crate::hash::Slot::fingerprint`]; 0 is empty.
     pub fingerprint: u64,
-    /// Zone index (suffix table), or service index (name table); with [`NAME_SERVER`] a target number.
+    /// Zone index (suffix table) or service index (name table).
     pub value: u32,
     /// Place of the rule in its zone's list: the lowest match wins. Neighbours of one shape, of which no name matches
     /// two, share a place.
     pub order: u16,
-    /// [`NAME_PARTIAL`] and others, or for URL hosts a bit set of path depths with rules (bit n: n segments).
+    /// [`NAME_PARTIAL`], or for URL hosts a bit set of path depths with rules (bit n: n segments).
     pub flags: u16,
 }
 
 /// The entry says that names below exist, not that the name itself has a meaning (empty non-terminal).
 pub const NAME_PARTIAL: u16 = 1 << 15;
-/// The name's first two labels are a service and a protocol (RFC 2782): SRV records name the servers of the service.
-pub const NAME_SRV: u16 = 1 << 14;
-/// The name is that of one target, as SRV records have it.
-pub const NAME_SERVER: u16 = 1 << 13;
 
 /// One cache line of a name table.
 #[repr(C)]
@@ -214,9 +197,6 @@ pub struct Zone {
     pub ns_ttl: u32,
     /// What names and hosts get that fit no rule: [`ILL_FORMED_ABSENT`] and others.
     pub ill_formed: u32,
-    /// First of the entries of the names' table that hold the names of targets as SRV records have them, by target
-    /// number; [`NONE`]: the zone has no such records.
-    pub servers: u32,
     /// Filler.
     pub reserved: [u32; ZONE_FILLER],
 }
@@ -311,35 +291,6 @@ pub const SERVICE_PROOF: u16 = 128;
 /// Its port is told instead of its servers' own: clients that are not authorised get nothing there (P-15).
 pub const SERVICE_PORT: u16 = 256;
 
-/// Some of its objects have servers or a width of their own: [`ObjectBucket`] (P-11).
-pub const SERVICE_OBJECTS: u16 = 512;
-
-/// Entries of one bucket of the table of objects.
-pub const OBJECT_ENTRIES: usize = 8;
-/// Upper bits of an object's word: of its hash, whose lower bits choose the bucket.
-pub const OBJECT_MARK: u64 = !0 << 28;
-/// Where an object's width stands in its word, less one: the number of servers that share its clients, 1 to 8.
-pub const OBJECT_WIDTH: u32 = 24;
-/// Lower bits of an object's word: share group of the servers it is at by IPv4; the next one is that by IPv6.
-pub const OBJECT_GROUP: u64 = (1 << OBJECT_WIDTH) - 1;
-/// [`OBJECT_GROUP`] of an object that its service's servers share.
-pub const OBJECT_ANYWHERE: u64 = OBJECT_GROUP;
-
-/// Objects that are at servers of their own, or at several: one cache line. Each word is one object, so that one store
-/// publishes it; 0 is empty.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ObjectBucket {
-    /// Unordered.
-    pub words: [u64; OBJECT_ENTRIES],
-}
-
-/// The word among those of a bucket with this mark, or 0. Without a branch for each.
-#[inline(always)]
-pub fn marked(words: impl IntoIterator<Item = u64>, mark: u64) -> u64 {
-    words.into_iter().fold(0, |found, word| found | word & equal(word & OBJECT_MARK, mark))
-}
-
 /// Sixteen words: BPF arrays round values up to 8 bytes, so words are packed a cache line a value.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -414,7 +365,7 @@ pub struct ShareRecord {
     pub used: u8,
     /// Bit n set: entry n keeps its place but takes no clients (dead or overloaded).
     pub down: u8,
-    /// 0: `refs` name targets; 1: records; [`SPILL`]: records of several tiers.
+    /// 1: `refs` name records; 0: targets.
     pub branch: u8,
     /// Tier this came from, 0 first; [`TIER_FALLBACK`] for a fallback.
     pub tier: u8,
@@ -422,14 +373,8 @@ pub struct ShareRecord {
     pub next: u32,
 }
 
-/// [`ShareRecord::branch`] of a record whose entries are records of several tiers: those that take a part of the clients.
-/// `next` is the root of the first one.
-pub const SPILL: u8 = 2;
-
 /// [`ShareRecord::tier`] of a service's last resort.
 pub const TIER_FALLBACK: u8 = 255;
-/// [`ShareRecord::tier`] of servers that an object was published to be at.
-pub const TIER_PUBLISHED: u8 = 254;
 
 impl Default for ShareRecord {
     fn default() -> Self {
@@ -524,7 +469,7 @@ pub struct WireName {
     pub ipv4: u32,
     /// Bytes of the text.
     pub length: u16,
-    /// 1: resolvers cannot find its addresses elsewhere (RFC 9471), or the name is one that the zone has for a target.
+    /// 1: resolvers cannot find its addresses elsewhere (RFC 9471).
     pub needs_glue: u16,
 }
 
@@ -539,9 +484,8 @@ const _: () = {
     assert!(size_of::<VipBucket>() == 64);
     assert!(size_of::<VipInfo>() == 192);
     assert!(size_of::<NameBucket>() == 64);
-    assert!(size_of::<Zone>() == 92 + 4 * ZONE_FILLER);
+    assert!(size_of::<Zone>() == 88 + 4 * ZONE_FILLER);
     assert!(size_of::<Service>() == 64);
-    assert!(size_of::<ObjectBucket>() == 64);
     assert!(size_of::<Words16>() == 64);
     assert!(size_of::<Node64>() == 256);
     assert!(size_of::<Page256>() == 1024);
@@ -564,7 +508,6 @@ pod!(
     NameBucket,
     Zone,
     Service,
-    ObjectBucket,
     Words16,
     Node64,
     Page256,
@@ -598,8 +541,6 @@ pub trait Tables {
     fn name_bucket(&self, index: u32) -> Option<&NameBucket>;
     /// A service.
     fn service(&self, index: u32) -> Option<&Service>;
-    /// The word with this mark in a bucket of the table of objects, or 0: see [`marked`].
-    fn object(&self, bucket: u32, mark: u64) -> Option<u64>;
     /// IPv4 root: 16 entries a value, by the first 12 bits.
     fn ipv4_root(&self, index: u32) -> Option<&Words16>;
     /// IPv4 page.

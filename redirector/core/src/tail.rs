@@ -58,16 +58,12 @@ impl Tail {
     /// Whether bytes end in the text, without regard to case.
     #[inline(always)]
     pub(crate) fn ends(&self, bytes: &[u8; MAX_TAIL]) -> bool {
-        let difference = |fold: fn(u64) -> u64| {
-            let mut differences = 0;
-            for index in 0..WORDS {
-                let word = word_of::<u64, MAX_TAIL>(bytes, index * 8).unwrap_or(0);
-                differences |= fold(word & self.masks[index]) ^ self.words[index];
-            }
-            differences
-        };
-        // Most are written in small letters.
-        difference(|word| word) == 0 || difference(fold_case) == 0
+        let mut differences = 0;
+        for index in 0..WORDS {
+            let Some(word) = word_of::<u64, MAX_TAIL>(bytes, index * 8) else { return false };
+            differences |= fold_case(word & self.masks[index]) ^ self.words[index];
+        }
+        differences == 0
     }
 }
 

@@ -79,8 +79,6 @@ reasons! {
     DnsCookie = 25, "dns-cookie";
     /// The content provider's own CDN: neither is it ours, nor has this network an agreement that covers the client.
     Foreign = 26, "foreign";
-    /// A server that the object was published to be at.
-    Published = 27, "published";
     /// The name of the box that answers (RFC 4892).
     BoxName = 29, "box-name";
     /// The name or URL fits no rule of its suffix, which refuses such ones (P-6).
@@ -186,8 +184,6 @@ pub struct Verdict {
     pub ttl: u32,
     /// Entries of `targets` in use.
     pub count: u32,
-    /// [`crate::decide::object_hash`] of what was asked for, if the service keeps objects together; else 0.
-    pub object: u64,
     /// Target numbers, best first.
     pub targets: [u32; MAX_ENDPOINTS],
     /// Share of each of them within its record, 1..=255.
@@ -206,10 +202,6 @@ pub(crate) struct Pick {
     pub(crate) free: u32,
     /// Entry chosen last; meaningful if its bit in `free` is set.
     pub(crate) entry: u32,
-    /// Targets that are to be chosen.
-    pub(crate) want: u32,
-    /// Targets that share the object's clients.
-    pub(crate) width: u32,
 }
 
 impl Verdict {
@@ -219,7 +211,6 @@ impl Verdict {
     pub(crate) fn begin(&mut self, ttl: u32) {
         (self.reason, self.ttl, self.count) = (Reason::Undecided, ttl, 0);
         (self.region, self.group, self.epoch) = (0, NONE, 0);
-        self.object = 0;
         self.targets[0] = NONE;
     }
 
@@ -246,7 +237,6 @@ impl Default for Verdict {
             epoch: 0,
             ttl: 0,
             count: 0,
-            object: 0,
             targets: [NONE; MAX_ENDPOINTS],
             shares: [0; MAX_ENDPOINTS],
             pick: Pick::default(),

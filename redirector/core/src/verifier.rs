@@ -76,24 +76,3 @@ pub fn equal(a: u64, b: u64) -> u64 {
         ((difference == 0) as u64).wrapping_neg()
     }
 }
-
-/// 1 if `a` and `b` differ, else 0; without a branch, see [`less`]. Where a constant follows from it, multiplied and not
-/// masked: of a mask of all ones or none the verifier follows both.
-#[inline(always)]
-pub fn differ(a: u64, b: u64) -> u64 {
-    let difference = a ^ b;
-    #[cfg(target_arch = "bpf")]
-    {
-        let mut bit = difference;
-        // SAFETY: arithmetic on registers.
-        unsafe {
-            core::arch::asm!("{0} = -{0}", "{0} |= {1}", "{0} >>= 63", inout(reg) bit, in(reg) difference,
-                options(pure, nomem, nostack, preserves_flags));
-        }
-        bit
-    }
-    #[cfg(not(target_arch = "bpf"))]
-    {
-        (difference != 0) as u64
-    }
-}

@@ -5,7 +5,7 @@ use redirector_core::limit::Unlimited;
 use redirector_core::table::Tables;
 use redirector_core::verdict::Reason;
 use redirector_core::wire::frame::{Room, process};
-use redirector_core::wire::{Action, Asked, Buffer, Cursor, Message, Scratch, Word, cdsr, dns};
+use redirector_core::wire::{Action, Asked, Buffer, Message, Scratch, Word, cdsr, dns};
 use redirector_tests::frames::{Flow, VecFrame};
 use redirector_tests::generate::{Generator, Random};
 use redirector_tests::invariants::{IMAGE, flow};
@@ -151,14 +151,14 @@ fn no_message_makes_the_program_allocate() {
 struct Watched(Cell<usize>);
 
 macro_rules! watched {
-    ($($name:ident($($index:ident: $of:ty),*) -> $value:ty;)+) => {
+    ($($name:ident($($index:ident)?) -> $value:ty;)+) => {
         impl Tables for Watched {
             fn unix_seconds(&self) -> u32 {
                 IMAGE.unix_seconds()
             }
-            $(fn $name(&self $(, $index: $of)*) -> Option<$value> {
+            $(fn $name(&self $(, $index: u32)?) -> Option<$value> {
                 self.0.set(self.0.get() + 1);
-                IMAGE.$name($($index),*)
+                IMAGE.$name($($index)?)
             })+
         }
     };
@@ -182,10 +182,6 @@ impl Message for Touched<'_> {
         self.note();
         self.0.load(at)
     }
-    fn cursor(&self, at: usize) -> Option<impl Cursor> {
-        self.note();
-        self.0.cursor(at)
-    }
     fn begin_reply(&mut self, keep: usize, len: usize) -> Result<(), Reason> {
         self.note();
         self.0.begin_reply(keep, len)
@@ -205,14 +201,6 @@ impl Message for Touched<'_> {
     ) -> Option<()> {
         self.note();
         self.0.append_words::<BYTES, WORDS>(at, words)
-    }
-    fn append_block<const N: usize>(
-        &mut self,
-        at: usize,
-        write: impl FnOnce(&mut [u8; N]) -> Option<u64>,
-    ) -> Option<()> {
-        self.note();
-        self.0.append_block(at, write)
     }
     fn replace<W: Word>(&mut self, at: usize, old: W, new: W) -> Option<()> {
         self.note();

@@ -7,14 +7,11 @@ use crate::counters::CounterIds;
 use crate::image::TableImage;
 use crate::model::{ChooseBy, DnsAnswer, Network, Service, Target, TargetState};
 use crate::names::{self, CDSR_LABEL, NS_LABEL, ZoneSource};
-use crate::objects::{self, MAX_SETS, Objects};
 use crate::outcomes;
-use crate::overflow::{self, Terms};
 use crate::peering;
 use crate::proofs::{ProofSpec, Proofs, Twin};
 use crate::refusal::Refusal;
 use crate::regions::{self, Class, pack_words};
-use crate::servers::Servers;
 use crate::shares::{self, GroupSpec, Kind, Shares, TierSpec, records, relocate};
 use crate::vips::{self, ipv4_word, ipv6_words};
 use redirector_core::hash::Keys;
@@ -22,9 +19,9 @@ use redirector_core::limit::Rates;
 use redirector_core::lookup::mapped;
 use redirector_core::table::{
     BOX_NAME_WORDS, CHOOSE_CLIENT, CHOOSE_CLIENT_PREFIX, CHOOSE_CONTENT, CHOOSE_SPREAD, GroupPointer,
-    KEEP_CLASS, LAYOUT_VERSION, Meta, NONE, SERVICE_BINDING, SERVICE_DNS_VIP, SERVICE_HAS_IPV4,
-    SERVICE_HAS_IPV6, SERVICE_OBJECTS, SERVICE_OUTCOMES, SERVICE_PORT, SERVICE_PROVIDED, SERVICE_SRV,
-    Service as ServiceRecord, ShareRecord, Target as TargetRecord,
+    LAYOUT_VERSION, Meta, NONE, SERVICE_BINDING, SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6,
+    SERVICE_OUTCOMES, SERVICE_PORT, SERVICE_PROVIDED, SERVICE_SRV, Service as ServiceRecord, ShareRecord,
+    Target as TargetRecord,
 };
 use redirector_core::wire::dns::cookie::secret;
 use std::collections::BTreeMap;
@@ -49,14 +46,10 @@ pub struct Compiled {
     pub(crate) outcomes: Vec<Option<u32>>,
     /// By service whose content is a provider's: the number under which stands who may serve it.
     pub(crate) provided: BTreeMap<usize, u32>,
-    /// The terms of tiers, by number.
-    pub terms: Vec<Terms>,
     /// What region numbers in tables and verdicts mean.
     pub classes: Vec<Class>,
     /// What services that ask for proofs stand for.
     pub(crate) proofs: Proofs,
-    /// Objects with servers or a width of their own, as they are in the image.
-    pub objects: Objects,
 }
 
 impl Compiled {
@@ -97,33 +90,28 @@ pub fn compile(
     let mut refusals = check(network, states);
     outcomes::check(network, &mut refusals);
     peering::check(network, &mut refusals);
-    overflow::check(network, &mut refusals);
     if !refusals.is_empty() {
         return Err(refusals);
     }
-    let (keys, proofs) = (Keys::new(network.key), Proofs::new(network));
+    let keys = Keys::new(network.key);
     let regions = regions::build(network, &mut refusals);
-    let servers = Servers::new(network, &mut refusals);
-    let mut names = names::build(network, &keys, &proofs, &servers, &mut refusals);
+    let proofs = Proofs::new(network);
+    let names = names::build(network, &keys, &proofs, &mut refusals);
     let (mut vips, vip_info) = vips::build(network, &keys, &names, &mut refusals);
     let shares = shares::build(network, &regions.classes, &mut refusals);
     if !refusals.is_empty() {
         return Err(refusals);
     }
-    let has_objects = objects::has_objects(network);
-    let arena = place_records(&shares.groups, states, has_objects).map_err(|refusal| vec![refusal])?;
+    let arena = place_records(&shares.groups, states).map_err(|refusal| vec![refusal])?;
     // Last, so that a refused network takes no slots.
     let slots = CounterNumbers::take(network, ids).map_err(|refusal| vec![refusal])?;
     vips::count(&mut vips, &slots.vips);
     let (box_name, box_name_length) = name_words(&network.box_name);
     let mut names_of_targets = outcomes::Names::new(network);
     let targets = target_records(network, &keys, &slots.targets, &mut names_of_targets);
-    servers.add_names(network, &mut names.zones, &mut names_of_targets.names);
+    let region_counters: Vec<u32> =
+        regions.classes.iter().map(|class| slots.regions[class.region as usize]).collect();
     let services = service_records(network, &keys, &shares, &proofs, &slots.services, &mut names_of_targets);
-    let first = shares.groups.len().max(1) as u32;
-    let objects = Objects::new(network, first);
-    let mut pointers = arena.pointers;
-    pointers.resize(pointers.len() + objects.groups(), GroupPointer::new(NONE, 0));
     let image = TableImage {
         meta: Meta {
             layout: LAYOUT_VERSION,
@@ -137,8 +125,7 @@ pub fn compile(
             cookie_secret: secret(network.key),
             box_name,
             box_name_length,
-            class: KEEP_CLASS,
-            object_mask: objects.buckets().len() as u32 - 1,
+            reserved: 0,
             limits: Rates::default(),
         },
         vips,
@@ -147,14 +134,13 @@ pub fn compile(
         zones: names.zones,
         names: names.names,
         services,
-        objects: objects.buckets().to_vec(),
         ipv4_root: regions.ipv4_root,
         ipv4_pages: regions.ipv4_pages,
         ipv6_root: regions.ipv6_root,
         ipv6_nodes: regions.ipv6_nodes,
-        region_counters: pack_words(&slots.by_class(&regions.classes), 0),
+        region_counters: pack_words(&region_counters, 0),
         cells: pack_words(&shares.cells, NONE),
-        groups: pointers,
+        groups: arena.pointers,
         records: arena.records,
         targets,
         wire_names: or_one(names_of_targets.names),
@@ -168,10 +154,8 @@ pub fn compile(
         sources: names.sources,
         outcomes: shares.outcomes,
         provided: shares.provided,
-        terms: overflow::terms(network),
         classes: regions.classes,
         proofs,
-        objects,
     })
 }
 
@@ -192,10 +176,8 @@ struct Arena {
 }
 
 /// Groups must be within the limits that [`shares::build`] checks.
-fn place_records(groups: &[GroupSpec], states: &[TargetState], has_objects: bool) -> Result<Arena, Refusal> {
-    // A set of servers that objects are at is one record for each family.
-    let sets = if has_objects { 2 * MAX_SETS } else { 0 };
-    let capacity = record_capacity(groups.iter().map(GroupSpec::block_size).sum::<usize>() + sets);
+fn place_records(groups: &[GroupSpec], states: &[TargetState]) -> Result<Arena, Refusal> {
+    let capacity = record_capacity(groups.iter().map(GroupSpec::block_size).sum());
     if capacity > MAX_RECORDS {
         return Err(Refusal::of_network(
             "coverages",
@@ -280,11 +262,6 @@ impl CounterNumbers {
         }
         Ok(slots)
     }
-
-    /// Those of regions, by what region numbers in tables mean.
-    fn by_class(&self, classes: &[Class]) -> Vec<u32> {
-        classes.iter().map(|class| self.regions[class.region as usize]).collect()
-    }
 }
 
 fn service_records<'n>(
@@ -317,7 +294,6 @@ fn service_records<'n>(
                 | flag(service.dns == DnsAnswer::Vip, SERVICE_DNS_VIP)
                 | flag(chooses.is_some(), SERVICE_OUTCOMES)
                 | flag(provided, SERVICE_PROVIDED)
-                | flag(service.affinity.is_some(), SERVICE_OBJECTS)
                 | flag(service.https.is_some(), SERVICE_BINDING)
                 | flag(service.srv.is_some(), SERVICE_SRV),
             network: service.cdn as u16,

@@ -6,7 +6,6 @@
 use crate::compile::Compiled;
 use crate::model::{Grammar, LabelRule, Network, Origin, Outcome, TargetState, Tier, UrlRule};
 use crate::names::{ZoneSource, values};
-use crate::overflow::ALL;
 use crate::shares::{GroupSpec, Kind, TierSpec, records};
 use redirector_core::table::{NONE, TIER_FALLBACK};
 use serde::Serialize;
@@ -31,12 +30,6 @@ pub struct Candidate {
     pub up: bool,
     /// Load factor in 1/256.
     pub factor: u16,
-    /// Part of its clients in 1/256 that it takes by the tier's terms.
-    pub open: u16,
-    /// Number of these terms, if they can matter.
-    pub terms: Option<u8>,
-    /// Percent of the group's clients that its tier gets.
-    pub tier_part: f64,
     /// Measured round trip in microseconds.
     pub round_trip: Option<u32>,
     /// What takes it out of the choice; `None`: clients are sent there.
@@ -57,8 +50,6 @@ pub enum Removal {
     Down,
     /// Its load factor is 0.
     Overloaded,
-    /// By the tier's terms it is full, or not good enough.
-    Closed,
     /// Nearer targets of its tier are usable.
     TooFar {
         /// Its round trip in microseconds; `None`: not measured, which counts as farthest.
@@ -83,7 +74,6 @@ impl fmt::Display for Removal {
             Self::NoIpv6Address => f.write_str("no IPv6 address"),
             Self::Down => f.write_str("down"),
             Self::Overloaded => f.write_str("overloaded: its load factor is 0"),
-            Self::Closed => f.write_str("takes no clients by the tier's terms"),
             Self::TooFar { round_trip: Some(measured), reach } => {
                 let millis = |micros: &u32| f64::from(*micros) / 1000.0;
                 let (measured, reach) = (millis(measured), millis(reach));
@@ -112,23 +102,16 @@ pub fn candidates(
     states: &[TargetState],
 ) -> Vec<Candidate> {
     let spec = compiled.kind_group(coverage, region, kind);
-    let (used, portions) =
-        spec.map_or_else(Default::default, |spec| (tier_in_use(spec, states), spec.portions(states)));
+    let used = spec.and_then(|spec| tier_in_use(spec, states));
     let class = compiled.classes.get(region as usize);
     let index = class.and_then(|class| (class.region as usize).checked_sub(1));
     let tiers = network.coverages.get(coverage).map_or(&[][..], |coverage| &coverage.tiers);
     let applying = tiers.iter().filter(|tier| tier.region.is_none() || tier.region == index);
     let mut found = Vec::new();
     for (place, tier) in applying.enumerate() {
-        let part =
-            portions.iter().find(|(number, _)| *number as usize == place).map_or(0.0, |(_, part)| *part);
-        let terms = spec.and_then(|group| {
-            group.terms_in_use(group.tiers.iter().find(|tier| tier.number as usize == place)?, states)
-        });
         let spec = spec.and_then(|spec| spec.tiers.iter().find(|spec| spec.number as usize == place));
-        let number = place as u8;
         let context =
-            Context { network, number, origin: &tier.origin, spec, used, part, terms, kind, states };
+            Context { network, number: place as u8, origin: &tier.origin, spec, used, kind, states };
         found.extend(
             tier_targets(network, tier).into_iter().map(|(target, pools)| context.candidate(target, pools)),
         );
@@ -221,8 +204,6 @@ pub fn fallback_candidates(
         origin: &service.origin,
         spec: spec.and_then(|spec| spec.tiers.first()),
         used,
-        part: if used == Some(TIER_FALLBACK) { 1.0 } else { 0.0 },
-        terms: None,
         kind,
         states,
     };
@@ -255,21 +236,15 @@ struct Context<'c> {
     origin: &'c Origin,
     /// The tier as compiled for the family, if it has any target of it.
     spec: Option<&'c TierSpec>,
-    /// The first tier whose targets get clients.
+    /// The tier whose targets get the clients.
     used: Option<u8>,
-    /// The part of clients that this tier gets.
-    part: f64,
-    /// The number of the terms by which its targets are judged.
-    terms: Option<u8>,
     kind: Kind,
     states: &'c [TargetState],
 }
 
 impl Context<'_> {
     fn candidate(&self, target: usize, pools: Vec<String>) -> Candidate {
-        let TargetState { up, factor, round_trip, open } =
-            self.states.get(target).copied().unwrap_or_default();
-        let open = self.terms.and_then(|terms| open.get(terms as usize)).copied().unwrap_or(ALL);
+        let TargetState { up, factor, round_trip } = self.states.get(target).copied().unwrap_or_default();
         let reach = self.spec.and_then(|spec| spec.reach(self.states));
         let share = self.spec.and_then(|spec| {
             let member = spec.members.iter().find(|member| member.target as usize == target)?;
@@ -282,8 +257,7 @@ impl Context<'_> {
             (None, _) => Some(Removal::NoIpv4Address),
             _ if !up => Some(Removal::Down),
             _ if factor == 0 => Some(Removal::Overloaded),
-            _ if open == 0 => Some(Removal::Closed),
-            (_, Some(used)) if self.part == 0.0 => Some(Removal::NotReached { tier: self.number, used }),
+            (_, Some(used)) if used != self.number => Some(Removal::NotReached { tier: self.number, used }),
             _ => reach
                 .filter(|reach| round_trip.is_none_or(|round_trip| round_trip > *reach))
                 .map(|reach| Removal::TooFar { round_trip, reach }),
@@ -297,9 +271,6 @@ impl Context<'_> {
             share: share.unwrap_or(0.0),
             up,
             factor,
-            open,
-            terms: self.terms,
-            tier_part: 100.0 * self.part,
             round_trip,
             removed,
         }

@@ -1,8 +1,8 @@
 //! The tables of one generation in plain memory: what the compiler writes, and what BPF maps are filled from.
 
 use redirector_core::table::{
-    GroupPointer, Meta, NameBucket, Node64, ObjectBucket, Page256, Pod, Service, ShareRecord, Tables, Target,
-    VipBucket, VipInfo, WireName, Words16, Zone, marked,
+    GroupPointer, Meta, NameBucket, Node64, Page256, Pod, Service, ShareRecord, Tables, Target, VipBucket,
+    VipInfo, WireName, Words16, Zone,
 };
 
 /// One generation's tables. Every list has at least one element, because a BPF array cannot be empty.
@@ -22,8 +22,6 @@ pub struct TableImage {
     pub names: Vec<NameBucket>,
     /// Services in the order of the network's.
     pub services: Vec<Service>,
-    /// Objects with servers or a width of their own: a power of two of buckets.
-    pub objects: Vec<ObjectBucket>,
     /// IPv4 root: 65536 entries.
     pub ipv4_root: Vec<Words16>,
     /// IPv4 pages.
@@ -96,8 +94,6 @@ table_kinds! {
     Names: "NAMES", NameBucket, |image| &image.names;
     /// [`TableImage::services`]
     Services: "SERVICES", Service, |image| &image.services;
-    /// [`TableImage::objects`]
-    Objects: "OBJECTS", ObjectBucket, |image| &image.objects;
     /// [`TableImage::ipv4_root`]
     Ipv4Root: "IPV4_ROOT", Words16, |image| &image.ipv4_root;
     /// [`TableImage::ipv4_pages`]
@@ -158,9 +154,6 @@ impl Tables for TableImage {
     }
     fn service(&self, index: u32) -> Option<&Service> {
         self.services.get(index as usize)
-    }
-    fn object(&self, bucket: u32, mark: u64) -> Option<u64> {
-        Some(marked(self.objects.get(bucket as usize)?.words, mark))
     }
     fn ipv4_root(&self, index: u32) -> Option<&Words16> {
         self.ipv4_root.get(index as usize)

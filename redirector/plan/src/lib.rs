@@ -1,9 +1,8 @@
 //! State to snapshot to table image: pure, no IO.
 //!
 //! [`model`] is the input. [`compile`] turns it and the targets' states into the flat tables of `redirector-core` (an
-//! [`image`]), or refuses; `regions`, `names`, `urls`, `vips`, `shares`, [`outcomes`], [`servers`] and [`proofs`] each write one kind of
-//! table, [`objects`] one that changes at run time. [`shares`] is
-//! also what follows health and load between generations, with [`overflow`] to say what load means, and [`explain`] leads back from tables to configuration.
+//! [`image`]), or refuses; `regions`, `names`, `urls`, `vips`, `shares`, [`outcomes`] and [`proofs`] each write one kind of table. [`shares`] is
+//! also what follows health and load between generations, and [`explain`] leads back from tables to configuration.
 
 mod buckets;
 mod check;
@@ -15,15 +14,12 @@ pub mod explain;
 pub mod image;
 pub mod model;
 mod names;
-pub mod objects;
 pub mod outcomes;
-pub mod overflow;
 pub mod peering;
 pub mod proofs;
 pub mod reference;
 pub mod refusal;
 mod regions;
-pub mod servers;
 pub mod shares;
 mod tails;
 mod urls;

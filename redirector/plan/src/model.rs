@@ -3,7 +3,6 @@
 //! Every list is sorted by name by whoever builds it, and references are indices into these lists, so that two
 //! boxes with the same configuration build the same tables whatever the order in their files (invariant 8).
 
-use crate::overflow::{ALL, Capacity, MAX_TERMS, Terms};
 use crate::peering::Peering;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -204,9 +203,6 @@ pub struct Target {
     pub rtsp_port: u16,
     /// Number of the network that runs it, as the operator counts networks; 0 is not told (P-17).
     pub network: u16,
-    /// How much it can serve (P-9).
-    #[serde(default)]
-    pub capacity: Capacity,
     /// Where it was written.
     pub origin: Origin,
 }
@@ -300,9 +296,6 @@ pub struct Tier {
     /// Microseconds: of its usable targets, those whose round trip is at most this much longer than the shortest get
     /// the clients (P-14). `None`: distance means nothing.
     pub within: Option<u32>,
-    /// When it is left although its targets are up.
-    #[serde(default)]
-    pub terms: Terms,
     /// Where it was written.
     pub origin: Origin,
 }
@@ -319,17 +312,6 @@ pub enum ChooseBy {
     Content,
     /// Query ID and source port, too: a resolver's clients are spread.
     Spread,
-}
-
-/// How far an object's requests stay together (P-11).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Affinity {
-    /// Requests in a second for one object that a further server is taken for; `None`: never.
-    pub widen_at: Option<u32>,
-    /// Most servers of one object, 1 to 8.
-    pub at_most: u8,
-    /// Most that a target gets of the requests that its share is, in percent: 101 to 1000; `None`: no bound.
-    pub bound: Option<u16>,
 }
 
 /// What an address query for a name of the service gets.
@@ -389,9 +371,6 @@ pub struct Service {
     pub hint_lifetime: u32,
     /// Answer choice key.
     pub choose_by: ChooseBy,
-    /// What keeps an object's requests together, beside the choice by content; with [`ChooseBy::Content`] alone.
-    #[serde(default)]
-    pub affinity: Option<Affinity>,
     /// Form of DNS answers.
     pub dns: DnsAnswer,
     /// Its HTTPS and SVCB records, if it has any.
@@ -433,9 +412,6 @@ pub struct Zone {
     /// Its sealed names, if it has any.
     #[serde(default)]
     pub sealed: Option<Sealed>,
-    /// Label beneath which targets have names of their own, for SRV records; `None`: they have none.
-    #[serde(default)]
-    pub servers: Option<String>,
     /// What names and URL hosts beneath the suffix get that fit no rule; `None`: they do not exist (P-6).
     #[serde(default)]
     pub ill_formed: Option<Otherwise>,
@@ -509,25 +485,10 @@ pub struct TargetState {
     pub factor: u16,
     /// Measured round trip from this box in microseconds (P-34); `None` if it was not measured.
     pub round_trip: Option<u32>,
-    /// By number of a tier's terms ([`crate::overflow::terms`]): the part of its clients in 1/256 that it takes there.
-    pub open: [u16; MAX_TERMS],
-}
-
-impl TargetState {
-    /// Load factor in 1/256 of an up target in a tier with terms of this number.
-    pub fn factor_by(&self, terms: Option<u8>) -> u16 {
-        let factor = self.factor.min(ALL);
-        let open = terms.and_then(|terms| self.open.get(terms as usize)).map_or(ALL, |open| *open.min(&ALL));
-        if factor == 0 || open == 0 {
-            return 0;
-        }
-        // At most 256 × 256.
-        ((u32::from(factor) * u32::from(open) + 128) / 256).max(1) as u16
-    }
 }
 
 impl Default for TargetState {
     fn default() -> Self {
-        Self { up: true, factor: 256, round_trip: None, open: [ALL; MAX_TERMS] }
+        Self { up: true, factor: 256, round_trip: None }
     }
 }

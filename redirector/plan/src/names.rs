@@ -6,15 +6,13 @@
 
 use crate::entries::{Entries, Entry, MAX_NAME_ENTRIES};
 use crate::model::{Grammar, LabelRule, Network, Origin, Sealed, Zone};
-use crate::proofs::{Proofs, SEALED_LABELS, asks_for_servers, ill_formed};
+use crate::proofs::{Proofs, SEALED_LABELS, ill_formed};
 use crate::refusal::Refusal;
-use crate::servers::Servers;
 use crate::tails;
 use redirector_core::hash::{Keys, Slot};
 use redirector_core::lookup::codepoint_slot;
 use redirector_core::table::{
-    MAX_CODEPOINT_LABELS, MAX_SHAPES, NAME_PARTIAL, NAME_SERVER, NAME_SRV, NONE, NameBucket, SPACE_DNS,
-    Shape, Zone as ZoneRecord,
+    MAX_CODEPOINT_LABELS, MAX_SHAPES, NAME_PARTIAL, NameBucket, SPACE_DNS, Shape, Zone as ZoneRecord,
 };
 use redirector_core::tail::Tail;
 use std::collections::HashMap;
@@ -60,7 +58,6 @@ pub(crate) struct Names<'n> {
     pub(crate) names: Entries,
     pub(crate) sources: Vec<ZoneSource>,
     pub(crate) proofs: &'n Proofs,
-    pub(crate) servers: &'n Servers,
     pub(crate) refusals: &'n mut Vec<Refusal>,
 }
 
@@ -69,7 +66,6 @@ pub(crate) fn build(
     network: &Network,
     keys: &Keys,
     proofs: &Proofs,
-    servers: &Servers,
     refusals: &mut Vec<Refusal>,
 ) -> NameTables {
     let mut names = Names {
@@ -80,7 +76,6 @@ pub(crate) fn build(
         names: Entries::default(),
         sources: Vec::new(),
         proofs,
-        servers,
         refusals,
     };
     let mut dns_depths = vec![0; network.cdns.len()];
@@ -169,12 +164,9 @@ impl Names<'_> {
         let mut shapes = Shapes::default();
         let mut first = Vec::new();
         let mut previous = None;
-        // Before all others: the first place has no grammar.
-        if zone.sealed.is_some() || zone.servers.is_some() {
-            first.push(0);
-        }
-        self.server_names(number, zone, &mut shapes);
         if let Some(sealed) = &zone.sealed {
+            // Before all others: the first place has no grammar.
+            first.push(0);
             self.sealed_names(number, zone, sealed, &mut shapes);
         }
         for (index, grammar) in zone.grammars.iter().enumerate() {
@@ -216,7 +208,6 @@ impl Names<'_> {
             negative_ttl: zone.negative_ttl,
             ns_ttl: zone.ns_ttl,
             ill_formed: ill_formed(self.network, zone.ill_formed.as_ref()),
-            servers: NONE,
             reserved: Default::default(),
         }
     }
@@ -236,33 +227,6 @@ impl Names<'_> {
             self.names.add(Entry { slot, value: 0, order: u16::MAX, flags: NAME_PARTIAL, rule: usize::MAX });
         }
         if !(fits && shapes.add(shape_of(&label))) {
-            self.refuse_shapes(&zone_title(zone), &zone.origin);
-        }
-    }
-
-    /// Enters the names that targets have in the zone.
-    fn server_names(&mut self, number: usize, zone: &Zone, shapes: &mut Shapes) {
-        let Some(label) = &zone.servers else { return };
-        let beneath = [LabelRule::Fixed(label.clone())];
-        let mut fits = shapes.add(shape_of(&beneath));
-        for (target, name) in self.servers.own(number) {
-            if self.names.lacks_room(1) {
-                let why =
-                    format!("with the names of its targets, there are more than {MAX_NAME_ENTRIES} names");
-                self.refuse_zone(zone, &zone.origin, why, "give targets a `host` of their own");
-                return;
-            }
-            let labels = [LabelRule::Fixed(name.to_owned()), beneath[0].clone()];
-            fits &= shapes.add(shape_of(&labels));
-            for slot in self.slots(SPACE_DNS, number, &labels) {
-                let (value, flags) = (target as u32, NAME_SERVER);
-                self.names.add_new(Entry { slot, value, order: 0, flags, rule: usize::MAX });
-            }
-        }
-        for slot in self.slots(SPACE_DNS, number, &beneath) {
-            self.names.add(Entry { slot, value: 0, order: u16::MAX, flags: NAME_PARTIAL, rule: usize::MAX });
-        }
-        if !fits {
             self.refuse_shapes(&zone_title(zone), &zone.origin);
         }
     }
@@ -329,12 +293,11 @@ impl Names<'_> {
         let grammar = &zone.grammars[index];
         let service = self.proofs.of_name(number, index);
         let (mut owner, mut useful) = (None, false);
-        let flags = if asks_for_servers(&grammar.labels).is_some() { NAME_SRV } else { 0 };
         for slot in self.slots(SPACE_DNS, number, &grammar.labels) {
-            let entry = Entry { slot, value: service, order, flags, rule: index };
+            let entry = Entry { slot, value: service, order, flags: 0, rule: index };
             match self.names.add(entry) {
                 Some(held) if held.flags & NAME_PARTIAL != 0 => *held = entry,
-                Some(held) if held.value != service || held.flags & NAME_SERVER != 0 => {
+                Some(held) if held.value != service => {
                     owner = owner.or(Some(held.rule));
                     continue;
                 }
@@ -343,7 +306,7 @@ impl Names<'_> {
             useful = true;
         }
         if let (Some(owner), false) = (owner, useful) {
-            // Sealed names and those of targets are no grammar.
+            // Sealed names are no grammar.
             let owner = zone.grammars.get(owner).map_or(&zone.origin, |grammar| &grammar.origin);
             self.refusals.push(Refusal::new(
                 format!("name {:?} in {}", written(&grammar.labels), zone_title(zone)),

@@ -119,7 +119,7 @@ pub(crate) fn check(network: &Network, refusals: &mut Vec<Refusal>) {
 }
 
 /// Indices of the targets that a service can answer with.
-pub(crate) fn targets_of<'n>(network: &'n Network, service: &'n Service) -> impl Iterator<Item = usize> {
+fn targets_of<'n>(network: &'n Network, service: &'n Service) -> impl Iterator<Item = usize> {
     let tiers = network.coverages.get(service.coverage).map_or(&[][..], |coverage| &coverage.tiers);
     let pools = tiers.iter().flat_map(|tier| &tier.pools).filter_map(|(pool, _)| network.pools.get(*pool));
     let members = pools.flat_map(|pool| pool.members.iter().map(|(target, _)| *target));

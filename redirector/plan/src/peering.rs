@@ -394,7 +394,6 @@ fn stand_in(name: String, origin: &Origin) -> Target {
         https_port: 443,
         rtsp_port: 554,
         network: 0,
-        capacity: Default::default(),
         origin: origin.clone(),
     }
 }

@@ -2,7 +2,6 @@
 //! ADR 15). The tables only say that there must be one; what it must be, and what follows from it, stands here.
 
 use crate::model::{Binding, DnsAnswer, LabelRule, Network, Otherwise, Service, Signed, Unauthorised};
-use crate::names::values;
 use redirector_core::table::{
     ILL_FORMED_ABSENT, ILL_FORMED_EMPTY, ILL_FORMED_REFUSED, ILL_FORMED_SERVICE, NONE, SERVICE_PROOF,
     Service as ServiceRecord,
@@ -88,25 +87,6 @@ pub fn tag_place(labels: &[LabelRule]) -> Option<usize> {
     labels.iter().position(|rule| matches!(rule, LabelRule::Free(name) if name == TAG_LABEL))
 }
 
-/// First labels of names that ask for the servers of a name (RFC 2782), in the order of URL schemes; [`SRV_PROTOCOL`]
-/// follows.
-pub const SRV_SERVICES: [&str; 3] = ["_http", "_https", "_rtsp"];
-/// Second label of such names.
-pub const SRV_PROTOCOL: &str = "_tcp";
-
-/// Labels of a pattern for the name whose servers are asked for, if it is one of names that ask for servers.
-pub fn asks_for_servers(labels: &[LabelRule]) -> Option<&[LabelRule]> {
-    let is = |rule: &LabelRule, known: &[&str]| {
-        !matches!(rule, LabelRule::Free(_)) && values(rule).all(|value| known.contains(&value))
-    };
-    match labels {
-        [service, protocol, rest @ ..] if is(service, &SRV_SERVICES) && is(protocol, &[SRV_PROTOCOL]) => {
-            Some(rest)
-        }
-        _ => None,
-    }
-}
-
 /// What a rule says about the name or URL that is asked for.
 #[derive(Debug, Clone, Copy)]
 struct Asked<'n> {
@@ -156,7 +136,7 @@ impl Proofs {
 
     /// The service that a rule leads to: its own, or what stands for it.
     fn entry(&mut self, names: &Names<'_>, asked: Asked<'_>) -> u32 {
-        let place = tag_place(asks_for_servers(asked.labels).unwrap_or(asked.labels));
+        let place = tag_place(asked.labels);
         let good = self.authorised(names, asked, if asked.signed.is_some() { None } else { place });
         match (asked.signed, place) {
             (Some(signed), Some(place)) => self.push(ProofSpec {

@@ -205,7 +205,6 @@ fn target(number: usize) -> Target {
         https_port: 443,
         rtsp_port: 554,
         network: 0,
-        capacity: Default::default(),
         origin: Origin::default(),
         name,
     }
@@ -228,7 +227,7 @@ fn coverages(scale: Scale, pools: usize) -> Vec<Coverage> {
     let mut tier = |region: Option<usize>, count: usize| {
         let chosen: BTreeSet<usize> = (0..count).map(|_| random.index(pools)).collect();
         let pools = chosen.into_iter().map(|pool| (pool, 1 + random.below(4) as u32)).collect();
-        Tier { region, pools, ttl: None, within: None, terms: Default::default(), origin: Origin::default() }
+        Tier { region, pools, ttl: None, within: None, origin: Origin::default() }
     };
     let step = scale.regions.div_ceil(NAMED_REGIONS);
     let coverage = |number: usize| {
@@ -253,7 +252,6 @@ fn service(scale: Scale, number: usize, cdns: usize) -> Service {
             2 => ChooseBy::Spread,
             _ => ChooseBy::ClientPrefix,
         },
-        affinity: None,
         dns: if number % 63 == 62 { DnsAnswer::Vip } else { DnsAnswer::Server },
         https: None,
         srv: None,
@@ -295,7 +293,6 @@ fn zone(cdn: usize, name: &str, services: &[Service]) -> Zone {
         ns_ttl: 3600,
         grammars: own.map(grammar).collect(),
         sealed: None,
-        servers: None,
         ill_formed: None,
         origin: Origin::default(),
     }

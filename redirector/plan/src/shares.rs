@@ -6,23 +6,20 @@
 
 use crate::model::{Network, Outcome, Pool, Target, TargetState, Tier};
 use crate::outcomes::{coverages_with_outcomes, has_outcomes};
-use crate::overflow;
 use crate::peering::{Provided, servers};
 use crate::refusal::Refusal;
 use crate::regions::Class;
-use redirector_core::table::{NONE, SHARE_ENTRIES, ShareRecord, TIER_FALLBACK, TIER_PUBLISHED};
+use redirector_core::table::{NONE, SHARE_ENTRIES, ShareRecord, TIER_FALLBACK};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tree::Share;
 
 mod tree;
 
-mod spill;
-
 /// Most targets of one tier: three levels of records.
 pub const MAX_TIER_TARGETS: usize = SHARE_ENTRIES * SHARE_ENTRIES * SHARE_ENTRIES;
 /// Most tiers that apply to one region: tier numbers are a byte, the last one means fallback.
-pub const MAX_TIERS: usize = TIER_PUBLISHED as usize;
+pub const MAX_TIERS: usize = TIER_FALLBACK as usize;
 /// Most cells: coverages × 2 families × regions (256 MiB).
 pub const MAX_CELLS: usize = 1 << 26;
 
@@ -49,11 +46,6 @@ pub struct TierSpec {
     pub ttl: u32,
     /// Microseconds that a target's round trip may be longer than the shortest; `None`: distance means nothing.
     pub within: Option<u32>,
-    /// Number of its terms, by which load and quality decide how many of its clients each member takes; `None`: they cannot
-    /// matter.
-    pub terms: Option<u8>,
-    /// Its targets take no clients when they are full or too bad, even if nobody else is left.
-    pub strict: bool,
     /// By target; at least one.
     pub members: Arc<[Member]>,
     /// The targets that the members lead to: without a usable one among them, none of the members is. `None`: they are
@@ -86,7 +78,7 @@ impl GroupSpec {
         }
         let size =
             |tier: &TierSpec| tree::size(tier.members.len()) * if tier.within.is_some() { 2 } else { 1 };
-        self.tiers.iter().map(size).sum::<usize>() + usize::from(self.can_spill())
+        self.tiers.iter().map(size).sum()
     }
 }
 
@@ -99,7 +91,7 @@ impl GroupSpec {
     pub fn parts(&self, states: &[TargetState]) -> Vec<(u16, u128)> {
         let open = |tier: &TierSpec| {
             let member = tier.members.first()?;
-            let is_open = !share(member, states, None).down && tier.leads_on(states);
+            let is_open = !share(member, states).down && tier.leads_on(states);
             let factor = states.get(member.target as usize).map_or(256, |state| state.factor.min(256));
             is_open.then_some((member.target, factor))
         };
@@ -126,35 +118,24 @@ impl GroupSpec {
 }
 
 impl TierSpec {
-    /// Of these members whatever their distance, load and quality, with the service's TTL.
-    pub(crate) fn plain(number: u8, members: Arc<[Member]>) -> Self {
-        Self { number, ttl: NONE, within: None, terms: None, strict: false, members, behind: None }
-    }
-
     /// Whether some target is usable that its members lead to.
     pub fn leads_on(&self, states: &[TargetState]) -> bool {
-        self.behind
-            .as_ref()
-            .is_none_or(|behind| behind.iter().any(|member| !share(member, states, None).down))
+        self.behind.as_ref().is_none_or(|behind| behind.iter().any(|member| !share(member, states).down))
     }
 
     /// Longest round trip in microseconds of targets that get clients while nearer ones are usable: the shortest of the
     /// usable targets, and what the tier allows beyond. `None`: distance means nothing, or nothing was measured.
     pub fn reach(&self, states: &[TargetState]) -> Option<u32> {
-        self.reach_by(self.terms, states)
-    }
-
-    fn reach_by(&self, terms: Option<u8>, states: &[TargetState]) -> Option<u32> {
-        let usable = self.members.iter().filter(|member| !share(member, states, terms).down);
+        let usable = self.members.iter().filter(|member| !share(member, states).down);
         let shortest = usable.filter_map(|member| round_trip(member.target, states)).min()?;
         Some(shortest.saturating_add(self.within?))
     }
 
     /// The members' shares, in the order in which they are used: those in reach, then the rest, who wait for clients to
     /// whom all of those have failed. Whoever is not meant keeps its place, marked down, so that its distance moves
-    /// none but its own clients. Load and quality count by these terms.
-    fn rounds(&self, states: &[TargetState], terms: Option<u8>) -> impl Iterator<Item = Vec<Share>> {
-        let all: Vec<Share> = self.members.iter().map(|member| share(member, states, terms)).collect();
+    /// none but its own clients.
+    fn rounds(&self, states: &[TargetState]) -> impl Iterator<Item = Vec<Share>> {
+        let all: Vec<Share> = self.members.iter().map(|member| share(member, states)).collect();
         let part = |near: bool, reach: u32| {
             let marked = |share: &Share| {
                 let is_near = round_trip(share.name, states).is_some_and(|measured| measured <= reach);
@@ -162,7 +143,7 @@ impl TierSpec {
             };
             all.iter().map(marked).collect()
         };
-        let rounds = match self.reach_by(terms, states) {
+        let rounds = match self.reach(states) {
             Some(reach) => vec![part(true, reach), part(false, reach)],
             None => vec![all],
         };
@@ -175,39 +156,30 @@ fn round_trip(target: u16, states: &[TargetState]) -> Option<u32> {
 }
 
 /// Records of a group under the targets' present states (missing states count as up): the tiers that have a usable
-/// target, chained in order; `None` if no tier has. The first record is the first tier's root, or in a group that can
-/// spill the one that divides clients among the tiers. A target that is down or has factor 0 keeps its place and is
-/// marked, so that only its own clients move; of one with a factor below 256 the part moves that it no longer keeps. A
-/// tier that looks at distance has two roots: for its near targets, and for those out of reach.
+/// target, chained in order; `None` if no tier has. The first record is the first tier's root. A target that is down or
+/// has factor 0 keeps its interval and is marked, so that only its own clients move; of one with a factor below 256 the
+/// part moves that it no longer keeps. A tier that looks at distance has two roots: for its near targets, and for those
+/// out of reach.
 ///
 /// Record numbers count from the block's start until [`relocate`] is applied.
 pub fn records(spec: &GroupSpec, states: &[TargetState]) -> Option<Vec<ShareRecord>> {
     if spec.spills {
         return spilling(spec, states);
     }
-    let stages = spill::stages(spec, states);
-    if stages.is_empty() {
-        return None;
-    }
-    let parts = spill::parts(&stages);
-    // Targets are chosen by the same hash whether or not their tier leaves clients to others just now.
-    let begins_apart = spec.can_spill();
-    let mut block = vec![ShareRecord::default(); usize::from(begins_apart)];
-    let mut roots: Vec<usize> = Vec::with_capacity(stages.len());
-    for stage in &stages {
+    let mut block: Vec<ShareRecord> = Vec::new();
+    let mut last = None;
+    let rounds = spec.tiers.iter().flat_map(|tier| tier.rounds(states).map(move |shares| (tier, shares)));
+    for (tier, shares) in rounds {
         let root = block.len();
-        let blank = ShareRecord { tier: stage.tier.number, ttl: stage.tier.ttl, ..Default::default() };
+        let blank = ShareRecord { tier: tier.number, ttl: tier.ttl, ..Default::default() };
         block.push(blank);
-        tree::fill(&mut block, root, &stage.shares, blank);
-        if let Some(last) = roots.last() {
-            block[*last].next = root as u32;
+        tree::fill(&mut block, root, &shares, blank);
+        if let Some(last) = last.replace(root) {
+            let before: &mut ShareRecord = &mut block[last];
+            before.next = root as u32;
         }
-        roots.push(root);
     }
-    if begins_apart {
-        block[0] = spill::root(&block, &roots, &parts);
-    }
-    Some(block)
+    (!block.is_empty()).then_some(block)
 }
 
 /// One record, or a tree, for tiers of which each leaves a part to those behind it.
@@ -226,11 +198,11 @@ fn spilling(spec: &GroupSpec, states: &[TargetState]) -> Option<Vec<ShareRecord>
     Some(block)
 }
 
-/// A member's share under the targets' present states, and by these terms.
-fn share(member: &Member, states: &[TargetState], terms: Option<u8>) -> Share {
+/// A member's share under the targets' present states.
+fn share(member: &Member, states: &[TargetState]) -> Share {
     let factor = match states.get(member.target as usize) {
         None => 256,
-        Some(state) if state.up => state.factor_by(terms),
+        Some(state) if state.up => state.factor.min(256),
         Some(_) => 0,
     };
     let kept = if factor == 0 { 256 } else { factor };
@@ -241,7 +213,7 @@ fn share(member: &Member, states: &[TargetState], terms: Option<u8>) -> Share {
 /// Makes a block's record numbers absolute: its first record will be number `first`.
 pub fn relocate(block: &mut [ShareRecord], first: u32) {
     for record in block {
-        if record.branch != 0 {
+        if record.branch == 1 {
             record.base += first;
         }
         if record.next != NONE {
@@ -269,7 +241,7 @@ impl Kind {
         if v6 { Self::Ipv6 } else { Self::Ipv4 }
     }
 
-    pub(crate) fn fits(self, target: &Target) -> bool {
+    fn fits(self, target: &Target) -> bool {
         match self {
             Self::Ipv4 => target.ipv4.is_some(),
             Self::Ipv6 => target.ipv6.is_some(),
@@ -393,16 +365,14 @@ fn outcome_coverages(network: &Network, with_outcomes: &[bool]) -> Vec<Option<u3
     numbers
 }
 
-/// What makes groups equal: number, TTL, distance, terms and members of each tier, and the members behind them.
-type GroupKey = Vec<(u8, u32, Option<u32>, Option<u8>, u32, Option<u32>)>;
+/// What makes groups equal: number, TTL, distance and members of each tier, and the members behind them.
+type GroupKey = Vec<(u8, u32, Option<u32>, u32, Option<u32>)>;
 /// Members of a tier, if it has any, and their number among all distinct lists.
 type Interned = Option<(u32, Arc<[Member]>)>;
 
 struct Builder<'n> {
     network: &'n Network,
     classes: &'n [Class],
-    /// Numbers of terms, by what they are and the tier's pools; those that cannot matter have none.
-    terms: crate::overflow::Numbers<'n>,
     /// Per kind and pool: members that fit and their part of the pool.
     pools: [Vec<Vec<Member>>; 3],
     by_pools: [HashMap<&'n [(usize, u32)], Interned>; 3],
@@ -419,7 +389,6 @@ impl<'n> Builder<'n> {
         Self {
             network,
             classes,
-            terms: overflow::numbers(network),
             pools,
             by_pools: Default::default(),
             by_members: HashMap::new(),
@@ -481,18 +450,9 @@ impl<'n> Builder<'n> {
             if let Some((list, members)) = &lists[*number] {
                 let (place, tier) = (place as u8, &tiers[*number]);
                 let (ttl, within) = (tier.ttl.unwrap_or(NONE), tier.within);
-                let terms = self.terms.get(&(tier.terms, tier.pools.as_slice())).copied();
-                key.push((place, ttl, within, terms, *list, None));
+                key.push((place, ttl, within, *list, None));
                 let members = members.clone();
-                specs.push(TierSpec {
-                    number: place,
-                    ttl,
-                    within,
-                    terms,
-                    strict: tier.terms.strict,
-                    members,
-                    behind: None,
-                });
+                specs.push(TierSpec { number: place, ttl, within, members, behind: None });
             }
         }
         self.add_group(key, specs, false)
@@ -548,8 +508,8 @@ impl<'n> Builder<'n> {
             let member = Member::new(&self.network.targets, target, 1);
             let group = match self.intern(fits.then_some(member).into_iter().collect()) {
                 Some((list, members)) => {
-                    let key = vec![(0, NONE, None, None, list, None)];
-                    let tier = TierSpec::plain(0, members);
+                    let key = vec![(0, NONE, None, list, None)];
+                    let tier = TierSpec { number: 0, ttl: NONE, within: None, members, behind: None };
                     self.add_group(key, vec![tier], false)
                 }
                 None => NONE,
@@ -572,9 +532,9 @@ impl<'n> Builder<'n> {
             };
             let member = Member::new(&self.network.targets, *target, 1);
             let Some((list, members)) = self.intern(vec![member]) else { continue };
-            key.push((number, NONE, None, None, list, behind.map(|(list, _)| *list)));
+            key.push((number, NONE, None, list, behind.map(|(list, _)| *list)));
             let behind = behind.map(|(_, members)| members.clone());
-            specs.push(TierSpec { behind, ..TierSpec::plain(number, members) });
+            specs.push(TierSpec { number, ttl: NONE, within: None, members, behind });
         }
         self.add_group(key, specs, true)
     }
@@ -638,8 +598,8 @@ impl<'n> Builder<'n> {
                         "name fewer",
                     ));
                 }
-                let spec = TierSpec::plain(TIER_FALLBACK, members);
-                self.add_group(vec![(TIER_FALLBACK, NONE, None, None, list, None)], vec![spec], false)
+                let spec = TierSpec { number: TIER_FALLBACK, ttl: NONE, within: None, members, behind: None };
+                self.add_group(vec![(TIER_FALLBACK, NONE, None, list, None)], vec![spec], false)
             });
             self.shares.fallbacks.push(groups);
         }

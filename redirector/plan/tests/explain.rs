@@ -7,7 +7,7 @@ use redirector_plan::explain::{Removal, candidates, fallback_candidates};
 use redirector_plan::model::TargetState;
 use redirector_plan::shares::Kind;
 
-const DEAD: TargetState = TargetState { up: false, factor: 256, round_trip: None, open: [256; 8] };
+const DEAD: TargetState = TargetState { up: false, factor: 256, round_trip: None };
 
 /// Tier, target, share in whole percent, what removed it.
 fn lines(found: &[redirector_plan::explain::Candidate]) -> Vec<(u8, &str, i32, String)> {

@@ -6,10 +6,9 @@ use common::*;
 use proptest::prelude::*;
 use redirector_core::table::NONE;
 use redirector_plan::model::{Network, TargetState};
-use redirector_plan::overflow::{ALL, MAX_TERMS};
 use std::net::{IpAddr, Ipv4Addr};
 
-const UP: TargetState = TargetState { up: true, factor: 256, round_trip: None, open: [ALL; MAX_TERMS] };
+const UP: TargetState = TargetState { up: true, factor: 256, round_trip: None };
 
 /// One coverage for everybody over one pool with these weights.
 fn one_pool(weights: &[u32]) -> Network {

@@ -16,7 +16,7 @@ use redirector_plan::peering::{
 use redirector_plan::shares::records;
 use std::net::{IpAddr, Ipv4Addr};
 
-const DOWN: TargetState = TargetState { up: false, factor: 256, round_trip: None, open: [256; 8] };
+const DOWN: TargetState = TargetState { up: false, factor: 256, round_trip: None };
 
 /// Services of the small network.
 const TV: usize = 0;

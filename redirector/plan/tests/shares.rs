@@ -13,8 +13,8 @@ use redirector_plan::shares::{GroupSpec, Member, TierSpec, records, relocate};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-const DEAD: TargetState = TargetState { up: false, factor: 256, round_trip: None, open: [256; 8] };
-const FULL: TargetState = TargetState { up: true, factor: 256, round_trip: None, open: [256; 8] };
+const DEAD: TargetState = TargetState { up: false, factor: 256, round_trip: None };
+const FULL: TargetState = TargetState { up: true, factor: 256, round_trip: None };
 
 /// One coverage for everybody over these pools and tiers, with as many targets as they need.
 fn with_tiers(pools: Vec<Pool>, tiers: Vec<Tier>) -> Network {
@@ -55,8 +55,7 @@ fn spec(weights: &[u64]) -> GroupSpec {
         spot: spot(target),
     };
     let members = weights.iter().enumerate().map(member).collect();
-    let tier =
-        TierSpec { number: 0, ttl: NONE, within: None, terms: None, strict: false, members, behind: None };
+    let tier = TierSpec { number: 0, ttl: NONE, within: None, members, behind: None };
     GroupSpec { tiers: vec![tier], spills: false }
 }
 
@@ -247,8 +246,8 @@ fn dead_branch_moves_only_its_own_clients() {
 
 #[test]
 fn load_factor_is_what_a_target_keeps_and_zero_counts_as_down() {
-    let half = TargetState { up: true, factor: 128, round_trip: None, open: [256; 8] };
-    let none = TargetState { up: true, factor: 0, round_trip: None, open: [256; 8] };
+    let half = TargetState { up: true, factor: 128, round_trip: None };
+    let none = TargetState { up: true, factor: 0, round_trip: None };
     let splits = |block: &[ShareRecord]| block[0].thresholds.map(|threshold| threshold >> 16);
     let full = records(&spec(&[1, 1]), &[FULL, FULL]).expect("usable");
     let block = records(&spec(&[1, 1]), &[half, FULL]).expect("usable");
@@ -433,7 +432,7 @@ proptest! {
     ) {
         let weights: Vec<u64> = members.iter().map(|(weight, ..)| *weight).collect();
         let states: Vec<TargetState> =
-            members.iter().map(|(_, up, factor)| TargetState { up: *up, factor: *factor, round_trip: None, open: [256; 8] }).collect();
+            members.iter().map(|(_, up, factor)| TargetState { up: *up, factor: *factor, round_trip: None }).collect();
         let spec = spec(&weights);
         let usable = |state: &TargetState| state.up && state.factor > 0;
         let Some(mut block) = records(&spec, &states) else {

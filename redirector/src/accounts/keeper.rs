@@ -3,10 +3,8 @@
 //! Nothing that answers clients waits for it. While the store cannot be written, what is booked waits in memory, and the
 //! counters go on by themselves; it is tried again and again. A store that is damaged is put aside, and a new one begins.
 
-use super::batches::{Served, key};
 use super::ledger::{Clock, CounterSet, Ledger, Notice, Reading};
 use super::query::{self, Answer, Question};
-use super::reports::Report;
 use super::store::{Bounds, Store, StoreError, fresh_id, put_aside};
 use super::{FILE, Roster};
 use crate::config::AccountTerms;
@@ -47,16 +45,6 @@ pub trait Source: Send + 'static {
     fn fast(&self) -> io::Result<Option<Arc<TargetCounters>>>;
     /// Counts of the slow path, by slot.
     fn slow(&self) -> Vec<u64>;
-    /// Name of the box.
-    fn box_name(&self) -> String {
-        String::new()
-    }
-    /// Takes in who was served, so that it does not pile up.
-    fn listen(&self) {}
-    /// Whose clients were served by whom since this was asked last, and of how many that is not known.
-    fn served(&self) -> (Vec<Served>, u64) {
-        (Vec::new(), 0)
-    }
 }
 
 /// How the keeping of accounts is doing.
@@ -84,53 +72,8 @@ pub struct Condition {
     pub lost: u64,
     /// Buckets before this (seconds since 1970) were removed to keep the store within its size; 0: none.
     pub removed_until: u64,
-    /// Collectors, and how far they have come.
-    pub collectors: Vec<CollectorCondition>,
     /// Microseconds that the last reading, booking and writing took.
     pub last_tick: u64,
-}
-
-impl Condition {
-    /// What is wrong, a line each.
-    pub fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        if let Some(problem) = &self.problem {
-            let waiting = self.waiting;
-            problems.push(format!("accounts are not written, {waiting} records wait: {problem}"));
-        }
-        if self.lost > 0 {
-            problems.push(format!("accounts: {} records of closed parts of time are lost", self.lost));
-        }
-        problems.extend(
-            self.aside.iter().map(|aside| format!("accounts began anew: a damaged store is {aside}")),
-        );
-        for CollectorCondition { name, waiting, lost, problem, .. } in &self.collectors {
-            if let Some(problem) = problem {
-                problems.push(format!("collector {name}, {waiting} batches wait: {problem}"));
-            }
-            if *lost > 0 {
-                problems.push(format!("collector {name}: {lost} batches are lost"));
-            }
-        }
-        problems
-    }
-}
-
-/// How a collector is doing.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CollectorCondition {
-    /// Its name.
-    pub name: String,
-    /// Batches made so far.
-    pub made: u64,
-    /// Batches that wait.
-    pub waiting: u64,
-    /// Bytes of them.
-    pub bytes: u64,
-    /// Batches that were lost because there was no room.
-    pub lost: u64,
-    /// What was wrong with the last attempt to deliver; `None`: nothing.
-    pub problem: Option<String>,
 }
 
 enum Ask {
@@ -168,7 +111,6 @@ impl Keeper {
             counters: None,
             distrust: None,
             unread: false,
-            told: Instant::now(),
         };
         let thread = thread::Builder::new().name("accounts".into()).spawn(move || work.run(&receiver))?;
         Ok(Self { asks, condition, thread: Mutex::new(Some(thread)) })
@@ -177,14 +119,6 @@ impl Keeper {
     /// How it is doing.
     pub fn condition(&self) -> Condition {
         self.condition.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Notes how the last attempt to deliver went.
-    pub fn note_delivery(&self, collector: &str, problem: Option<String>) {
-        let mut condition = self.condition.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(one) = condition.collectors.iter_mut().find(|one| one.name == collector) {
-            one.problem = problem;
-        }
     }
 
     /// Asks or tells something.
@@ -230,8 +164,6 @@ struct Work<S> {
     distrust: Option<Instant>,
     /// Counters could not be read lately.
     unread: bool,
-    /// When the last interval of collectors was closed.
-    told: Instant,
 }
 
 impl<S: Source> Work<S> {
@@ -267,8 +199,6 @@ impl<S: Source> Work<S> {
                 Ok(reading) => {
                     self.unread = false;
                     self.book(&reading);
-                    self.source.listen();
-                    self.close_interval();
                     self.write();
                 }
                 Err(problem) if !self.unread => {
@@ -389,76 +319,6 @@ impl<S: Source> Work<S> {
         }
     }
 
-    /// Makes batches for collectors when it is time.
-    fn close_interval(&mut self) {
-        let terms = self.source.terms();
-        let Some(ledger) = &mut self.ledger else { return };
-        let is_new = |name: &String| !ledger.standings.contains_key(name);
-        let new = terms.collectors.iter().any(|one| is_new(&one.name));
-        // A batch that waits in memory is one that nothing may be added to.
-        if terms.collectors.is_empty()
-            || !ledger.batches.is_empty()
-            || (self.told.elapsed() < terms.tell && !new)
-        {
-            return;
-        }
-        self.told = Instant::now();
-        let (served, left_out) = self.source.served();
-        ledger.close_interval(&self.source.box_name(), &terms.collectors, &served, left_out);
-    }
-
-    /// Takes reports of edges in, all or none, and writes them before they are said to be booked.
-    fn report(&mut self, reports: &[Report]) -> Result<Answer, String> {
-        let (Some(ledger), Some(store)) = (&mut self.ledger, &self.store) else {
-            return Err(self.unwritten());
-        };
-        let now = now().wall / 1000;
-        let (mut new, mut repeated) = (Vec::new(), 0);
-        for report in reports {
-            let named = |why: String| format!("report {:?} of edge {:?}: {why}", report.id, report.edge);
-            let checked = report.check(ledger, now).map_err(named)?;
-            let before = new.iter().find(|one: &&super::reports::Checked| one.key == checked.key);
-            let known = match before {
-                Some(before) => Some(before.content),
-                None => store.known(&checked).map_err(named)?,
-            };
-            match known {
-                None => new.push(checked),
-                Some(content) if content == checked.content => repeated += 1,
-                Some(_) => return Err(named("another report had this id".to_owned())),
-            }
-        }
-        let booked = new.len();
-        new.into_iter().for_each(|report| ledger.report(report));
-        if booked > 0 {
-            self.write();
-        }
-        match &mut self.ledger {
-            Some(ledger) if !ledger.reports.is_empty() => {
-                ledger.give_back_reports();
-                Err(self.unwritten())
-            }
-            _ => Ok(Answer::Booked { booked, repeated }),
-        }
-    }
-
-    fn unwritten(&self) -> String {
-        let problem = self.condition().problem.clone();
-        format!("accounts cannot be written now: {}; send it again later", problem.unwrap_or_default())
-    }
-
-    fn first_batch(&self, collector: &str) -> Result<Answer, String> {
-        let (Some(ledger), Some(store)) = (&self.ledger, &self.store) else { return Ok(Answer::Nothing) };
-        // What was delivered waits for the next transaction to be removed.
-        let delivered = |sequence: u64| ledger.delivered.contains(&(collector.to_owned(), sequence));
-        match store.first_batch(collector).map_err(|error| error.to_string())? {
-            Some((sequence, text)) if !delivered(sequence) => {
-                Ok(Answer::Batch { sequence, key: key(&ledger.head.store, collector, sequence), text })
-            }
-            _ => Ok(Answer::Nothing),
-        }
-    }
-
     fn write(&mut self) {
         let (Some(store), Some(ledger)) = (&self.store, &mut self.ledger) else { return };
         if !ledger.has_changed() {
@@ -466,8 +326,7 @@ impl<S: Source> Work<S> {
         }
         let terms = self.source.terms();
         let trusted = self.distrust.is_none_or(|jumped| jumped.elapsed() > DISTRUST);
-        let keep = trusted.then_some(terms.keep.as_secs());
-        let bounds = Bounds { keep, size: terms.size, outbox: terms.outbox };
+        let bounds = Bounds { keep: trusted.then_some(terms.keep.as_secs()), size: terms.size };
         match store.commit(ledger, bounds) {
             Ok(()) => {
                 let mut condition = self.condition();
@@ -496,41 +355,15 @@ impl<S: Source> Work<S> {
         condition.waiting = ledger.closed.iter().map(|closed| closed.records.len()).sum();
         condition.lost = ledger.head.lost;
         condition.removed_until = ledger.head.removed_until;
-        let problems: Vec<(String, Option<String>)> =
-            condition.collectors.drain(..).map(|one| (one.name, one.problem)).collect();
-        condition.collectors = ledger
-            .standings
-            .iter()
-            .map(|(name, standing)| CollectorCondition {
-                name: name.clone(),
-                made: standing.next - 1,
-                waiting: standing.next - standing.first,
-                bytes: standing.bytes,
-                lost: standing.lost,
-                problem: problems
-                    .iter()
-                    .find(|(known, _)| known == name)
-                    .and_then(|(_, problem)| problem.clone()),
-            })
-            .collect();
     }
 
     fn answer(&mut self, question: &Question) -> Result<Answer, String> {
-        if self.ledger.is_none() {
+        let unknown = || {
             let problem = self.condition().problem.clone().unwrap_or_default();
-            return Err(format!("accounts cannot be read: {problem}"));
-        }
-        let Some(ledger) = &mut self.ledger else { return Err(String::new()) };
-        match question {
-            Question::Report { reports } => self.report(reports),
-            Question::Batch { collector } => self.first_batch(collector),
-            Question::Delivered { collector, sequence } => {
-                ledger.delivered.insert((collector.clone(), *sequence));
-                self.write();
-                Ok(Answer::Nothing)
-            }
-            _ => query::answer(ledger, self.store.as_ref(), question),
-        }
+            format!("accounts cannot be read: {problem}")
+        };
+        let ledger = self.ledger.as_ref().ok_or_else(unknown)?;
+        query::answer(ledger, self.store.as_ref(), question)
     }
 }
 

@@ -1,7 +1,5 @@
 //! What is booked, in memory: readings of counters become sums, by account and by part of time.
 
-use super::batches::{Made, Standing};
-use super::reports::Checked;
 use super::rows::CHUNK;
 use super::{Account, Roster};
 use serde::{Deserialize, Serialize};
@@ -187,17 +185,7 @@ pub struct Ledger {
     pub(super) changed: BTreeSet<u32>,
     /// What waits for the store, in the order of closing.
     pub(super) closed: VecDeque<Closed>,
-    /// Reports that wait for the store.
-    pub(super) reports: Vec<Checked>,
-    /// How far collectors have come.
-    pub(super) standings: BTreeMap<String, Standing>,
-    /// Those of which the store does not know that yet.
-    pub(super) moved: BTreeSet<String>,
-    /// Batches that wait for the store.
-    pub(super) batches: Vec<Made>,
-    /// Batches that were delivered, and are still in the store.
-    pub(super) delivered: BTreeSet<(String, u64)>,
-    /// So many closed buckets the store may have, if the transaction that failed was made after all.
+    /// So many of them the store may have, if the transaction that failed was made after all.
     uncertain: usize,
     /// Whether no readings were ever taken.
     is_new: bool,
@@ -221,17 +209,11 @@ impl Ledger {
     }
 
     /// What a store holds.
-    pub(super) fn restore(
-        head: Head,
-        accounts: Vec<Account>,
-        live: Vec<Live>,
-        standings: BTreeMap<String, Standing>,
-    ) -> Self {
+    pub(super) fn restore(head: Head, accounts: Vec<Account>, live: Vec<Live>) -> Self {
         let by_name =
             (0u32..).zip(&accounts).map(|(number, account)| (account.name.clone(), number)).collect();
         let slots = vec![None; accounts.len()];
-        let new_from = accounts.len();
-        Self { head, new_from, accounts, live, by_name, slots, standings, ..Self::default() }
+        Self { head, new_from: accounts.len(), accounts, live, by_name, slots, ..Self::default() }
     }
 
     /// Number of an account.
@@ -243,52 +225,23 @@ impl Ledger {
     /// written. `Err`: it is not the store that was written, and was given something by others.
     pub(super) fn resume(&mut self, found: Option<&Self>, name: String) -> Result<(), ()> {
         let uncertain = std::mem::take(&mut self.uncertain);
-        let Some(found) = found else {
-            (self.head.store, self.head.history, self.new_from) = (name, 0, 0);
-            self.renamed.clear();
-            self.changed = (0..self.chunks()).collect();
-            self.moved = self.standings.keys().cloned().collect();
-            // What waited there is in the store that was put aside.
-            for standing in self.standings.values_mut() {
-                standing.abandon();
+        match found.map(|found| &found.head) {
+            None => {
+                (self.head.store, self.head.history, self.new_from) = (name, 0, 0);
+                self.renamed.clear();
+                self.changed = (0..self.chunks()).collect();
+                Ok(())
             }
-            return Ok(());
-        };
-        let (head, held) = (&found.head, &self.head);
-        if head.store != held.store || !(held.sequence..=held.sequence + 1).contains(&head.sequence) {
-            return Err(());
-        }
-        if head.sequence == held.sequence + 1 {
+            Some(head) if head.store != self.head.store => Err(()),
+            Some(head) if head.sequence == self.head.sequence => Ok(()),
             // The transaction whose outcome was uncertain has been made. To write the same once more changes nothing, but
-            // for buckets, which are added, and reports, which who sent them takes to be refused.
-            self.closed.drain(..uncertain.min(self.closed.len()));
-            (self.head.sequence, self.head.history) = (head.sequence, head.history);
-            for (live, found) in self.live.iter_mut().zip(&found.live) {
-                (live.bytes, live.edge_requests) = (found.bytes, found.edge_requests);
+            // for buckets, which are added.
+            Some(head) if head.sequence == self.head.sequence + 1 => {
+                self.closed.drain(..uncertain.min(self.closed.len()));
+                (self.head.sequence, self.head.history) = (head.sequence, head.history);
+                Ok(())
             }
-        }
-        Ok(())
-    }
-
-    /// Takes in what an edge reported.
-    pub(super) fn report(&mut self, report: Checked) {
-        for number in &report.accounts {
-            let live = &mut self.live[*number as usize];
-            live.bytes = live.bytes.saturating_add(report.bytes);
-            live.edge_requests = live.edge_requests.saturating_add(report.requests);
-            self.changed.insert(number / CHUNK);
-        }
-        self.reports.push(report);
-    }
-
-    /// Undoes [`Self::report`] of what could not be written.
-    pub(super) fn give_back_reports(&mut self) {
-        for report in std::mem::take(&mut self.reports) {
-            for number in report.accounts {
-                let live = &mut self.live[number as usize];
-                live.bytes = live.bytes.saturating_sub(report.bytes);
-                live.edge_requests = live.edge_requests.saturating_sub(report.requests);
-            }
+            Some(_) => Err(()),
         }
     }
 
@@ -306,20 +259,12 @@ impl Ledger {
         !self.changed.is_empty()
             || !self.closed.is_empty()
             || !self.renamed.is_empty()
-            || !self.reports.is_empty()
-            || !self.moved.is_empty()
-            || !self.batches.is_empty()
-            || !self.delivered.is_empty()
             || self.new_from < self.accounts.len()
     }
 
     /// The store has everything.
-    pub(super) fn written(&mut self, head: Head, standings: BTreeMap<String, Standing>) {
-        (self.head, self.standings, self.uncertain) = (head, standings, 0);
-        self.reports.clear();
-        self.moved.clear();
-        self.batches.clear();
-        self.delivered.clear();
+    pub(super) fn written(&mut self, head: Head) {
+        (self.head, self.uncertain) = (head, 0);
         self.new_from = self.accounts.len();
         self.renamed.clear();
         self.changed.clear();

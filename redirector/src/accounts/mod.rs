@@ -5,16 +5,9 @@
 //! and the [`store`] writes both, readings and sums, in one transaction. So however the daemon ends, nothing is booked
 //! twice, and what the next one finds in the counters beyond the last reading is booked then.
 
-pub mod batches;
-pub mod billing;
-mod booked;
-pub mod clients;
-pub mod deliver;
 pub mod keeper;
 pub mod ledger;
-mod outbox;
 pub mod query;
-pub mod reports;
 mod rows;
 pub mod store;
 

@@ -1,8 +1,7 @@
 //! What accounts say, by account and by part of time, for people and programs.
 
 use super::ledger::{Bucket, Ledger, Record};
-use super::reports::{Report, Reported};
-use super::store::{Held, Store};
+use super::store::Store;
 use super::{Account, Kind};
 use crate::config::terms::{show_instant, show_price};
 use serde::{Deserialize, Serialize};
@@ -70,23 +69,6 @@ pub enum Question {
         #[serde(default)]
         after: Option<Place>,
     },
-    /// What edges served. All are taken, or none.
-    Report {
-        /// One or more.
-        reports: Vec<Report>,
-    },
-    /// The first batch that waits for a collector.
-    Batch {
-        /// Its name.
-        collector: String,
-    },
-    /// A collector has a batch.
-    Delivered {
-        /// Its name.
-        collector: String,
-        /// The batch's number.
-        sequence: u64,
-    },
 }
 
 fn always() -> u64 {
@@ -110,24 +92,6 @@ pub enum Answer {
     Accounts(Vec<Sum>),
     /// Rows in order, and the place behind which there are more.
     Rows(Vec<Row>, Option<Place>),
-    /// How many reports were booked, and how many had been before.
-    Booked {
-        /// New ones.
-        booked: usize,
-        /// Others.
-        repeated: usize,
-    },
-    /// A batch: its number and its idempotency key.
-    Batch {
-        /// Its number.
-        sequence: u64,
-        /// Its key.
-        key: String,
-        /// What is sent.
-        text: Vec<u8>,
-    },
-    /// Nothing is there, or was to be said.
-    Nothing,
 }
 
 /// One account with what was ever booked to it.
@@ -164,14 +128,6 @@ pub struct Row {
     pub peak_requests_per_s: f64,
     /// When that was; empty: never.
     pub peak_requests_at: String,
-    /// Requests that edges reported.
-    pub edge_requests: u64,
-    /// Bytes that edges reported.
-    pub bytes: u64,
-    /// Most bits in a second, over a minute, as edges reported.
-    pub peak_bits_per_s: u64,
-    /// Begin of that minute; empty: never.
-    pub peak_bits_at: String,
     /// The price that was agreed, in millionths.
     pub agreed_price: u64,
     /// It is over: nothing but reports of edges will be added.
@@ -179,7 +135,7 @@ pub struct Row {
 }
 
 /// Names of the columns of CSV.
-pub const COLUMNS: [&str; 19] = [
+pub const COLUMNS: [&str; 15] = [
     "from",
     "until",
     "kind",
@@ -193,10 +149,6 @@ pub const COLUMNS: [&str; 19] = [
     "requests",
     "peak_requests_per_s",
     "peak_requests_at",
-    "edge_requests",
-    "bytes",
-    "peak_bits_per_s",
-    "peak_bits_at",
     "price",
     "complete",
 ];
@@ -221,10 +173,6 @@ impl Row {
             self.requests.to_string(),
             format!("{:.3}", self.peak_requests_per_s),
             self.peak_requests_at.clone(),
-            self.edge_requests.to_string(),
-            self.bytes.to_string(),
-            self.peak_bits_per_s.to_string(),
-            self.peak_bits_at.clone(),
             show_price(self.agreed_price),
             self.complete.to_string(),
         ]
@@ -236,9 +184,6 @@ impl Row {
         for (name, field) in COLUMNS.into_iter().zip(self.fields()) {
             let value = match name {
                 "requests" => self.requests.into(),
-                "edge_requests" => self.edge_requests.into(),
-                "bytes" => self.bytes.into(),
-                "peak_bits_per_s" => self.peak_bits_per_s.into(),
                 "peak_requests_per_s" => self.peak_requests_per_s.into(),
                 "complete" => self.complete.into(),
                 _ if field.is_empty() => serde_json::Value::Null,
@@ -249,8 +194,7 @@ impl Row {
         object.into()
     }
 
-    fn new(bucket: Bucket, account: &Account, numbers: Numbers, complete: bool) -> Self {
-        let Numbers { record, reported } = numbers;
+    fn new(bucket: Bucket, account: &Account, record: Record, complete: bool) -> Self {
         let at = |second: u64| if second == 0 { String::new() } else { show_instant(second) };
         Self {
             from: show_instant(bucket.start),
@@ -259,10 +203,6 @@ impl Row {
             requests: record.requests,
             peak_requests_per_s: record.peak as f64 / 1000.0,
             peak_requests_at: at(if record.peak == 0 { 0 } else { record.peak_at }),
-            edge_requests: reported.requests,
-            bytes: reported.bytes,
-            peak_bits_per_s: reported.peak,
-            peak_bits_at: at(if reported.peak == 0 { 0 } else { reported.peak_at }),
             agreed_price: record.price,
             complete,
         }
@@ -301,7 +241,6 @@ pub fn answer(ledger: &Ledger, store: Option<&Store>, question: &Question) -> Re
             page.fill(store, *from, *until)?;
             Ok(Answer::Rows(page.rows, page.more))
         }
-        _ => Err("this is not a question".to_owned()),
     }
 }
 
@@ -324,13 +263,6 @@ fn list(ledger: &Ledger, which: &Filter) -> Vec<Sum> {
     accounts.map(sum).collect()
 }
 
-/// One account in one bucket.
-#[derive(Debug, Clone, Copy, Default)]
-struct Numbers {
-    record: Record,
-    reported: Reported,
-}
-
 /// A page of rows while it is filled.
 struct Page<'l> {
     ledger: &'l Ledger,
@@ -345,28 +277,18 @@ impl Page<'_> {
         let first = self.after.map_or_else(Bucket::default, |place| place.bucket);
         let mut waiting = self.waiting();
         waiting.retain(|bucket, _| *bucket >= first && bucket.end() > from && bucket.start < until);
-        let read = store.buckets(from, until, first, |Held { closed, reported }| {
+        let read = store.buckets(from, until, first, |closed| {
             while let Some(earlier) = waiting.first_entry().filter(|entry| *entry.key() < closed.bucket) {
                 let (bucket, records) = earlier.remove_entry();
                 if !self.add(bucket, records) {
                     return false;
                 }
             }
-            let mut numbers: BTreeMap<u32, Numbers> = BTreeMap::new();
-            let waited = waiting.remove(&closed.bucket).into_iter().flatten();
-            for (number, record) in closed.records {
-                numbers.entry(number).or_default().record = record;
+            let mut records: BTreeMap<u32, Record> = closed.records.into_iter().collect();
+            for (number, record) in waiting.remove(&closed.bucket).into_iter().flatten() {
+                records.entry(number).or_default().merge(record);
             }
-            for (number, Numbers { record, .. }) in waited {
-                let known = &mut numbers.entry(number).or_default().record;
-                known.price = record.price;
-                known.merge(record);
-            }
-            for (number, reported) in reported {
-                let known = numbers.entry(number).or_insert_with(|| self.priced(number));
-                known.reported = reported;
-            }
-            self.add(closed.bucket, numbers)
+            self.add(closed.bucket, records)
         });
         read.map_err(|error| error.to_string())?;
         while let (None, Some((bucket, records))) = (self.more, waiting.pop_first()) {
@@ -375,41 +297,33 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// Of an account that only edges tell of: at the price of now.
-    fn priced(&self, number: u32) -> Numbers {
-        let price = self.ledger.accounts.get(number as usize).map_or(0, |account| account.price);
-        Numbers { record: Record { price, ..Record::default() }, ..Numbers::default() }
-    }
-
     /// What the store does not have yet: the bucket at hand, and those that wait.
-    fn waiting(&self) -> BTreeMap<Bucket, BTreeMap<u32, Numbers>> {
-        let mut waiting: BTreeMap<Bucket, BTreeMap<u32, Numbers>> = BTreeMap::new();
-        let mut add = |bucket: Bucket, number: u32, record: Record| {
-            let known = &mut waiting.entry(bucket).or_default().entry(number).or_default().record;
-            known.price = record.price;
-            known.merge(record);
-        };
+    fn waiting(&self) -> BTreeMap<Bucket, BTreeMap<u32, Record>> {
+        let mut waiting: BTreeMap<Bucket, BTreeMap<u32, Record>> = BTreeMap::new();
         for closed in &self.ledger.closed {
-            closed.records.iter().for_each(|(number, record)| add(closed.bucket, *number, *record));
+            for (number, record) in &closed.records {
+                waiting.entry(closed.bucket).or_default().entry(*number).or_default().merge(*record);
+            }
         }
         for (number, live) in (0u32..).zip(&self.ledger.live).filter(|(_, live)| live.bucket > 0) {
             let price = self.ledger.accounts[number as usize].price;
             let record = Record { requests: live.bucket, peak: live.peak, peak_at: live.peak_at, price };
-            add(self.ledger.head.bucket, number, record);
+            let known = waiting.entry(self.ledger.head.bucket).or_default().entry(number);
+            known.or_insert(Record { price, ..Record::default() }).merge(record);
         }
         waiting
     }
 
     /// Adds rows; whether there is room for more.
-    fn add(&mut self, bucket: Bucket, numbers: impl IntoIterator<Item = (u32, Numbers)>) -> bool {
+    fn add(&mut self, bucket: Bucket, records: impl IntoIterator<Item = (u32, Record)>) -> bool {
         let complete = bucket != self.ledger.head.bucket;
-        for (number, numbers) in numbers {
+        for (number, record) in records {
             let place = Place { bucket, account: number };
             let Some(account) = self.ledger.accounts.get(number as usize) else { continue };
             if self.after.is_some_and(|after| place <= after) || !self.which.fits(account) {
                 continue;
             }
-            self.rows.push(Row::new(bucket, account, numbers, complete));
+            self.rows.push(Row::new(bucket, account, record, complete));
             if self.rows.len() == PAGE {
                 self.more = Some(place);
                 return false;

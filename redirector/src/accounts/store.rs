@@ -3,11 +3,9 @@
 //! What changes all the time (readings and sums) lies in rows of some accounts each, closed buckets in rows that are
 //! written once. A store that is damaged is put aside under another name, and a new one begins.
 
-use super::booked::{self, REPORTED};
+use super::Account;
 use super::ledger::{Bucket, Closed, Head, Ledger, Record};
-use super::reports::Reported;
 use super::rows::{CHUNK, read_live, read_records, write_live, write_records};
-use super::{Account, outbox};
 use redb::{
     Database, DatabaseError, ReadTransaction, ReadableDatabase as _, ReadableTable,
     ReadableTableMetadata as _, StorageError, TableDefinition, TableError, WriteTransaction,
@@ -39,7 +37,7 @@ const TARGETS: TableDefinition<'_, Key, &[u8]> = TableDefinition::new("targets")
 const ONLY: &str = "head";
 
 /// Begin and length of a bucket, and chunk or account.
-pub(super) type Key = (u64, u32, u32);
+type Key = (u64, u32, u32);
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -72,17 +70,6 @@ pub struct Bounds {
     pub keep: Option<u64>,
     /// Bytes.
     pub size: u64,
-    /// Bytes of what waits for one collector.
-    pub outbox: u64,
-}
-
-/// One bucket with everything that is known of it.
-#[derive(Debug, Clone, Default)]
-pub struct Held {
-    /// Which accounts were counted, and what.
-    pub closed: Closed,
-    /// What edges reported, by account.
-    pub reported: Vec<(u32, Reported)>,
 }
 
 /// An open store.
@@ -141,7 +128,7 @@ impl Store {
             let read = self.database.begin_read().map_err(|error| self.failed(error))?;
             let Some(head) = self.table(&read, HEAD)? else { return Ok(None) };
             let Some(bytes) = head.get(ONLY).map_err(|error| self.failed(error))? else { return Ok(None) };
-            let wrong = |what: &str| self.wrong(what);
+            let wrong = |what: &str| damaged(&self.path, format!("{what} is not what was written"));
             let head: Head = serde_json::from_slice(bytes.value()).map_err(|_| wrong("the head"))?;
             if head.format != FORMAT {
                 return Err(damaged(&self.path, format!("its form is {}, not {FORMAT}", head.format)));
@@ -171,7 +158,7 @@ impl Store {
             if accounts.len() != live.len() {
                 return Err(wrong("the number of accounts"));
             }
-            Ok(Some(Ledger::restore(head, accounts, live, self.standings()?)))
+            Ok(Some(Ledger::restore(head, accounts, live)))
         })
     }
 
@@ -182,7 +169,7 @@ impl Store {
     /// out from the store, opened anew.
     pub fn commit(&self, ledger: &mut Ledger, bounds: Bounds) -> Result<(), StoreError> {
         ledger.attempted();
-        let (head, standings) = self.guarded(|| {
+        let head = self.guarded(|| {
             let write = self.database.begin_write().map_err(|error| self.failed(error))?;
             let mut head = ledger.head.clone();
             head.sequence += 1;
@@ -190,18 +177,16 @@ impl Store {
             for closed in &ledger.closed {
                 head.history += self.write_closed(&write, closed, &ledger.accounts)?;
             }
-            booked::write(self, &write, ledger, &mut head)?;
             self.remove_old(&write, &mut head, bounds)?;
-            let standings = outbox::write(self, &write, ledger, bounds.outbox)?;
             {
                 let mut table = write.open_table(HEAD).map_err(|error| self.failed(error))?;
                 let bytes = serde_json::to_vec(&head).map_err(|error| refused(&self.path, error))?;
                 table.insert(ONLY, bytes.as_slice()).map_err(|error| self.failed(error))?;
             }
             write.commit().map_err(|error| self.failed(error))?;
-            Ok((head, standings))
+            Ok(head)
         })?;
-        ledger.written(head, standings);
+        ledger.written(head);
         Ok(())
     }
 
@@ -246,7 +231,8 @@ impl Store {
                 let known = table.get(key).map_err(|error| self.failed(error))?;
                 let known = known.map(|row| row.value().to_vec());
                 if let Some(row) = &known {
-                    let before = read_records(start, row).ok_or_else(|| self.wrong("a closed bucket"))?;
+                    let before = read_records(start, row)
+                        .ok_or_else(|| damaged(&self.path, "a closed bucket is not what was written"))?;
                     records = merged(before, records);
                 } else {
                     added += ROW;
@@ -268,8 +254,6 @@ impl Store {
     ) -> Result<(), StoreError> {
         let now = head.read.wall / 1000;
         let limit = bounds.keep.map_or(0, |keep| now.saturating_sub(keep));
-        // Nothing else goes for want of room while there are targets.
-        let mut is_last = true;
         for definition in [TARGETS, HISTORY] {
             let mut table = write.open_table(definition).map_err(|error| self.failed(error))?;
             // Some at a time: a transaction that waits for thousands of rows keeps others waiting.
@@ -279,8 +263,7 @@ impl Store {
                 let size = first.1.value().len() as u64 + ROW;
                 drop(first);
                 let end = Bucket { start, length }.end();
-                let is_too_much = is_last && head.history > bounds.size;
-                if end > limit && !is_too_much {
+                if end > limit && head.history <= bounds.size {
                     break;
                 }
                 if end > limit {
@@ -289,14 +272,12 @@ impl Store {
                 table.remove((start, length, chunk)).map_err(|error| self.failed(error))?;
                 head.history = head.history.saturating_sub(size);
             }
-            is_last &= table.is_empty().map_err(|error| self.failed(error))?;
         }
-        let size = if is_last { bounds.size } else { u64::MAX };
-        booked::remove_old(self, write, head, (limit, size))
+        Ok(())
     }
 
-    /// Buckets that begin before `until` and end after `from`, from `after` on, one after the other until `each` says that
-    /// it is enough.
+    /// Closed buckets that begin before `until` and end after `from`, from `after` on, one after the other until `each`
+    /// says that it is enough.
     ///
     /// # Errors
     /// As [`Self::load`].
@@ -305,62 +286,49 @@ impl Store {
         from: u64,
         until: u64,
         after: Bucket,
-        mut each: impl FnMut(Held) -> bool,
+        mut each: impl FnMut(Closed) -> bool,
     ) -> Result<(), StoreError> {
         self.guarded(|| {
             let read = self.database.begin_read().map_err(|error| self.failed(error))?;
             let mut next = after;
-            while let Some(bucket) = self.next_bucket(&read, next, until)? {
+            loop {
+                let mut closed: Option<Closed> = None;
+                let first = (next.start, next.length, 0)..(until, 0, 0);
+                let mut bucket = None;
+                for definition in [HISTORY, TARGETS] {
+                    let Some(table) = self.table(&read, definition)? else { continue };
+                    let found = table.range(first.clone()).map_err(|error| self.failed(error))?.next();
+                    let key = found.transpose().map_err(|error| self.failed(error))?;
+                    let key = key.map(|(key, _)| key.value());
+                    let key = key.map(|(start, length, _)| Bucket { start, length });
+                    bucket = bucket.into_iter().chain(key).min();
+                }
+                let Some(bucket) = bucket else { return Ok(()) };
                 next = Bucket { start: bucket.start, length: bucket.length + 1 };
                 if bucket.end() <= from {
                     continue;
                 }
-                if !each(self.held(&read, bucket)?) {
+                for definition in [HISTORY, TARGETS] {
+                    let Some(table) = self.table(&read, definition)? else { continue };
+                    let rows = (bucket.start, bucket.length, 0)..=(bucket.start, bucket.length, u32::MAX);
+                    for row in table.range(rows).map_err(|error| self.failed(error))? {
+                        let (_, bytes) = row.map_err(|error| self.failed(error))?;
+                        let records = read_records(bucket.start, bytes.value());
+                        let records = records
+                            .ok_or_else(|| damaged(&self.path, "a closed bucket is not what was written"))?;
+                        closed
+                            .get_or_insert_with(|| Closed { bucket, ..Closed::default() })
+                            .records
+                            .extend(records);
+                    }
+                }
+                let mut closed = closed.unwrap_or_else(|| Closed { bucket, ..Closed::default() });
+                closed.records.sort_unstable_by_key(|(number, _)| *number);
+                if !each(closed) {
                     return Ok(());
                 }
             }
-            Ok(())
         })
-    }
-
-    /// The first bucket from `next` on that anything is known of and that begins before `until`.
-    fn next_bucket(
-        &self,
-        read: &ReadTransaction,
-        next: Bucket,
-        until: u64,
-    ) -> Result<Option<Bucket>, StoreError> {
-        let span = (next.start, next.length, 0)..(until.max(next.start), 0, 0);
-        let mut first = None;
-        if span.is_empty() {
-            return Ok(None);
-        }
-        for definition in [HISTORY, TARGETS] {
-            let Some(table) = self.table(read, definition)? else { continue };
-            let found = table.range(span.clone()).map_err(|error| self.failed(error))?.next();
-            let found = found.transpose().map_err(|error| self.failed(error))?;
-            first = first.into_iter().chain(found.map(|(key, _)| key.value())).min();
-        }
-        if let Some(table) = self.table(read, REPORTED)? {
-            let found = table.range(span).map_err(|error| self.failed(error))?.next();
-            let found = found.transpose().map_err(|error| self.failed(error))?;
-            first = first.into_iter().chain(found.map(|(key, _)| key.value())).min();
-        }
-        Ok(first.map(|(start, length, _)| Bucket { start, length }))
-    }
-
-    fn held(&self, read: &ReadTransaction, bucket: Bucket) -> Result<Held, StoreError> {
-        let mut records = Vec::new();
-        for definition in [HISTORY, TARGETS] {
-            let Some(table) = self.table(read, definition)? else { continue };
-            let rows = (bucket.start, bucket.length, 0)..=(bucket.start, bucket.length, u32::MAX);
-            for row in table.range(rows).map_err(|error| self.failed(error))? {
-                let (_, bytes) = row.map_err(|error| self.failed(error))?;
-                let found = read_records(bucket.start, bytes.value());
-                records.extend(found.ok_or_else(|| self.wrong("a closed bucket"))?);
-            }
-        }
-        Ok(Held { closed: Closed { bucket, records }, reported: self.reported(read, bucket)? })
     }
 
     /// Bytes of the file.
@@ -368,12 +336,8 @@ impl Store {
         fs::metadata(&self.path).map_or(0, |file| file.len())
     }
 
-    pub(super) fn database(&self) -> &Database {
-        &self.database
-    }
-
     /// A table, if anything was ever put into it.
-    pub(super) fn table<K: redb::Key + 'static, V: redb::Value + 'static>(
+    fn table<K: redb::Key + 'static, V: redb::Value + 'static>(
         &self,
         read: &ReadTransaction,
         definition: TableDefinition<'_, K, V>,
@@ -392,16 +356,7 @@ impl Store {
         outcome.unwrap_or_else(|_| Err(damaged(&self.path, "it cannot be read")))
     }
 
-    /// Something in it is not what was written.
-    pub(super) fn wrong(&self, what: &str) -> StoreError {
-        damaged(&self.path, format!("{what} is not what was written"))
-    }
-
-    pub(super) fn failed_to_write(&self, why: impl ToString) -> StoreError {
-        refused(&self.path, why)
-    }
-
-    pub(super) fn failed(&self, error: impl Into<redb::Error>) -> StoreError {
+    fn failed(&self, error: impl Into<redb::Error>) -> StoreError {
         match error.into() {
             redb::Error::Io(error) => refused(&self.path, error),
             redb::Error::PreviousIo => refused(&self.path, "an earlier error"),

@@ -3,7 +3,6 @@
 use super::Source;
 use super::client::ask;
 use crate::config;
-use crate::config::terms::instant;
 use crate::manage::control::Request;
 use crate::manage::dump::dump as dump_view;
 use crate::manage::explain::{Explanation, Protocol, Question, Wanted, explain as explain_view};
@@ -40,23 +39,16 @@ pub(super) struct QuestionArgs {
     /// name.
     #[arg(long, value_name = "IP")]
     vip: Option<IpAddr>,
-    /// As of this time, as 2027-01-01T12:00:00Z: agreements, keys, and what operators say, as they hold then.
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    time: Option<u64>,
-}
-
-fn time(text: &str) -> Result<u64, String> {
-    instant(text, false)
 }
 
 impl QuestionArgs {
     fn question(self) -> Question {
-        let Self { client, ecs, name, record_type, url, protocol, vip, time } = self;
+        let Self { client, ecs, name, record_type, url, protocol, vip } = self;
         let wanted = match (name, url) {
             (Some(name), _) => Wanted::Name { name, record_type },
             (None, url) => Wanted::Url { url: url.unwrap_or_default(), protocol },
         };
-        Question { client, ecs, wanted, vip, time }
+        Question { client, ecs, wanted, vip }
     }
 }
 
@@ -88,6 +80,6 @@ pub(super) fn dump(source: &Source, all: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn load(path: &Path) -> Result<View> {
+fn load(path: &Path) -> Result<View> {
     View::alone(config::load(path)?).map_err(|refused| anyhow!(refused))
 }

@@ -4,16 +4,10 @@ mod account;
 mod agreement;
 mod check;
 mod client;
-mod diff;
 mod explain;
 mod force;
-mod load;
-mod log;
 mod names;
-mod object;
-mod replay;
 mod run;
-mod simulate;
 
 use crate::manage::forces::Whom;
 use crate::state::forces::Force;
@@ -65,46 +59,10 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Reads the decision log: who was sent where, and why.
-    Log {
-        #[command(subcommand)]
-        command: log::Command,
-    },
-    /// Compares two configurations: what is added, removed and changed, and whose clients would get other targets. Exit
-    /// status 0: nothing changes; 1: something does; 2: one of them cannot be used.
-    Diff {
-        /// The configuration as it is.
-        old: PathBuf,
-        /// As it would be.
-        new: PathBuf,
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Makes the decisions of a log once more with another configuration: who would move, and what else would change.
-    Replay {
-        /// Files of the decision log, or directories with them.
-        #[arg(required = true, value_name = "LOG")]
-        logs: Vec<PathBuf>,
-        /// The configuration that is tried.
-        #[arg(long, value_name = "NEW")]
-        config: PathBuf,
-        /// Compares with this configuration instead of what is recorded.
-        #[arg(long, value_name = "OLD")]
-        against: Option<PathBuf>,
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
-    },
     /// Makes and checks signed and sealed names, and tokens (docs/names.md).
     Names {
         #[command(subcommand)]
         command: names::Command,
-    },
-    /// Simulates what the code of a box makes of load, and of objects: no box is needed.
-    Simulate {
-        #[command(subcommand)]
-        command: simulate::Command,
     },
     /// Shows what is in the tables that answers come from.
     Dump {
@@ -115,13 +73,7 @@ enum Command {
         all: bool,
     },
     /// Shows whether a box is ready, and what of its configuration is not in effect. Exit status 1: something is not.
-    Status {
-        #[command(flatten)]
-        socket: SocketArgs,
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    Status(SocketArgs),
     /// Detaches the fast path that a box has left answering when it ended.
     Detach(SocketArgs),
     /// Shows agreements about other CDNs' content, and offers, accepts, changes and ends them: at once, and until the
@@ -174,21 +126,6 @@ enum Command {
         /// As JSON.
         #[arg(long)]
         json: bool,
-    },
-    /// Tells a box how loaded targets are, in units of their `capacity`. A report counts in full for its lifetime, and
-    /// then less and less.
-    Load {
-        #[command(flatten)]
-        socket: SocketArgs,
-        #[command(flatten)]
-        told: load::LoadArgs,
-    },
-    /// Says where objects are, of services that keep an object's requests together. Kept over restarts.
-    Object {
-        #[command(flatten)]
-        socket: SocketArgs,
-        #[command(subcommand)]
-        action: object::Command,
     },
     /// Sets the load factor of a target, at once and until the next reload or restart.
     ///
@@ -246,15 +183,9 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => client::reload(&args.socket),
         Command::Stats { socket, json } => client::stats(&socket.socket, json),
         Command::Explain { source, question, json } => explain::explain(&source, question, json),
-        Command::Log { command } => log::run(command),
-        Command::Replay { logs, config, against, json } => {
-            replay::replay(&logs, &config, against.as_deref(), json)
-        }
-        Command::Diff { old, new, json } => return diff::diff(&old, &new, json),
         Command::Names { command } => names::names(&command),
-        Command::Simulate { command } => simulate::simulate(&command),
         Command::Dump { source, all } => explain::dump(&source, all),
-        Command::Status { socket, json } => client::status(&socket.socket, json),
+        Command::Status(args) => client::status(&args.socket),
         Command::Detach(args) => client::detach(&args.socket),
         Command::Agreement { socket, action } => agreement::run(&socket.socket, action),
         Command::Account { from, action } => account::run(from, action),
@@ -262,8 +193,6 @@ pub fn main() -> ExitCode {
         Command::Force { socket, way, whom, terms } => force::say(&socket.socket, way.into(), whom, terms),
         Command::Release { socket, whom } => force::release(&socket.socket, whom),
         Command::States { socket, json } => force::states(&socket.socket, json),
-        Command::Load { socket, told } => load::load(&socket.socket, told),
-        Command::Object { socket, action } => object::run(&socket.socket, action),
         Command::Weight { socket, target, factor } => client::weight(&socket.socket, target, factor),
     };
     done.unwrap_or_else(|error| {

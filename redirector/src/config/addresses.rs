@@ -79,9 +79,6 @@ pub struct BoxSettings {
     /// How long the fast path goes on answering when the daemon has ended or hangs.
     #[serde(default = "max_age")]
     pub max_age: Duration,
-    /// DSCP of replies; `None`: that of what they answer.
-    #[serde(default)]
-    pub dscp: Option<u8>,
     /// Percent of every agreement's capacity that this box may use (P-29).
     #[serde(default = "whole")]
     pub quota: u8,
@@ -102,7 +99,7 @@ const INTERFACE_LENGTH: usize = 15;
 
 /// Reads `[box]`.
 pub(super) fn read_box(root: &Section<'_>) -> Option<BoxSettings> {
-    const KEYS: &[&str] = &["name", "management", "interfaces", "xdp", "max_age", "quota", "dscp"];
+    const KEYS: &[&str] = &["name", "management", "interfaces", "xdp", "max_age", "quota"];
     let section = root.table("box", KEYS, "`name`, `management` and `interfaces`")?;
     let name = section.require("name", "\"fra1-r1\"").and_then(|value| value.word("\"fra1-r1\""));
     let management =
@@ -130,10 +127,6 @@ pub(super) fn read_box(root: &Section<'_>) -> Option<BoxSettings> {
         None => Some(max_age()),
         Some(value) => units::duration(&value, Duration::from_secs(3)..=Duration::from_secs(86_400)),
     };
-    let dscp = match section.get("dscp") {
-        None => Some(None),
-        Some(value) => value.integer(0..=63).map(|dscp| u8::try_from(dscp).ok()),
-    };
     let quota = section.get("quota").map_or(Some(u64::from(whole())), |value| value.integer(1..=100));
     Some(BoxSettings {
         name: name?.text.to_owned(),
@@ -141,7 +134,6 @@ pub(super) fn read_box(root: &Section<'_>) -> Option<BoxSettings> {
         interfaces: interfaces?,
         xdp: xdp?,
         max_age: age?,
-        dscp: dscp?,
         quota: quota.and_then(|quota| u8::try_from(quota).ok())?,
     })
 }

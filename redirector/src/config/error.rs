@@ -1,9 +1,7 @@
 //! What is wrong with a configuration, where, and what would be right.
 
-use super::parts::Part;
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use redirector_plan::model::Origin;
-use redirector_plan::refusal::Refusal;
 use serde::Serialize;
 use std::fmt;
 use std::ops::Range;
@@ -16,22 +14,15 @@ pub(super) struct Source {
     text: Arc<str>,
     shown: NamedSource<Arc<str>>,
     line_starts: Vec<usize>,
-    /// Where texts from elsewhere begin, ascending, and where they were written.
-    parts: Vec<(usize, Origin)>,
 }
 
 impl Source {
     /// `name` is the file as the operator named it.
     pub(super) fn new(name: &str, text: String) -> Arc<Self> {
-        Self::with_parts(name, text, Vec::new())
-    }
-
-    /// The same for a text that has others behind it, from given places.
-    pub(super) fn with_parts(name: &str, text: String, parts: Vec<(usize, Origin)>) -> Arc<Self> {
         let text: Arc<str> = text.into();
         let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         let shown = NamedSource::new(name, harmless(&text).into());
-        Arc::new(Self { name: name.to_owned(), text, shown, line_starts, parts })
+        Arc::new(Self { name: name.to_owned(), text, shown, line_starts })
     }
 
     pub(super) fn text(&self) -> &str {
@@ -40,10 +31,6 @@ impl Source {
 
     /// Line and column, both from 1, the column in characters.
     pub(super) fn origin(&self, offset: usize) -> Origin {
-        let behind = self.parts.partition_point(|(start, _)| *start <= offset);
-        if let Some((_, origin)) = behind.checked_sub(1).and_then(|part| self.parts.get(part)) {
-            return origin.clone();
-        }
         let line = self.line_starts.partition_point(|start| *start <= offset);
         let before = self.text.get(self.line_starts[line - 1]..offset).unwrap_or_default();
         Origin { file: self.name.clone(), line: count(line), column: count(before.chars().count() + 1) }
@@ -94,7 +81,7 @@ pub enum Severity {
     Warning,
 }
 
-/// One finding. Serialises to `severity`, `file`, `line`, `column`, `message`, `help` and, where there is one, `part`.
+/// One finding. Serialises to `severity`, `file`, `line`, `column`, `message`, `help` and, where there is one, `service` or `agreement`.
 #[derive(Debug, Clone, Serialize)]
 pub struct ConfigError {
     /// Error or warning.
@@ -106,9 +93,12 @@ pub struct ConfigError {
     pub message: String,
     /// What would be right.
     pub help: Option<String>,
-    /// The part it stands in, if it stands in one.
+    /// The service it stands in, if it stands in one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub part: Option<Part>,
+    pub service: Option<String>,
+    /// The agreement it stands in, if it stands in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<String>,
     #[serde(skip)]
     place: Option<(Arc<Source>, Range<usize>)>,
 }
@@ -125,27 +115,14 @@ impl ConfigError {
         let origin = source.origin(span.start);
         let (message, help) = (escaped(message), help.map(escaped));
         let place = Some((Arc::clone(source), span));
-        Self { severity, origin, message, help, part: None, place }
+        Self { severity, origin, message, help, service: None, agreement: None, place }
     }
 
     /// A file that could not be read.
     pub(super) fn unreadable(file: &str, message: String, help: String) -> Self {
         let origin = Origin { file: file.to_owned(), line: 0, column: 0 };
         let help = Some(help);
-        Self { severity: Severity::Error, origin, message, help, part: None, place: None }
-    }
-
-    /// What the compiler refuses of a part.
-    pub fn of_part(part: Part, refusal: &Refusal) -> Self {
-        let message = escaped(format!("{}: {}", refusal.what, refusal.why));
-        let (origin, help) = (refusal.origin.clone(), Some(escaped(refusal.remedy.clone())));
-        Self { severity: Severity::Error, origin, message, help, part: Some(part), place: None }
-    }
-
-    /// Where in the configuration's text it begins, if it is there.
-    pub(super) fn offset_in(&self, source: &Arc<Source>) -> Option<usize> {
-        let (own, range) = self.place.as_ref()?;
-        Arc::ptr_eq(own, source).then_some(range.start)
+        Self { severity: Severity::Error, origin, message, help, service: None, agreement: None, place: None }
     }
 
     /// The finding with the line it is about and a caret, as text for people; `color` adds terminal colours.
@@ -232,11 +209,6 @@ impl ConfigErrors {
             a.origin.file.cmp(&b.origin.file).then(key(a).cmp(&key(b))).then(a.message.cmp(&b.message))
         });
         Self { findings }
-    }
-
-    /// The same.
-    pub(super) fn into_list(self) -> Vec<ConfigError> {
-        self.findings
     }
 
     /// The findings, by place.

@@ -27,6 +27,11 @@ impl Index {
         None
     }
 
+    /// The index of the thing with this name, if there is one without errors.
+    pub(super) fn find(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied().flatten()
+    }
+
     /// All names that were written, in order, with the indices of those that could be read.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Option<usize>)> {
         self.by_name.iter().map(|(name, index)| (name.as_str(), *index))
@@ -82,7 +87,7 @@ impl<'a> Named<'a> {
         let refused = self.refused.into_iter().map(|name| (name.to_owned(), None));
         let mut index = Index { kind: self.kind, by_name: refused.collect() };
         for (name, (_, section)) in self.by_name {
-            let thing = section.as_part(name, || read(&section, name));
+            let thing = read(&section, name);
             index.by_name.insert(name.to_owned(), thing.is_some().then_some(things.len()));
             things.extend(thing);
         }

@@ -4,7 +4,7 @@ use super::index::{Index, read_named, written_name};
 use super::peering::read_validity;
 use super::read::{Section, Text};
 use redirector_names::Key;
-use redirector_plan::model::{NameKey, Network};
+use redirector_plan::model::NameKey;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -22,17 +22,12 @@ pub(super) struct Keys {
 }
 
 /// Reads the `[[key]]` tables; the files that they name are relative to `directory`.
-pub(super) fn read_keys(root: &Section<'_>, directory: &Path, last: Option<&Network>) -> Keys {
+pub(super) fn read_keys(root: &Section<'_>, directory: &Path) -> Keys {
     let mut held: Vec<(u8, String, u32)> = Vec::new();
     let (list, index) = read_named("key", root.tables("key", KEYS), written_name, |section, name| {
         let id = section.require("id", "1").and_then(|value| Some((value.integer(0..=255)?, value)));
         let secret = section.require("file", "\"keys/2026\"")?.word("\"keys/2026\"");
-        let known = last.and_then(|last| last.keys.iter().find(|key| key.name == name));
-        let secret = secret.and_then(|file| match known {
-            // The file may have changed since.
-            Some(known) if file.place.is_kept() => Some(known.secret),
-            _ => read_secret(&file, directory),
-        });
+        let secret = secret.and_then(|file| read_secret(&file, directory));
         let uses = [("sign", true), ("verify", false)];
         let signs = section.get("use").map_or(Some(true), |value| super::addresses::choice(&value, &uses));
         let valid = read_validity(section);

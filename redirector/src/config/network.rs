@@ -1,19 +1,18 @@
 //! Pools, coverages and services: who serves what to whom.
 
 use super::addresses::choice;
-use super::affinity;
 use super::checks::Check;
 use super::index::{Index, Named, read_named, written_name};
+use super::kept::last_good;
 use super::names::{self, Labels};
 use super::proofs;
-use super::read::{Place, Section, Text, Value};
+use super::read::{Document, Place, Section, Text, Value};
 use super::units;
-use super::urls::{self, UrlPattern, read_urls};
+use super::urls::{self, Urls, read_urls};
 use redirector_plan::model::{
-    Binding, ChooseBy, Coverage, DnsAnswer, Locations, Pool, Service, Target, Tier,
+    Binding, ChooseBy, Coverage, DnsAnswer, Locations, Network, Pool, Service, Tier,
 };
 use redirector_plan::outcomes::MAX_PARAMETERS;
-use redirector_plan::overflow::{Terms, Unless};
 use redirector_plan::{MAX_ANSWERS, MAX_WEIGHT};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -138,7 +137,6 @@ pub(super) struct Servers<'s> {
     pub(super) pools: &'s Index,
     pub(super) pool_list: &'s [Pool],
     pub(super) checks: &'s [Option<Check>],
-    pub(super) targets: &'s [Target],
 }
 
 impl Servers<'_> {
@@ -146,13 +144,6 @@ impl Servers<'_> {
     fn unmeasured(&self, pool: usize) -> bool {
         let members = self.pool_list.get(pool).map_or(&[][..], |pool| &pool.members);
         members.iter().any(|(target, _)| self.checks.get(*target).is_some_and(Option::is_none))
-    }
-
-    /// Whether it is not known of some target of a pool how much it can serve.
-    fn unlimited(&self, pool: usize) -> bool {
-        let members = self.pool_list.get(pool).map_or(&[][..], |pool| &pool.members);
-        let is_unlimited = |target: &Target| target.capacity.is_unknown();
-        members.iter().any(|(target, _)| self.targets.get(*target).is_some_and(is_unlimited))
     }
 }
 
@@ -178,7 +169,7 @@ pub(super) fn read_coverages(root: &Section<'_>, servers: &Servers<'_>) -> (Vec<
 
 fn read_tier(value: &Value<'_>, servers: &Servers<'_>) -> Option<Tier> {
     let example = "{ region = \"fr\", pools = [{ pool = \"par-web\", share = 3 }, \"lyon-web\"] }";
-    let section = value.section(&["region", "pools", "ttl", "within", "overflow", "unless"], example)?;
+    let section = value.section(&["region", "pools", "ttl", "within"], example)?;
     let region = section.require("region", "\"fr\", or \"*\" for every region").and_then(|value| {
         let text = value.word("\"fr\"")?;
         if text.text == "*" { Some(None) } else { servers.regions.resolve(&text).map(Some) }
@@ -192,7 +183,6 @@ fn read_tier(value: &Value<'_>, servers: &Servers<'_>) -> Option<Tier> {
         Some(value) => units::duration(&value, Duration::ZERO..=LONGEST_DISTANCE)
             .map(|within| u32::try_from(within.as_micros()).ok()),
     };
-    let terms = read_terms(&section);
     let list = section.require("pools", "[\"par-web\"]")?.nonempty_list("[\"par-web\"]")?;
     let mut shares: Vec<(usize, u32)> = Vec::with_capacity(list.len());
     let mut sound = true;
@@ -218,73 +208,7 @@ fn read_tier(value: &Value<'_>, servers: &Servers<'_>) -> Option<Tier> {
             "give them a `check`; without one they get clients only if no measured target is usable",
         );
     }
-    warn_of_blindness(&section, servers, &shares);
-    let (ttl, within, terms) = (ttl?, within?, terms?);
-    Some(Tier { region: region?, pools: shares, ttl, within, terms, origin: section.place.origin() })
-}
-
-/// When a tier is left although its targets are up.
-fn read_terms(section: &Section<'_>) -> Option<Terms> {
-    let mut terms = Terms::default();
-    if let Some(value) = section.get("overflow") {
-        let written = value.section(&["above", "full"], "{ above = 80, full = 95 }")?;
-        let percent = |key, default: u8| match written.get(key) {
-            None => Some(default),
-            Some(value) => value.integer(1..=100).and_then(|number| u8::try_from(number).ok()),
-        };
-        (terms.above, terms.full, terms.strict) =
-            (percent("above", terms.above)?, percent("full", terms.full)?, true);
-        if terms.above >= terms.full {
-            let message = format!("`above` is {} and `full` {}", terms.above, terms.full);
-            value
-                .place
-                .error(message, "between them clients go elsewhere little by little: leave 10 or more");
-            return None;
-        }
-    }
-    let Some(value) = section.get("unless") else { return Some(terms) };
-    const EXAMPLE: &str = "{ rtt = \"80ms\", loss = 5, load = 90 }";
-    let written = value.section(&["rtt", "loss", "load"], EXAMPLE)?;
-    let percent = |key, most| match written.get(key) {
-        None => Some(None),
-        Some(value) => value.integer(1..=most).map(|number| u8::try_from(number).ok()),
-    };
-    let round_trip = match written.get("rtt") {
-        None => None,
-        Some(value) => Some(units::duration(&value, Duration::from_millis(1)..=LONGEST_DISTANCE)?),
-    };
-    let round_trip = round_trip.and_then(|limit| u32::try_from(limit.as_micros()).ok());
-    let unless = Unless { round_trip, loss: percent("loss", 99)?, load: percent("load", 100)? };
-    if unless == Unless::default() {
-        value.place.error("`unless` is empty", format!("for example: unless = {EXAMPLE}"));
-        return None;
-    }
-    Some(Terms { unless: Some(unless), ..terms })
-}
-
-/// Tells of terms about what is never known of a tier's targets.
-fn warn_of_blindness(section: &Section<'_>, servers: &Servers<'_>, pools: &[(usize, u32)]) {
-    let unlimited = pools.iter().any(|(pool, _)| servers.unlimited(*pool));
-    let unmeasured = pools.iter().any(|(pool, _)| servers.unmeasured(*pool));
-    if let Some(value) = section.get("overflow").filter(|_| unlimited) {
-        value.place.warning(
-            "some of the tier's targets have no capacity, so they are never full",
-            "give them a `capacity`",
-        );
-    }
-    let Some(value) = section.get("unless") else { return };
-    if (value.has("rtt") || value.has("loss")) && unmeasured {
-        value.place.warning(
-            "some of the tier's targets have no health check, so their quality is never measured",
-            "give them a `check`; without one they are used whatever their quality is",
-        );
-    }
-    if value.has("load") && unlimited {
-        value.place.warning(
-            "some of the tier's targets have no capacity, so their load is never known",
-            "give them a `capacity`",
-        );
-    }
+    Some(Tier { region: region?, pools: shares, ttl: ttl?, within: within?, origin: section.place.origin() })
 }
 
 fn read_share(element: &Value<'_>, pools: &Index) -> Option<(usize, u32)> {
@@ -311,7 +235,7 @@ pub(super) struct Services<'a> {
     pub(super) list: Vec<Service>,
     pub(super) index: Index,
     /// The URL rules of each service, by index.
-    pub(super) urls: Vec<Vec<UrlPattern<'a>>>,
+    pub(super) urls: Vec<Urls<'a>>,
     /// Names of all that are written.
     pub(super) names: BTreeSet<String>,
 }
@@ -324,7 +248,6 @@ const SERVICE: &[&str] = &[
     "ttl",
     "hint_lifetime",
     "choose_by",
-    "affinity",
     "dns",
     "https",
     "srv",
@@ -336,18 +259,28 @@ const SERVICE: &[&str] = &[
     "urls",
 ];
 
-/// Reads the `[[service]]` tables.
-pub(super) fn read_services<'a>(root: &Section<'a>, references: &References<'_>) -> Services<'a> {
+/// Reads the `[[service]]` tables. A service with errors stays as it was in the `last` network, if it was there.
+pub(super) fn read_services<'a>(
+    doc: &Document,
+    root: &Section<'a>,
+    references: &References<'_>,
+    last: Option<&Network>,
+) -> Services<'a> {
     let named = Named::sort("service", root.tables("service", SERVICE), written_name);
     let names = named.names().map(str::to_owned).collect();
     let proofs = proofs::References { keys: references.keys, services: &names };
     let (read, index) = named.read(|section, name| {
-        section.read(|| {
+        let read = || {
             let urls = section
                 .get("urls")
                 .map_or(Some(Vec::new()), |value| read_urls(&value, references.labels, &proofs));
-            Some((read_service(section, name, references, &proofs)?, urls?))
-        })
+            Some((read_service(section, name, references, &proofs)?, Urls::Written(urls?)))
+        };
+        let (service, wrong) = doc.findings.within_service(name, || section.read(read));
+        // Without an error of its own, a service lacks something that is refused elsewhere.
+        let Some(last) = last.filter(|_| wrong) else { return service };
+        let (service, urls) = last_good(last, name, section, references)?;
+        Some((service, Urls::Kept(urls)))
     });
     let (list, urls) = read.into_iter().unzip();
     Services { list, index, urls, names }
@@ -379,7 +312,6 @@ fn read_service(
     ];
     let choose_by =
         section.get("choose_by").map_or(Some(ChooseBy::ClientPrefix), |value| choice(&value, &keys));
-    let affinity = affinity::read(section, choose_by);
     let forms = [("server", DnsAnswer::Server), ("vip", DnsAnswer::Vip)];
     let dns = section.get("dns").map_or(Some(DnsAnswer::Server), |value| choice(&value, &forms));
     let https = match section.get("https") {
@@ -416,7 +348,6 @@ fn read_service(
         ttl: ttl?,
         hint_lifetime: hint_lifetime?,
         choose_by: choose_by?,
-        affinity: affinity?,
         dns: dns?,
         https: https?,
         srv: srv?,

@@ -24,7 +24,8 @@ pub(super) struct References<'r> {
     pub(super) known: &'r Known<'r>,
 }
 
-/// Reads `[network]`, `[[partner]]`, `[[provider]]`, `[[broker]]` and `[[peering]]`.
+/// Reads `[network]`, `[[partner]]`, `[[provider]]`, `[[broker]]` and `[[peering]]`. An agreement with errors stays as it
+/// was in the `last` network, if it was there.
 pub(super) fn read_peering(
     doc: &Document,
     directory: &Path,
@@ -32,7 +33,7 @@ pub(super) fn read_peering(
     references: &References<'_>,
     last: Option<&Network>,
 ) -> Option<Peering> {
-    let networks = read_networks(doc, directory, root, last)?;
+    let networks = read_networks(doc, directory, root)?;
     let providers = read_providers(root, references, !networks.is_empty());
     let brokers = Named::sort("broker", root.tables("broker", &["name"]), written_name);
     let (brokers, broker_index) = brokers.read(|section, name| section.read(|| Some(name.to_owned())));
@@ -43,30 +44,20 @@ pub(super) fn read_peering(
         service_list: references.known.services,
         brokers: &broker_index,
     };
-    let agreements = read_agreements(root, &parties);
+    let agreements = read_agreements(doc, root, &parties, last);
     Some(Peering { networks, providers, agreements, brokers, ..Peering::default() })
 }
 
 /// `[network]` and the partners by name; none if neither is written.
-fn read_networks(
-    doc: &Document,
-    directory: &Path,
-    root: &Section<'_>,
-    last: Option<&Network>,
-) -> Option<Vec<ClientNetwork>> {
-    let known = |name: &str| {
-        let network = last?.peering.networks.iter().find(|network| network.name == name)?;
-        Some(network.prefixes.clone())
-    };
-    let mut reader = Reader::new("network", doc, directory, &known);
+fn read_networks(doc: &Document, directory: &Path, root: &Section<'_>) -> Option<Vec<ClientNetwork>> {
+    let mut reader = Reader::new("network", doc, directory);
     let mut list = Vec::new();
     if let Some(value) = root.get("network") {
         let section = value.section(&["name", "clients"], "{ name = \"acme\" }")?;
         let name = section.require("name", "\"acme\"")?.word("\"acme\"")?.text;
-        reader.own = Some(name.to_owned());
         let prefixes = match section.get("clients") {
             None => Vec::new(),
-            Some(value) => section.as_part("", || reader.read(name, &value))?,
+            Some(value) => reader.read(name, &value)?,
         };
         list.push(ClientNetwork { name: name.to_owned(), prefixes, origin: section.place.origin() });
     }
@@ -225,7 +216,12 @@ struct Parties<'p> {
     brokers: &'p Index,
 }
 
-fn read_agreements(root: &Section<'_>, parties: &Parties<'_>) -> Vec<Agreement> {
+fn read_agreements(
+    doc: &Document,
+    root: &Section<'_>,
+    parties: &Parties<'_>,
+    last: Option<&Network>,
+) -> Vec<Agreement> {
     let sections = root.tables("peering", PEERING);
     if let (Some(first), true) = (sections.first(), parties.networks.is_empty()) {
         first.place.error("there is no [network]", "add [network] with the `name` of the box's own network");
@@ -235,8 +231,36 @@ fn read_agreements(root: &Section<'_>, parties: &Parties<'_>) -> Vec<Agreement> 
         Some(name) => name.word("\"bcast-web\""),
         None => section.require("with", "\"bcast\"")?.word("\"bcast\""),
     });
-    let (list, _) = named.read(|section, name| section.read(|| read_agreement(section, name, parties)));
+    let (list, _) = named.read(|section, name| {
+        let read = || section.read(|| read_agreement(section, name, parties));
+        let (agreement, wrong) = doc.findings.within_agreement(name, read);
+        if !wrong {
+            return agreement;
+        }
+        doc.findings.within_agreement(name, || kept(last?, name, section, parties)).0
+    });
     list
+}
+
+/// The last good state of an agreement, in terms of the network that is being read.
+fn kept(last: &Network, name: &str, section: &Section<'_>, parties: &Parties<'_>) -> Option<Agreement> {
+    let agreement = last.peering.agreements.iter().find(|known| known.name == name)?;
+    let owner = &last.peering.networks[agreement.network].name;
+    let network = parties.networks.iter().position(|known| known.name == *owner);
+    let carries = &agreement.carries;
+    let all = |list: &[String], known: &dyn Fn(&str) -> bool| list.iter().all(|name| known(name));
+    let providers = |name: &str| parties.providers.iter().any(|known| known.name == name);
+    let services = |name: &str| parties.services.find(name).is_some();
+    match network {
+        Some(network) if all(&carries.providers, &providers) && all(&carries.services, &services) => {
+            Some(Agreement { network, ..agreement.clone() })
+        }
+        _ => {
+            let message = format!("`{name}` has errors and cannot stay as it was: what it covers is gone");
+            section.place.error(message, "mend the agreement, or leave it out");
+            None
+        }
+    }
 }
 
 fn read_agreement(section: &Section<'_>, name: &str, parties: &Parties<'_>) -> Option<Agreement> {

@@ -2,10 +2,9 @@
 
 use super::error::{ConfigError, Severity, Source, utf8};
 use super::index::{Index, read_named, written_name};
-use super::parts::Part;
 use super::read::{Document, Place, Section, Text, Value};
 use ipnet::IpNet;
-use redirector_plan::model::{Network, Region};
+use redirector_plan::model::Region;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::path::Path;
@@ -72,37 +71,20 @@ pub(super) struct Reader<'a> {
     kind: &'static str,
     doc: &'a Document,
     directory: &'a Path,
-    /// What things of these names had in the last good configuration.
-    last: &'a dyn Fn(&str) -> Option<Vec<IpNet>>,
     sources: Vec<Arc<Source>>,
-    /// Name of the one of which there is one.
-    pub(super) own: Option<String>,
     /// What was read so far, by name, whether or not the region or network has errors.
     listed: Vec<(String, Vec<Listed>)>,
 }
 
 impl<'a> Reader<'a> {
     /// Of `kind` things; `directory` is where relative file names start.
-    pub(super) fn new(
-        kind: &'static str,
-        doc: &'a Document,
-        directory: &'a Path,
-        last: &'a dyn Fn(&str) -> Option<Vec<IpNet>>,
-    ) -> Self {
-        Self {
-            kind,
-            doc,
-            directory,
-            last,
-            sources: vec![Arc::clone(&doc.source)],
-            own: None,
-            listed: Vec::new(),
-        }
+    pub(super) fn new(kind: &'static str, doc: &'a Document, directory: &'a Path) -> Self {
+        Self { kind, doc, directory, sources: vec![Arc::clone(&doc.source)], listed: Vec::new() }
     }
 
     /// The prefixes of the thing with this name, sorted; `None` if there is nothing to go on with.
     pub(super) fn read(&mut self, name: &str, value: &Value<'_>) -> Option<Vec<IpNet>> {
-        let listed = self.prefixes(name, value)?;
+        let listed = self.prefixes(value)?;
         let mut prefixes: Vec<IpNet> = listed.iter().map(|one| one.prefix).collect();
         prefixes.sort_unstable();
         prefixes.dedup();
@@ -110,13 +92,7 @@ impl<'a> Reader<'a> {
         Some(prefixes)
     }
 
-    fn prefixes(&mut self, name: &str, value: &Value<'_>) -> Option<Vec<Listed>> {
-        // The file may have changed since.
-        let last = (value.is_table() && value.place.is_kept()).then(|| (self.last)(name)).flatten();
-        if let Some(last) = last {
-            let listed = |prefix| Listed { prefix, source: 0, span: value.place.span() };
-            return Some(last.into_iter().map(listed).collect());
-        }
+    fn prefixes(&mut self, value: &Value<'_>) -> Option<Vec<Listed>> {
         if value.is_table() {
             let file = value.section(&["file"], EXAMPLE)?.require("file", "\"prefixes/fr.txt\"")?;
             return self.file(&file.word("\"prefixes/fr.txt\"")?);
@@ -201,51 +177,21 @@ impl<'a> Reader<'a> {
         let counts = |n: usize, count| if n + 1 == SHOWN { and_more(count) } else { String::new() };
         for (n, pair) in wrong.iter().take(SHOWN).enumerate() {
             let [(first, region), (second, other)] = [pair[0], pair[1]];
-            // If one stays as it was, it is the other that must not have changed.
-            let (first, second, region, other) = match self.is_kept(second) {
-                true => (second, first, other, region),
-                false => (first, second, region, other),
-            };
             let message = format!("{} is in {kind} `{region}` and in {kind} `{other}`", first.prefix);
-            let message = message + &counts(n, wrong.len());
-            self.report_repeat(Severity::Error, first, (second, other), message);
+            self.report_repeat(Severity::Error, first, second, message + &counts(n, wrong.len()));
         }
         for (n, pair) in harmless.iter().take(SHOWN).enumerate() {
-            let [(first, region), (second, other)] = [pair[0], pair[1]];
+            let [(first, region), (second, _)] = [pair[0], pair[1]];
             let message = format!("{} stands twice in {kind} `{region}`", first.prefix);
-            let message = message + &counts(n, harmless.len());
-            self.report_repeat(Severity::Warning, first, (second, other), message);
+            self.report_repeat(Severity::Warning, first, second, message + &counts(n, harmless.len()));
         }
     }
 
-    /// The part whose file this is from; places in the configuration itself are found otherwise.
-    fn part(&self, listed: &Listed, name: &str) -> Option<Part> {
-        let from_file = listed.source != 0;
-        let (kind, name) = match self.kind {
-            "network" if self.own.as_deref() == Some(name) => ("network", ""),
-            "network" => ("partner", name),
-            kind => (kind, name),
-        };
-        from_file.then(|| Part { kind: kind.to_owned(), name: name.to_owned() })
-    }
-
-    fn is_kept(&self, listed: &Listed) -> bool {
-        listed.source == 0 && self.doc.is_kept(listed.span.start)
-    }
-
-    fn report_repeat(
-        &self,
-        severity: Severity,
-        first: &Listed,
-        (second, name): (&Listed, &str),
-        message: String,
-    ) {
+    fn report_repeat(&self, severity: Severity, first: &Listed, second: &Listed, message: String) {
         let place = self.sources[first.source].origin(first.span.start);
         let help = format!("it is also at {}:{}; leave it in one place", place.file, place.line);
         let (source, span) = (&self.sources[second.source], second.span.clone());
-        let mut finding = ConfigError::at(severity, source, span, message, Some(help));
-        finding.part = self.part(second, name);
-        self.doc.findings.push(finding);
+        self.doc.findings.push(ConfigError::at(severity, source, span, message, Some(help)));
     }
 }
 
@@ -274,17 +220,8 @@ pub(super) struct Regions {
 }
 
 /// Reads the `[[region]]` tables; `directory` is where relative file names start.
-pub(super) fn read_regions<'a>(
-    doc: &'a Document,
-    directory: &Path,
-    root: &Section<'a>,
-    last: Option<&Network>,
-) -> Regions {
-    let known = |name: &str| {
-        let region = last?.regions.iter().find(|region| region.name == name)?;
-        Some(region.prefixes.clone())
-    };
-    let mut reader = Reader::new("region", doc, directory, &known);
+pub(super) fn read_regions<'a>(doc: &'a Document, directory: &Path, root: &Section<'a>) -> Regions {
+    let mut reader = Reader::new("region", doc, directory);
     let mut default: Option<(String, Place<'_>)> = None;
     let sections = root.tables("region", &["name", "prefixes", "default"]);
     let (list, index) = read_named("region", sections, written_name, |section, name| {

@@ -2,11 +2,9 @@
 //! one run tells everything that is wrong.
 
 use super::error::{ConfigError, Severity, Source};
-use super::parts::{Fate, Part, Texts};
 use super::suggest;
 use redirector_plan::model::Origin;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use toml::Spanned;
@@ -17,8 +15,10 @@ use toml::de::{DeString, DeTable, DeValue};
 pub(super) struct Findings {
     list: RefCell<Vec<ConfigError>>,
     errors: Cell<usize>,
-    /// The part that is being read.
-    part: RefCell<Option<Part>>,
+    /// The service that is being read.
+    service: RefCell<Option<String>>,
+    /// The agreement that is being read.
+    agreement: RefCell<Option<String>>,
 }
 
 impl Findings {
@@ -26,9 +26,8 @@ impl Findings {
         if finding.severity == Severity::Error {
             self.errors.set(self.errors.get() + 1);
         }
-        if finding.part.is_none() {
-            finding.part.clone_from(&self.part.borrow());
-        }
+        finding.service.clone_from(&self.service.borrow());
+        finding.agreement.clone_from(&self.agreement.borrow());
         self.list.borrow_mut().push(finding);
     }
 
@@ -39,12 +38,20 @@ impl Findings {
         (result, self.errors.get() > before)
     }
 
-    /// What `read` answers; what it finds is marked as standing in a part.
-    pub(super) fn within<T>(&self, part: Part, read: impl FnOnce() -> T) -> T {
-        self.part.replace(Some(part));
-        let result = read();
-        self.part.replace(None);
-        result
+    /// The same; what it finds is marked as standing in a service.
+    pub(super) fn within_service<T>(&self, name: &str, read: impl FnOnce() -> T) -> (T, bool) {
+        self.service.replace(Some(name.to_owned()).filter(|name| !name.is_empty()));
+        let watched = self.watch(read);
+        self.service.replace(None);
+        watched
+    }
+
+    /// The same for an agreement.
+    pub(super) fn within_agreement<T>(&self, name: &str, read: impl FnOnce() -> T) -> (T, bool) {
+        self.agreement.replace(Some(name.to_owned()).filter(|name| !name.is_empty()));
+        let watched = self.watch(read);
+        self.agreement.replace(None);
+        watched
     }
 
     /// An error at `span` of `source`.
@@ -63,20 +70,11 @@ impl Findings {
 pub(super) struct Document {
     pub(super) source: Arc<Source>,
     pub(super) findings: Findings,
-    /// Bytes of the source that are the file; what stands behind them are parts as they were.
-    written: usize,
-    fates: BTreeMap<Part, Fate>,
 }
 
 impl Document {
-    pub(super) fn new(texts: &Texts, fates: &BTreeMap<Part, Fate>) -> Self {
-        let (source, written) = (Arc::clone(&texts.source), texts.written);
-        Self { source, findings: Findings::default(), written, fates: fates.clone() }
-    }
-
-    /// Whether an offset is in a part that stays as it was.
-    pub(super) fn is_kept(&self, offset: usize) -> bool {
-        offset >= self.written
+    pub(super) fn new(name: &str, text: String) -> Self {
+        Self { source: Source::new(name, text), findings: Findings::default() }
     }
 }
 
@@ -98,26 +96,14 @@ impl Place<'_> {
         self.origin().line
     }
 
-    /// Whether this is in a part that stays as it was.
-    pub(super) fn is_kept(&self) -> bool {
-        self.doc.is_kept(self.span.start)
-    }
-
-    /// What became of a part.
-    pub(super) fn fate_of(&self, kind: &str, name: &str) -> Option<Fate> {
-        self.doc.fates.get(&Part { kind: kind.to_owned(), name: name.to_owned() }).copied()
-    }
-
     /// Bytes of the document.
     pub(super) fn span(&self) -> Range<usize> {
         self.span.clone()
     }
 
-    /// The one that is written first, then the other. A part that stays as it was comes before all that are written:
-    /// what contradicts it is what has changed.
+    /// The one that is written first, then the other.
     pub(super) fn in_order(self, other: Self) -> (Self, Self) {
-        let rank = |place: &Self| (!place.is_kept(), place.span.start);
-        if rank(&self) <= rank(&other) { (self, other) } else { (other, self) }
+        if self.span.start <= other.span.start { (self, other) } else { (other, self) }
     }
 
     /// Reports an error here.
@@ -325,12 +311,6 @@ impl<'a> Section<'a> {
     fn checked(self) -> Self {
         self.check_keys();
         self
-    }
-
-    /// What `read` answers; what it finds is marked as standing in the part of this name.
-    pub(super) fn as_part<T>(&self, name: &str, read: impl FnOnce() -> T) -> T {
-        let part = Part { kind: self.name.to_owned(), name: name.to_owned() };
-        self.place.doc.findings.within(part, read)
     }
 
     /// What `read` makes of the table, unless that or the table's keys have an error.

@@ -5,10 +5,8 @@ use super::checks::{self, Check};
 use super::index::{Index, read_named, written_name};
 use super::names;
 use super::read::{Section, Text, Value};
-use super::terms::{self, Capacity as Rate};
 use redirector_core::table::MAX_NAME_SERVERS;
 use redirector_plan::model::{NameServer, Outcome, Target};
-use redirector_plan::overflow::Capacity;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What [`read_targets`] found.
@@ -25,8 +23,7 @@ pub(super) struct Targets<'a> {
     pub(super) unaddressed: Vec<Text<'a>>,
 }
 
-const KEYS: &[&str] =
-    &["name", "site", "addresses", "cname", "ns", "host", "ports", "network", "capacity", "check"];
+const KEYS: &[&str] = &["name", "site", "addresses", "cname", "ns", "host", "ports", "network", "check"];
 /// Keys of which each target has one.
 const OUTCOMES: [&str; 3] = ["addresses", "cname", "ns"];
 const ADDRESSES: &str = "[\"192.0.2.10\", \"2001:db8:1::10\"]";
@@ -52,8 +49,6 @@ pub(super) fn read_targets<'a>(root: &Section<'a>, holders: &Holders<'_>) -> Tar
             Some(value) => checks::read_check(&value, ports.map_or(80, |[http, ..]| http)).map(Some),
         };
         let network = section.get("network").map_or(Some(0), |value| value.integer(0..=u64::from(u16::MAX)));
-        let capacity =
-            section.get("capacity").map_or(Some(Capacity::default()), |value| read_capacity(&value));
         let (mut addresses, mut outcome) = ((None, None), Outcome::Server);
         match written_outcome(section)? {
             ("cname", value) => {
@@ -76,7 +71,6 @@ pub(super) fn read_targets<'a>(root: &Section<'a>, holders: &Holders<'_>) -> Tar
             https_port,
             rtsp_port,
             network: network.and_then(|number| u16::try_from(number).ok())?,
-            capacity: capacity?,
             origin: section.place.origin(),
         };
         Some((target, check?))
@@ -111,48 +105,6 @@ fn written_outcome<'a>(section: &Section<'a>) -> Option<(&'static str, Value<'a>
         sound = false;
     }
     sound.then_some((key, value))
-}
-
-/// How much a target can serve.
-fn read_capacity(value: &Value<'_>) -> Option<Capacity> {
-    const EXAMPLE: &str =
-        "{ bandwidth = \"10 Gbit/s\", connections = 20_000, requests = \"5000 requests/s\" }";
-    let section = value.section(&["bandwidth", "connections", "requests"], EXAMPLE)?;
-    let rate = |key, example| match section.get(key) {
-        None => Some(None),
-        Some(value) => {
-            let text = value.text(example)?;
-            match (terms::capacity(text.text), key) {
-                (Ok(Rate::Bits(rate)), "bandwidth") | (Ok(Rate::Requests(rate)), "requests") if rate > 0 => {
-                    return Some(Some(rate));
-                }
-                (Ok(Rate::Bits(0) | Rate::Requests(0)), _) => {
-                    text.place.error("a capacity of nothing", "leave the target out, or drain it");
-                }
-                (Ok(_), _) => {
-                    let message = format!("`{}` is no {key}", text.text);
-                    text.place.error(message, format!("for example: {key} = {example}"));
-                }
-                (Err(_), _) => {
-                    let message = format!("`{}` is no {key}", text.text);
-                    text.place.error(message, format!("a whole number and a unit, as in {key} = {example}"));
-                }
-            }
-            None
-        }
-    };
-    let bits = rate("bandwidth", "\"10 Gbit/s\"");
-    let requests = rate("requests", "\"5000 requests/s\"");
-    let connections = match section.get("connections") {
-        None => Some(None),
-        Some(value) => value.integer(1..=1 << 40).map(Some),
-    };
-    let capacity = Capacity { bits: bits?, connections: connections?, requests: requests? };
-    if capacity.is_unknown() {
-        value.place.error("`capacity` is empty", format!("for example: capacity = {EXAMPLE}"));
-        return None;
-    }
-    Some(capacity)
 }
 
 /// Ports for http, https and rtsp URLs.

@@ -63,43 +63,6 @@ pub(super) fn seconds(value: &Value<'_>, longest: Duration) -> Option<u32> {
     None
 }
 
-/// Bytes in each unit, largest first.
-const SIZES: [(&str, u64); 5] =
-    [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
-
-/// A size such as `64MiB`: a whole number and `B`, `KiB`, `MiB`, `GiB` or `TiB`.
-fn parse_size(text: &str) -> Option<u64> {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let (_, scale) = SIZES.iter().find(|(name, _)| *name == unit)?;
-    number.parse::<u64>().ok()?.checked_mul(*scale)
-}
-
-/// The shortest way to write a size.
-fn write_size(bytes: u64) -> String {
-    let fits = |(_, scale): &&(&str, u64)| bytes.is_multiple_of(*scale) && bytes > 0;
-    match SIZES.iter().find(fits) {
-        Some((unit, scale)) => format!("{}{unit}", bytes / scale),
-        None => "0B".to_owned(),
-    }
-}
-
-/// A size in bytes within `range`.
-pub(super) fn size(value: &Value<'_>, range: RangeInclusive<u64>) -> Option<u64> {
-    let text = value.text("\"64MiB\"")?;
-    let Some(bytes) = parse_size(text.text) else {
-        let help = "write a whole number and a unit (B, KiB, MiB, GiB or TiB), for example \"64MiB\"";
-        text.place.error(format!("`{}` is not a size", text.text), help);
-        return None;
-    };
-    if range.contains(&bytes) {
-        return Some(bytes);
-    }
-    let (low, high) = (write_size(*range.start()), write_size(*range.end()));
-    text.place.error(format!("`{}` is out of range", text.text), format!("it can be {low} to {high}"));
-    None
-}
-
 /// 16 bytes written as 32 hexadecimal digits.
 pub(super) fn parse_key(text: &str) -> Option<[u8; 16]> {
     if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -123,18 +86,6 @@ mod tests {
             assert_eq!(parse_duration(wrong), None, "{wrong}");
         }
         assert_eq!(parse_duration(&format!("{}d", u64::MAX)), None);
-    }
-
-    #[test]
-    fn sizes_need_a_whole_number_and_a_known_unit() {
-        assert_eq!((parse_size("64MiB"), parse_size("0B")), (Some(64 << 20), Some(0)));
-        for wrong in ["", "64", "64MB", "64 MiB", "-1B", "1.5GiB", "99999999999TiB"] {
-            assert_eq!(parse_size(wrong), None, "{wrong}");
-        }
-        assert_eq!(
-            (write_size(64 << 10), write_size(1 << 50), write_size(3)),
-            ("64KiB".to_owned(), "1024TiB".to_owned(), "3B".to_owned())
-        );
     }
 
     #[test]

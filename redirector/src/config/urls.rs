@@ -41,6 +41,15 @@ impl UrlPattern<'_> {
     }
 }
 
+/// The URL rules of one service.
+#[derive(Debug)]
+pub(super) enum Urls<'a> {
+    /// As written.
+    Written(Vec<UrlPattern<'a>>),
+    /// Of a service that stays as it was.
+    Kept(Vec<UrlRule>),
+}
+
 /// Suffixes of one CDN's zones.
 type Zones<'z> = BTreeSet<&'z [String]>;
 
@@ -196,17 +205,21 @@ fn read_path(text: &Text<'_>, start: usize) -> Option<Vec<String>> {
 }
 
 /// The URL rules of all services, in an order that does not depend on the file's.
-pub(super) fn rules(services: &[Service], urls: Vec<Vec<UrlPattern<'_>>>, zones: &[Zone]) -> Vec<UrlRule> {
+pub(super) fn rules(services: &[Service], urls: Vec<Urls<'_>>, zones: &[Zone]) -> Vec<UrlRule> {
     check_contradictions(services, &urls);
     let mut suffixes: BTreeMap<usize, Zones<'_>> = BTreeMap::new();
     for zone in zones {
         suffixes.entry(zone.cdn).or_default().insert(&zone.suffix);
     }
     let none = Zones::new();
-    let of_service = |(service, patterns): (usize, Vec<UrlPattern<'_>>)| {
+    let of_service = |(service, urls): (usize, Urls<'_>)| {
         let zones = suffixes.get(&services[service].cdn).unwrap_or(&none);
-        let mut rules: Vec<UrlRule> =
-            patterns.into_iter().map(|pattern| pattern.into_rule(service, zones)).collect();
+        let mut rules: Vec<UrlRule> = match urls {
+            Urls::Written(patterns) => {
+                patterns.into_iter().map(|pattern| pattern.into_rule(service, zones)).collect()
+            }
+            Urls::Kept(rules) => rules.into_iter().map(|rule| UrlRule { service, ..rule }).collect(),
+        };
         rules.sort_by_cached_key(|rule| {
             let Schemes { http, https, rtsp } = rule.schemes;
             (rule.suffix.clone(), patterns::sort_key(&rule.host), rule.path.clone(), (http, https, rtsp))
@@ -216,11 +229,13 @@ pub(super) fn rules(services: &[Service], urls: Vec<Vec<UrlPattern<'_>>>, zones:
     urls.into_iter().enumerate().flat_map(of_service).collect()
 }
 
-/// Reports URLs that two rules of one CDN claim with equal right.
-fn check_contradictions(services: &[Service], urls: &[Vec<UrlPattern<'_>>]) {
+/// Reports URLs that two rules of one CDN claim with equal right. Whether a service that stays as it was takes part in
+/// that is left to the compiler.
+fn check_contradictions(services: &[Service], urls: &[Urls<'_>]) {
     type Key<'k> = (usize, &'static str, Vec<Option<&'k str>>, &'k [String]);
     let mut claimed: BTreeMap<Key<'_>, (&str, &UrlPattern<'_>)> = BTreeMap::new();
-    for (service, patterns) in services.iter().zip(urls) {
+    for (service, urls) in services.iter().zip(urls) {
+        let Urls::Written(patterns) = urls else { continue };
         for pattern in patterns {
             if !patterns::check_count(&pattern.host, &pattern.place) {
                 continue;

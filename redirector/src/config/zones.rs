@@ -3,15 +3,13 @@
 use super::index::Index;
 use super::names::{self, Labels};
 use super::network::{LONGEST_TTL, read_cdn};
-use super::parts::Fate;
 use super::patterns::{self, Ordered};
 use super::proofs;
 use super::read::{Place, Section, Text, Value};
 use super::units;
 use redirector_core::table::MAX_CODEPOINT_LABELS;
-use redirector_plan::model::{DnsAnswer, Grammar, LabelRule, Sealed, Service, Zone};
-use redirector_plan::proofs::{SEALED_LABELS, asks_for_servers};
-use redirector_plan::servers::SERVERS_LABEL;
+use redirector_plan::model::{Grammar, LabelRule, Sealed, Service, Zone};
+use redirector_plan::proofs::SEALED_LABELS;
 use redirector_plan::{CDSR_LABEL, NS_LABEL};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -41,7 +39,7 @@ pub(super) struct References<'r> {
 /// Reads the `[[zone]]` tables, sorted by suffix and CDN.
 pub(super) fn read_zones(root: &Section<'_>, references: &References<'_>) -> Vec<Zone> {
     const KEYS: &[&str] =
-        &["suffix", "cdn", "serial", "negative_ttl", "ns_ttl", "sealed", "servers", "ill_formed", "names"];
+        &["suffix", "cdn", "serial", "negative_ttl", "ns_ttl", "sealed", "ill_formed", "names"];
     let sections = root.tables("zone", KEYS);
     let mut zones: BTreeMap<(Vec<String>, usize), (Zone, Vec<Place<'_>>)> = BTreeMap::new();
     for section in sections {
@@ -80,17 +78,12 @@ fn read_zone<'a>(section: &Section<'a>, references: &References<'_>) -> Option<(
     let ns_ttl = ttl("ns_ttl", NS_TTL, LONGEST_TTL);
     let sealed = references.proofs.sealed(section);
     let ill_formed = references.proofs.ill_formed(section);
-    let servers = read_servers(section);
     let list = section.require("names", NAMES)?.nonempty_list(NAMES)?;
     let suffix = suffix?;
     let read: Vec<_> =
         list.iter().filter_map(|value| read_grammars(value, &suffix, cdn, references)).flatten().collect();
     let sealed = sealed?;
     check_sealed(&read, sealed.as_ref());
-    let servers = servers?;
-    let asked = read.iter().any(|(grammar, _)| asks_for_servers(&grammar.labels).is_some());
-    let servers = servers.or_else(|| asked.then(|| SERVERS_LABEL.to_owned()));
-    check_servers(&read, servers.as_deref(), sealed.as_ref());
     check_order(&read, references.services);
     // A name of a service that was refused is left out with it.
     let (grammars, places) = read.into_iter().unzip();
@@ -102,7 +95,6 @@ fn read_zone<'a>(section: &Section<'a>, references: &References<'_>) -> Option<(
         ns_ttl: ns_ttl?,
         grammars,
         sealed,
-        servers,
         ill_formed: ill_formed?,
         origin: section.place.origin(),
     };
@@ -123,10 +115,6 @@ fn read_grammars<'a>(
     let labels = text.as_ref().and_then(|text| read_labels(text, suffix, references.labels));
     let signed = references.proofs.signed(&section, labels.as_deref().unwrap_or_default());
     let service = section.require("service", "\"web\"")?.word("\"web\"")?;
-    if service.place.fate_of("service", service.text) == Some(Fate::LeftOut) {
-        // Its names are left out with it.
-        return None;
-    }
     let index = references.index.resolve(&service)?;
     if references.outcomes[index] && text.as_ref().is_some_and(|text| text.text == "@") {
         let message = format!(
@@ -142,66 +130,12 @@ fn read_grammars<'a>(
         service.place.error(message, "a zone's names lead to services of the zone's own `cdn`");
         return None;
     }
-    if labels.iter().flatten().any(|labels| asks_for_servers(labels).is_some()) {
-        check_srv(&references.services[index], &service)?;
-    }
     let origin = section.place.origin();
     let (signed, place) = (signed?, text?.place);
     let grammar = |labels: Vec<LabelRule>| {
         (Grammar { labels, service: index, signed: signed.clone(), origin: origin.clone() }, place.clone())
     };
     Some(labels?.into_iter().map(grammar).collect())
-}
-
-/// The label beneath which targets have names; `None` if there is an error.
-fn read_servers(section: &Section<'_>) -> Option<Option<String>> {
-    let Some(value) = section.get("servers") else { return Some(None) };
-    let text = value.word("\"servers\"")?;
-    let labels = names::fixed_labels(&text)?;
-    match <[String; 1]>::try_from(labels) {
-        Ok([label]) if label != NS_LABEL && label != CDSR_LABEL => Some(Some(label)),
-        _ => {
-            let message = format!("`{}` is not one label that is free", text.text);
-            text.place.error(message, format!("for example \"{SERVERS_LABEL}\""));
-            None
-        }
-    }
-}
-
-/// Whether names can ask for the servers of a service; reports it if not.
-fn check_srv(service: &Service, written: &Text<'_>) -> Option<()> {
-    let what = if service.dns == DnsAnswer::Vip {
-        "answers with the VIP"
-    } else if service.srv.is_some() {
-        "answers with sites"
-    } else {
-        return Some(());
-    };
-    let message = format!("service `{}` {what}, and this pattern asks for its servers", service.name);
-    written.place.error(message, "leave the pattern out, or name a service that answers with servers");
-    None
-}
-
-/// Reports patterns whose names belong to targets.
-fn check_servers(grammars: &[(Grammar, Place<'_>)], servers: Option<&str>, sealed: Option<&Sealed>) {
-    let Some(servers) = servers else { return };
-    let is = |rule: &LabelRule| match rule {
-        LabelRule::Fixed(label) => label == servers,
-        LabelRule::OneOf(_, values) => values.iter().any(|value| value == servers),
-        LabelRule::Free(_) => false,
-    };
-    for (grammar, place) in grammars {
-        if grammar.labels.len() <= 2 && grammar.labels.last().is_some_and(is) {
-            let message = format!("names of two labels that end in `{servers}` are those of targets");
-            place.error(message, "use another label here, or for `servers` of the zone");
-        }
-    }
-    if let (Some(sealed), Some((_, place))) =
-        (sealed.filter(|sealed| sealed.label == servers), grammars.first())
-    {
-        let message = format!("`{}` is the label of sealed names and of targets' names", sealed.label);
-        place.error(message, "write another label for `sealed`, or for `servers` of the zone");
-    }
 }
 
 /// Reports patterns whose names belong to sealed ones.

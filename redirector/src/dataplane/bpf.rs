@@ -2,16 +2,11 @@
 
 use super::hooks::Hooks;
 use super::tables::unix_seconds;
-use super::warmth::Warmth;
-use super::{
-    Dataplane, FastCounters, LiveTables, Memory, Mode, PublishTimes, Ring, RingCounts, TargetCounters,
-    TestRun,
-};
+use super::{Dataplane, FastCounters, LiveTables, Memory, Mode, PublishTimes, TargetCounters, TestRun};
 use aya::maps::{Array, Map, MapData, MapType, PerCpuArray};
 use aya::programs::xdp::XdpMode;
 use aya::programs::{ProgramError, ProgramFd, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use redirector_core::heat::{HEAT_LINES, Heat};
 use redirector_core::limit::{Line, STRIDE};
 use redirector_core::table::{NONE, VIP_SLOTS};
 use redirector_core::verdict::REASON_SLOTS;
@@ -67,18 +62,9 @@ impl CounterRoom {
 }
 
 /// Counter arrays shared by all generations, by map name.
-const COUNTERS: [&str; 6] =
-    ["COUNT_REASON", "COUNT_VIP", "COUNT_SERVICE", "COUNT_REGION", COUNT_TARGET, COUNT_TOLD];
+const COUNTERS: [&str; 5] = ["COUNT_REASON", "COUNT_VIP", "COUNT_SERVICE", "COUNT_REGION", COUNT_TARGET];
 /// Those of targets.
 const COUNT_TARGET: &str = "COUNT_TARGET";
-/// Decisions that were told, and those for which the ring had no room.
-const COUNT_TOLD: &str = "COUNT_TOLD";
-/// The ring by which decisions are told, shared like the counters.
-const DECISIONS: &str = "DECISIONS";
-/// Bytes of the ring: some thousand decisions. Without sampling it has what is least.
-const RING_BYTES: u32 = 1 << 20;
-/// One decision in so many is told: each instance's own, and none by the shadow.
-const SAMPLING: &str = "SAMPLING";
 
 /// Until when the program answers, shared like the counters: nanoseconds of the monotonic clock.
 const ALIVE: &str = "ALIVE";
@@ -86,8 +72,6 @@ const ALIVE: &str = "ALIVE";
 const CLOCK: &str = "CLOCK";
 /// Buckets of the rate limits, shared like the counters: [`STRIDE`] lines for each possible CPU.
 const LIMITS: &str = "LIMITS";
-/// Which objects are asked for most, shared like the counters: [`HEAT_LINES`] slots for each possible CPU.
-const HEAT: &str = "HEAT";
 /// Where they are pinned.
 const COUNTERS_DIR: &str = "counters";
 /// Where links are pinned.
@@ -119,12 +103,6 @@ pub struct BpfDataplane {
     times: PublishTimes,
     /// Counters of targets were not there before this process made them.
     made_counters: bool,
-    /// One decision in so many is told from the next publication on; 0: none.
-    sampling: u32,
-    /// The slots of [`HEAT`], and the second that is to be told of next.
-    heat: Option<Warmth>,
-    /// What the program takes the time to be: seconds since 1970.
-    clock: u32,
 }
 
 impl BpfDataplane {
@@ -164,9 +142,6 @@ impl BpfDataplane {
             instances: 0,
             times: PublishTimes::default(),
             made_counters: false,
-            sampling: 0,
-            heat: None,
-            clock: 0,
         })
     }
 
@@ -194,13 +169,12 @@ impl BpfDataplane {
         self.current.as_ref().map(|current| run(&current.live, frame)).transpose()
     }
 
-    /// Begins to count from 0 at the next publication, if nothing was published yet. What was told by the slots of before
-    /// is dropped, too.
+    /// Begins to count from 0 at the next publication, if nothing was published yet.
     ///
     /// # Errors
     /// If the counters of before stay pinned.
     pub fn drop_counters(&self) -> io::Result<()> {
-        for name in COUNTERS.into_iter().chain([DECISIONS]) {
+        for name in COUNTERS {
             let path = self.directory.join(COUNTERS_DIR).join(name);
             match fs::remove_file(&path) {
                 Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(told(path.display(), err)),
@@ -248,10 +222,6 @@ impl BpfDataplane {
         // The instance for test runs has no buckets: nobody's budget is spent on asking.
         loader.map_max_entries(LIMITS, limit_lines()?);
         loader.map_pin_path(LIMITS, counters.join(LIMITS));
-        loader.map_max_entries(DECISIONS, self.ring_bytes());
-        loader.map_pin_path(DECISIONS, counters.join(DECISIONS));
-        loader.map_max_entries(HEAT, heat_lines()?);
-        loader.map_pin_path(HEAT, counters.join(HEAT));
         let made = |err: EbpfError| told("loading the XDP program", chain(&err));
         let mut live = loader.load(&self.object).map_err(made)?;
         let mut shadow = self.loader(image, pins).load(&self.object).map_err(made)?;
@@ -264,49 +234,32 @@ impl BpfDataplane {
         for instance in [&mut live, &mut shadow] {
             program(instance)?.load().map_err(refusal)?;
         }
-        self.heat = Some(Warmth::new(live.map(HEAT))?);
         self.times = PublishTimes { load: began.elapsed() - fill, fill, switch: Duration::ZERO };
         Ok((Instance { live, shadow }, tables))
     }
 
     /// Lets the program go on for `max_age` from now, and tells it the time.
-    fn keep_alive(&mut self, live: &mut Ebpf) -> io::Result<()> {
+    fn keep_alive(&self, live: &mut Ebpf) -> io::Result<()> {
         let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
         let end = self.max_age.and_then(|age| Duration::from(now).checked_add(age));
         let end = end.map_or(u64::MAX, |end| u64::try_from(end.as_nanos()).unwrap_or(u64::MAX));
-        let clock = unix_seconds();
-        set(live, CLOCK, u64::from(clock))?;
-        self.clock = clock;
+        set(live, CLOCK, unix_seconds().into())?;
         set(live, ALIVE, end)
-    }
-
-    /// Bytes of the ring of decisions.
-    fn ring_bytes(&self) -> u32 {
-        let least = page_size();
-        if self.sampling > 0 { RING_BYTES.max(least) } else { least }
     }
 
     /// Takes away what lies under the names of shared maps and has another shape: another version kept it so, or
     /// somebody else put it there.
     fn drop_unfitting(&self) -> io::Result<()> {
-        let lengths = [REASON_SLOTS, VIP_SLOTS, self.room.services, self.room.regions, self.room.targets, 2];
+        let lengths = [REASON_SLOTS, VIP_SLOTS, self.room.services, self.room.regions, self.room.targets];
         let word = size_of::<u64>() as u32;
         let counters = COUNTERS.into_iter().zip(lengths);
         let counters = counters.map(|(name, length)| (name, MapType::PerCpuArray, word, length));
         let words = [ALIVE, CLOCK].map(|name| (name, MapType::Array, word, 1));
         let limits = (LIMITS, MapType::Array, size_of::<Line>() as u32, limit_lines()?);
-        let heat = (HEAT, MapType::Array, size_of::<Heat>() as u32, heat_lines()?);
-        let ring = (DECISIONS, MapType::RingBuf, 0, self.ring_bytes());
-        for (name, kind, size, length) in counters.chain(words).chain([limits, ring, heat]) {
+        for (name, kind, size, length) in counters.chain(words).chain([limits]) {
             let path = self.directory.join(COUNTERS_DIR).join(name);
             if path.exists() && !is_map_of(&path, kind, size, length) {
-                // The ring is one shape with sampling and another without.
-                if name != DECISIONS {
-                    tracing::warn!(
-                        "{name} begins anew: what is pinned as {} has another shape",
-                        path.display()
-                    );
-                }
+                tracing::warn!("{name} begins anew: what is pinned as {} has another shape", path.display());
                 fs::remove_file(&path).map_err(|err| told(path.display(), err))?;
             }
         }
@@ -323,7 +276,6 @@ impl Dataplane for BpfDataplane {
         unpin(&pins);
         let (mut instance, tables) = loaded?;
         self.keep_alive(&mut instance.live)?;
-        set(&mut instance.live, SAMPLING, self.sampling)?;
         let switching = Instant::now();
         self.hooks.put(&mut instance.live, self.current.as_mut().map(|old| &mut old.live))?;
         self.times.switch = switching.elapsed();
@@ -385,37 +337,16 @@ impl Dataplane for BpfDataplane {
         Ok(Some(Arc::new(counters)))
     }
 
-    fn set_sampling(&mut self, one_in: u32) {
-        self.sampling = one_in;
-    }
-
-    fn ring(&self) -> io::Result<Option<Ring>> {
-        if self.sampling == 0 || self.current.is_none() {
-            return Ok(None);
-        }
-        Ring::open(&self.directory.join(COUNTERS_DIR).join(DECISIONS)).map(Some)
-    }
-
-    fn ring_counts(&self) -> io::Result<RingCounts> {
-        let Some(current) = &self.current else { return Ok(RingCounts::default()) };
-        let counters = counters(&current.live, COUNT_TOLD)?;
-        Ok(RingCounts { told: sum(&counters, COUNT_TOLD, 0)?, lost: sum(&counters, COUNT_TOLD, 1)? })
-    }
-
-    fn heat(&mut self) -> Vec<Heat> {
-        self.heat.as_mut().map(|heat| heat.read(self.clock)).unwrap_or_default()
-    }
-
     fn test_run(&self, frame: &[u8]) -> io::Result<Option<TestRun>> {
         self.current.as_ref().map(|current| run(&current.shadow, frame)).transpose()
     }
 }
 
 /// Sets the one value of an array.
-fn set<V: aya::Pod>(ebpf: &mut Ebpf, name: &str, value: V) -> io::Result<()> {
+fn set(ebpf: &mut Ebpf, name: &str, value: u64) -> io::Result<()> {
     let map =
         ebpf.map_mut(name).ok_or_else(|| io::Error::other(format!("the program lacks the map {name}")))?;
-    let mut array: Array<&mut MapData, V> = map.try_into().map_err(|err| told(name, chain(&err)))?;
+    let mut array: Array<&mut MapData, u64> = map.try_into().map_err(|err| told(name, chain(&err)))?;
     array.set(0, value, 0).map_err(|err| told(name, chain(&err)))
 }
 
@@ -424,8 +355,7 @@ fn is_map_of(path: &Path, kind: MapType, size: u32, length: u32) -> bool {
     let info = MapData::from_pin(path).and_then(|map| map.info());
     info.is_ok_and(|info| {
         let sizes = (info.key_size(), info.value_size(), info.max_entries());
-        let key = if kind == MapType::RingBuf { 0 } else { size_of::<u32>() as u32 };
-        info.map_type().is_ok_and(|found| found == kind) && sizes == (key, size, length)
+        info.map_type().is_ok_and(|found| found == kind) && sizes == (size_of::<u32>() as u32, size, length)
     })
 }
 
@@ -437,18 +367,6 @@ fn run(instance: &Ebpf, frame: &[u8]) -> io::Result<TestRun> {
         .map_err(|err| told("test run", chain(&err)))?;
     out.truncate(result.data_size_out as usize);
     Ok(TestRun { action: result.return_value, frame: out })
-}
-
-/// Bytes of a page, of which a ring has a power of two.
-fn page_size() -> u32 {
-    // SAFETY: asks for a constant of the system.
-    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    u32::try_from(bytes).unwrap_or(4096)
-}
-
-/// Slots for the heat of objects that all CPUs have.
-fn heat_lines() -> io::Result<u32> {
-    Ok(limit_lines()? / STRIDE * HEAT_LINES)
 }
 
 /// Lines of buckets that the rate limits of all CPUs take.

@@ -5,19 +5,15 @@ mod counts;
 mod hooks;
 mod interface;
 mod readers;
-mod ring;
 mod select;
 mod tables;
-mod warmth;
 
 pub use bpf::{BpfDataplane, CounterRoom};
 pub use counts::TargetCounters;
 pub use readers::Readers;
-pub use ring::Ring;
 pub use select::{PINS, detach, start};
 pub use tables::{LiveTables, Memory, Reading};
 
-use redirector_core::heat::Heat;
 use redirector_plan::image::TableImage;
 use std::collections::BTreeMap;
 use std::io;
@@ -48,15 +44,6 @@ pub struct FastCounters {
     pub regions: BTreeMap<u32, u64>,
     /// By target slot.
     pub targets: BTreeMap<u32, u64>,
-}
-
-/// Decisions of the fast path since its counters were made, each counted once whatever it stands for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RingCounts {
-    /// Told by the ring.
-    pub told: u64,
-    /// Not told, because the ring was full.
-    pub lost: u64,
 }
 
 /// How long the parts of a publication took.
@@ -113,26 +100,6 @@ pub trait Dataplane: Send {
     /// If they cannot be had.
     fn target_counters(&self) -> io::Result<Option<Arc<TargetCounters>>> {
         Ok(None)
-    }
-    /// Has one in so many decisions of the fast path told by the ring, from the next publication on; 0: none.
-    fn set_sampling(&mut self, _one_in: u32) {}
-    /// The ring by which the current generation's fast path tells decisions; `None` if it tells none.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    fn ring(&self) -> io::Result<Option<Ring>> {
-        Ok(None)
-    }
-    /// How much was told.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    fn ring_counts(&self) -> io::Result<RingCounts> {
-        Ok(RingCounts::default())
-    }
-    /// The objects that were asked for most in the last second that is over and was not told yet.
-    fn heat(&mut self) -> Vec<Heat> {
-        Vec::new()
     }
     /// Runs the current generation's program on a frame without sending or counting anything; `None` if it is off.
     fn test_run(&self, frame: &[u8]) -> io::Result<Option<TestRun>>;

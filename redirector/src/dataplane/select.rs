@@ -21,8 +21,7 @@ pub fn detach() -> io::Result<()> {
 
 /// Publishes the first image by the fast path that `[box] xdp` asks for; `no_xdp` overrides it with none. `auto` takes
 /// what can be had: [`Dataplane::mode`] tells what that is, and why. `new_slots` says that counter slots were given out
-/// anew: what is counted on the BPF file system has other names, and is dropped. One decision in `sampling` is told by the
-/// ring; 0: none.
+/// anew: what is counted on the BPF file system has other names, and is dropped.
 ///
 /// # Errors
 /// If `native` or `generic` is asked for and cannot be had, or there is no memory for the tables.
@@ -30,7 +29,6 @@ pub fn start(
     settings: &BoxSettings,
     no_xdp: bool,
     new_slots: bool,
-    sampling: u32,
     image: &TableImage,
 ) -> io::Result<(Box<dyn Dataplane>, Arc<LiveTables>)> {
     let hooks: &[Hook] = match settings.xdp {
@@ -46,7 +44,6 @@ pub fn start(
             if new_slots {
                 dataplane.drop_counters()?;
             }
-            dataplane.set_sampling(sampling);
             dataplane.publish(image).map(|tables| (dataplane, tables))
         });
     match attached {

@@ -3,8 +3,8 @@
 use super::readers::{Phase, Readers};
 use arc_swap::Guard;
 use redirector_core::table::{
-    GroupPointer, Meta, NameBucket, Node64, OBJECT_ENTRIES, ObjectBucket, Page256, Pod, Service, ShareRecord,
-    Tables, Target, VipBucket, VipInfo, WireName, Words16, Zone, marked,
+    GroupPointer, Meta, NameBucket, Node64, Page256, Pod, Service, ShareRecord, Tables, Target, VipBucket,
+    VipInfo, WireName, Words16, Zone,
 };
 use redirector_plan::image::{TableImage, TableKind};
 use std::io;
@@ -44,13 +44,6 @@ impl Memory {
         Self::map(bytes, libc::MAP_SHARED, array.as_raw_fd())
     }
 
-    /// A copy of value number `index` of a mapping full of them, which somebody else may be writing.
-    pub(super) fn value<T: Pod>(&self, index: usize) -> Option<T> {
-        let fits = index.checked_add(1)?.checked_mul(size_of::<T>())? <= self.bytes;
-        // SAFETY: within the mapping, which is aligned; any bits are a value, and what is torn is a wrong number at worst.
-        fits.then(|| unsafe { std::ptr::read_volatile(self.start.as_ptr().cast::<T>().add(index)) })
-    }
-
     fn map(bytes: usize, flags: libc::c_int, fd: libc::c_int) -> io::Result<Self> {
         let bytes = bytes.max(1);
         let protection = libc::PROT_READ | libc::PROT_WRITE;
@@ -76,14 +69,12 @@ pub(super) fn unix_seconds() -> u32 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32)
 }
 
-/// One generation's tables. Only cells, objects, share records that no pointer names, and the pointers themselves ever change. They
+/// One generation's tables. Only cells, share records that no pointer names, and the pointers themselves ever change. They
 /// are read by way of [`LiveTables::read`].
 #[derive(Debug)]
 pub struct LiveTables {
     tables: Vec<(Memory, u32)>,
     readers: Arc<Readers>,
-    /// The time by which these tables are asked, in seconds since 1970; 0: the machine's clock.
-    clock: AtomicU64,
 }
 
 /// Tables while they are read: no share record that can be found by this is written before it is dropped. To be held
@@ -112,18 +103,12 @@ impl LiveTables {
             unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), memory.start.as_ptr(), bytes.len()) };
             tables.push((memory, image.len(*kind) as u32));
         }
-        Ok(Self { tables, readers: Arc::default(), clock: AtomicU64::new(0) })
+        Ok(Self { tables, readers: Arc::default() })
     }
 
     /// Begins to read.
     pub fn read(&self) -> Reading<'_> {
         Reading { _phase: self.readers.enter(), tables: self }
-    }
-
-    /// Asks these tables as of another time from now on, in seconds since 1970: for explanations and replays, of tables
-    /// that no client is answered from.
-    pub(crate) fn set_clock(&self, seconds: u64) {
-        self.clock.store(seconds, Ordering::Relaxed);
     }
 
     /// Who reads, for those who want to write where readers may look.
@@ -167,18 +152,6 @@ impl LiveTables {
         Some(())
     }
 
-    /// Publishes an object, or empties its place, by one 64-bit store. `None` if there is no such place.
-    pub(crate) fn put_object(&self, bucket: u32, entry: usize, word: u64) -> Option<()> {
-        self.object_word(bucket, entry)?.store(word, Ordering::Release);
-        Some(())
-    }
-
-    fn object_word(&self, bucket: u32, entry: usize) -> Option<&AtomicU64> {
-        let words = self.pointer::<ObjectBucket>(TableKind::Objects, bucket)?.cast::<u64>();
-        // SAFETY: one of the aligned words of a value in the mapping, and all accesses to this table are atomic.
-        (entry < OBJECT_ENTRIES).then(|| unsafe { AtomicU64::from_ptr(words.add(entry)) })
-    }
-
     fn cell_word(&self, number: u32) -> Option<&AtomicU32> {
         let words = self.pointer::<Words16>(TableKind::Cells, number >> 4)?.cast::<u32>();
         // SAFETY: one of the 16 aligned words of a value in the mapping, and all accesses to this table are atomic.
@@ -202,10 +175,7 @@ impl Reading<'_> {
 
 impl Tables for Reading<'_> {
     fn unix_seconds(&self) -> u32 {
-        match self.tables.clock.load(Ordering::Relaxed) {
-            0 => unix_seconds(),
-            seconds => seconds as u32,
-        }
+        unix_seconds()
     }
     fn meta(&self) -> Option<&Meta> {
         self.value(TableKind::Meta, 0)
@@ -227,11 +197,6 @@ impl Tables for Reading<'_> {
     }
     fn service(&self, index: u32) -> Option<&Service> {
         self.value(TableKind::Services, index)
-    }
-    fn object(&self, bucket: u32, mark: u64) -> Option<u64> {
-        let word = |entry| Some(self.tables.object_word(bucket, entry)?.load(Ordering::Acquire));
-        self.tables.object_word(bucket, 0)?;
-        Some(marked((0..OBJECT_ENTRIES).filter_map(word), mark))
     }
     fn ipv4_root(&self, index: u32) -> Option<&Words16> {
         self.value(TableKind::Ipv4Root, index)

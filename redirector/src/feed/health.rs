@@ -8,9 +8,9 @@ use crate::config::Check;
 use rand::RngExt;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -42,51 +42,9 @@ pub struct Report {
     pub outcome: Outcome,
 }
 
-/// What recent probes of a target measured, whatever is believed of it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Probed {
-    /// Part of the last [`RECENT`] probes that were bad.
-    pub loss: f64,
-    /// When the last one ended.
-    pub at: Instant,
-}
-
-/// Probes that loss is measured over.
-pub const RECENT: usize = 20;
-
-/// The last probes of a series, the latest first.
-#[derive(Debug, Default)]
-struct Seen {
-    good: VecDeque<bool>,
-    at: Option<Instant>,
-}
-
-impl Seen {
-    fn add(&mut self, good: bool) {
-        self.good.truncate(RECENT - 1);
-        self.good.push_front(good);
-        self.at = Some(Instant::now());
-    }
-
-    fn probed(&self) -> Option<Probed> {
-        let lost = self.good.iter().filter(|good| !**good).count();
-        // One that is lost among the first few says little.
-        Some(Probed { loss: lost as f64 / RECENT as f64, at: self.at? })
-    }
-}
-
 /// Names one target's series of probes; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WatchId(u64);
-
-/// One series of probes.
-#[derive(Debug)]
-struct Watch {
-    task: AbortHandle,
-    seen: Arc<Mutex<Seen>>,
-    /// A probe is wanted before its time.
-    soon: Arc<Notify>,
-}
 
 /// Probes under way. Dropping it ends them all.
 #[derive(Debug)]
@@ -94,7 +52,7 @@ pub struct Prober {
     permits: Arc<Semaphore>,
     reports: mpsc::Sender<Report>,
     next: u64,
-    running: BTreeMap<WatchId, Watch>,
+    running: BTreeMap<WatchId, AbortHandle>,
 }
 
 impl Prober {
@@ -131,19 +89,14 @@ impl Prober {
         let id = WatchId(self.next);
         self.next += 1;
         let (permits, reports) = (Arc::clone(&self.permits), self.reports.clone());
-        let (seen, soon) = (Arc::<Mutex<Seen>>::default(), Arc::new(Notify::new()));
-        let (shared, wanted) = (Arc::clone(&seen), Arc::clone(&soon));
         let task = tokio::spawn(async move {
             let mut belief = Belief { up, against: 0, rise: subject.check.rise, fall: subject.check.fall };
             let mut path = Path { told: round_trip, recent: VecDeque::new() };
             let mut next = Instant::now() + subject.check.every.mul_f64(rand::rng().random::<f64>());
             loop {
-                tokio::select! {
-                    () = sleep_until(next) => next = Instant::now() + jittered(subject.check.every),
-                    () = wanted.notified() => {}
-                }
+                sleep_until(next).await;
+                next = Instant::now() + jittered(subject.check.every);
                 let outcome = probe_all(&subject, &permits).await;
-                lock(&shared).add(outcome.is_ok());
                 let changed = belief.changes(outcome.is_ok());
                 let moved = outcome.as_ref().is_ok_and(|round_trip| path.changes(*round_trip));
                 let outcome = outcome.map(|round_trip| path.told.unwrap_or(round_trip));
@@ -153,39 +106,22 @@ impl Prober {
                 }
             }
         });
-        self.running.insert(id, Watch { task: task.abort_handle(), seen, soon });
+        self.running.insert(id, task.abort_handle());
         id
-    }
-
-    /// What a series has measured lately; `None` before its first probe.
-    pub fn probed(&self, id: WatchId) -> Option<Probed> {
-        lock(&self.running.get(&id)?.seen).probed()
-    }
-
-    /// Probes once more, now. Whoever asks for that sees to it that it is not too often.
-    pub fn probe_soon(&self, id: WatchId) {
-        if let Some(watch) = self.running.get(&id) {
-            watch.soon.notify_one();
-        }
     }
 
     /// Ends a series of probes.
     pub fn end(&mut self, id: WatchId) {
-        if let Some(watch) = self.running.remove(&id) {
-            watch.task.abort();
+        if let Some(task) = self.running.remove(&id) {
+            task.abort();
         }
     }
 }
 
 impl Drop for Prober {
     fn drop(&mut self) {
-        self.running.values().for_each(|watch| watch.task.abort());
+        self.running.values().for_each(AbortHandle::abort);
     }
-}
-
-fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
-    // Adding a probe leaves nothing half done.
-    seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn jittered(every: Duration) -> Duration {

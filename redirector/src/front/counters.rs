@@ -4,14 +4,12 @@ use crate::dataplane::FastCounters;
 use redirector_core::table::{NONE, Tables};
 use redirector_core::verdict::REASON_SLOTS;
 use redirector_core::wire::Trace;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
 
 /// Most slots of one kind; higher ones are not counted.
 const MAX_SLOTS: usize = 1 << 20;
-/// Most objects that are counted in one span of time: the first that are asked for.
-const MAX_WARM: usize = 65_536;
 
 /// One kind's counters. Slots are given out from the lowest on, so the list is as long as the highest in use.
 #[derive(Debug, Default)]
@@ -57,7 +55,6 @@ pub struct SlowCounters {
     services: Slots,
     regions: Slots,
     targets: Slots,
-    heat: Mutex<HashMap<u64, (u32, u32)>>,
 }
 
 impl Default for SlowCounters {
@@ -68,7 +65,6 @@ impl Default for SlowCounters {
             services: Slots::default(),
             regions: Slots::default(),
             targets: Slots::default(),
-            heat: Mutex::default(),
         }
     }
 }
@@ -97,23 +93,6 @@ impl SlowCounters {
                 }
             }
         }
-    }
-
-    /// Counts a request for an object of a service that keeps objects together; 0 is none.
-    pub(super) fn heat<T: Tables>(&self, object: u64, service: u32, tables: &T) {
-        let Some(service) = tables.service(service).filter(|_| object != 0) else { return };
-        // Numbers are whole after any panic.
-        let mut heat = self.heat.lock().unwrap_or_else(PoisonError::into_inner);
-        if heat.len() < MAX_WARM || heat.contains_key(&object) {
-            heat.entry(object).or_insert((service.counter, 0)).1 += 1;
-        }
-    }
-
-    /// What was counted of objects since this was asked last: hash, counter slot of the service, requests.
-    pub fn take_heat(&self) -> Vec<(u64, u32, u32)> {
-        let mut heat = self.heat.lock().unwrap_or_else(PoisonError::into_inner);
-        let heat = std::mem::take(&mut *heat);
-        heat.into_iter().map(|(object, (service, count))| (object, service, count)).collect()
     }
 
     /// The count of a target's slot.

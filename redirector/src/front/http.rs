@@ -6,7 +6,6 @@ mod patience;
 use super::accept::Connection;
 use super::redirect::{Asked, Refusal, count_protocol, redirect};
 use super::url::Url;
-use crate::journal::Spoken;
 use answer::Answer;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
@@ -86,7 +85,7 @@ async fn respond(connection: &Connection, request: Request<Incoming>) -> Respons
         _ => decided(connection, &head),
     };
     if matches!(answer, Answer::Options | Answer::NotAllowed) {
-        count_protocol(&connection.shared, Spoken::Http, connection.vip, connection.client);
+        count_protocol(&connection.shared, connection.vip);
     }
     answer.log(connection, &head);
     answer.into_response(&head.method)
@@ -112,7 +111,7 @@ fn decided(connection: &Connection, head: &hyper::http::request::Parts) -> Answe
         }
     };
     let (path, json) = without_format(&head.uri);
-    let asked = Asked { vip: connection.vip, client: connection.client, sent: !json, spoken: Spoken::Http };
+    let asked = Asked { vip: connection.vip, client: connection.client, sent: !json };
     let url = Url::new(Scheme::Http, authority, &path);
     match redirect(&connection.shared, asked, url.as_ref().ok_or(Refusal::Malformed)) {
         Ok(redirect) if json => Answer::Told(redirect),
@@ -124,7 +123,7 @@ fn decided(connection: &Connection, head: &hyper::http::request::Parts) -> Answe
 
 /// Counts a request that cannot be read like a URL that is none.
 fn count_malformed(connection: &Connection) {
-    let asked = Asked { vip: connection.vip, client: connection.client, sent: false, spoken: Spoken::Http };
+    let asked = Asked { vip: connection.vip, client: connection.client, sent: false };
     let _ = redirect(&connection.shared, asked, Err(Refusal::Malformed));
 }
 

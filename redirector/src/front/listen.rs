@@ -3,12 +3,11 @@
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::RcvBufForce;
 use redirector_plan::model::{Network, Vip};
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
 use tokio::net::{TcpListener, UdpSocket};
 
 /// Largest TCP segment: fits the smallest IPv6 MTU, so that no answer depends on path MTU discovery, whose ICMP messages
@@ -148,16 +147,6 @@ impl std::error::Error for BindError {
     }
 }
 
-/// Gives what a socket sends a DSCP (RFC 2474); `None` is 0.
-pub(super) fn mark(socket: &impl AsFd, address: IpAddr, dscp: Option<u8>) -> io::Result<()> {
-    let class = u32::from(dscp.unwrap_or_default()) << 2;
-    let socket = SockRef::from(socket);
-    match address {
-        IpAddr::V4(_) => socket.set_tos_v4(class),
-        IpAddr::V6(_) => socket.set_tclass_v6(class),
-    }
-}
-
 /// A UDP socket bound to the endpoint's address, so that answers leave from it.
 pub(super) fn udp(endpoint: Endpoint, ports: Ports) -> Result<UdpSocket, BindError> {
     // No SO_REUSEADDR: with it, two boxes on one machine would take each other's datagrams.
@@ -166,11 +155,6 @@ pub(super) fn udp(endpoint: Endpoint, ports: Ports) -> Result<UdpSocket, BindErr
         // Who may not configure networks gets what the system allows everybody.
         if setsockopt(&socket, RcvBufForce, &WAITING).is_err() {
             socket.set_recv_buffer_size(WAITING)?;
-        }
-        // What is answered with the DSCP that it came with.
-        match address {
-            SocketAddr::V4(_) => socket.set_recv_tos_v4(true)?,
-            SocketAddr::V6(_) => socket.set_recv_tclass_v6(true)?,
         }
         socket.bind(&address.into())?;
         UdpSocket::from_std(socket.into())
@@ -214,27 +198,4 @@ fn socket(address: SocketAddr, kind: Type) -> io::Result<Socket> {
         }
     }
     Ok(socket)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::{TcpListener, TcpStream};
-
-    /// Linux gives a connection the class of the socket that accepts it.
-    #[test]
-    fn what_listens_and_what_it_accepts_have_the_dscp() {
-        for loopback in ["127.0.0.1:0", "[::1]:0"] {
-            let listener = TcpListener::bind(loopback).expect("a port");
-            let address = listener.local_addr().expect("an address");
-            for dscp in [Some(46), None, Some(10)] {
-                mark(&listener, address.ip(), dscp).expect("marked");
-                let _client = TcpStream::connect(address).expect("a connection");
-                let (accepted, _) = listener.accept().expect("accepted");
-                let socket = SockRef::from(&accepted);
-                let class = if address.is_ipv4() { socket.tos_v4() } else { socket.tclass_v6() };
-                assert_eq!(class.expect("read"), u32::from(dscp.unwrap_or(0)) << 2, "{address}");
-            }
-        }
-    }
 }

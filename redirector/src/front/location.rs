@@ -10,19 +10,19 @@ const DEFAULT: &str = "{scheme}://{target}{path}";
 
 /// A redirect's aim.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Location {
+pub(super) struct Location {
     /// The URL.
-    pub(crate) url: String,
+    pub(super) url: String,
     /// Its scheme.
-    pub(crate) scheme: Scheme,
+    pub(super) scheme: Scheme,
     /// The server's address, as far as it is known here.
-    pub(crate) address: Option<IpAddr>,
+    pub(super) address: Option<IpAddr>,
     /// The server's port for that scheme.
-    pub(crate) port: u16,
+    pub(super) port: u16,
 }
 
 /// Fills in a template for a target; `v6` is the family of its address, `other` a port that is told instead of its own.
-pub(crate) fn location(
+pub(super) fn location(
     template: Option<&str>,
     url: &Url<'_>,
     target: &Target,
@@ -98,7 +98,6 @@ mod tests {
             https_port: 443,
             rtsp_port: 554,
             network: 0,
-            capacity: Default::default(),
             origin: Origin::default(),
         }
     }

@@ -1,13 +1,10 @@
 //! Messages of DNS and CDSR: answered by `redirector-core`, with the current generation's tables.
 
 use super::listen::Datagram;
-use super::note::{Decided, note};
 use super::proof::{self, Carried, Finding};
-use super::{Shared, region_slot, vip_entry};
+use super::{Shared, vip_entry};
 use crate::dataplane::Reading;
-use crate::journal::{Asked as AskedFor, Spoken};
 use crate::state::Generation;
-use crate::state::load::now;
 use redirector_core::decide::Client;
 use redirector_core::limit::{Limits, Unlimited, Work};
 use redirector_core::table::{SPEAKS_CDSR, SPEAKS_DNS};
@@ -28,11 +25,7 @@ pub(super) fn by_datagram(
 ) -> Option<usize> {
     scratch.limit = Work::at(shared.buckets.now());
     let limits = &mut shared.buckets.of_one();
-    let way = match kind {
-        Datagram::Dns => Way { kind, spoken: Spoken::Dns, room: dns::UDP_LIMIT.into() },
-        Datagram::Cdsr => Way { kind, spoken: Spoken::Cdsr, room: dns::UDP_LIMIT.into() },
-    };
-    respond(shared, way, ends, limits, scratch, bytes, len)
+    respond(shared, (kind, dns::UDP_LIMIT.into()), ends, limits, scratch, bytes, len)
 }
 
 /// The same for a DNS message of a connection, whose client is where it says it is.
@@ -43,22 +36,14 @@ pub(super) fn by_stream(
     bytes: &mut [u8],
     len: usize,
 ) -> Option<usize> {
-    let way = Way { kind: Datagram::Dns, spoken: Spoken::DnsTcp, room: dns::MAX_REPLY };
-    respond(shared, way, ends, &mut Unlimited, scratch, bytes, len)
+    respond(shared, (Datagram::Dns, dns::MAX_REPLY), ends, &mut Unlimited, scratch, bytes, len)
 }
 
-/// How a message came.
-struct Way {
-    kind: Datagram,
-    spoken: Spoken,
-    /// What the way to the client carries.
-    room: usize,
-}
-
+/// `room` is what the way to the client carries.
 fn respond<L: Limits>(
     shared: &Shared,
-    Way { kind, spoken, room }: Way,
-    (address, client): (IpAddr, SocketAddr),
+    (kind, room): (Datagram, usize),
+    (vip, client): (IpAddr, SocketAddr),
     limits: &mut L,
     scratch: &mut Scratch,
     bytes: &mut [u8],
@@ -66,40 +51,19 @@ fn respond<L: Limits>(
 ) -> Option<usize> {
     let generation = shared.current.load();
     let tables = &generation.tables.read();
-    let vip = vip_entry(tables, address)?;
-    let needed = match kind {
+    let vip = vip_entry(tables, vip)?;
+    let spoken = match kind {
         Datagram::Dns => SPEAKS_DNS,
         Datagram::Cdsr => SPEAKS_CDSR,
     };
-    if vip.speaks & needed == 0 {
+    if vip.speaks & spoken == 0 {
         return None;
     }
     let asked = Asked { vip, client: Client::new(client.ip()), port: client.port(), room };
     let from = (&asked, client.ip());
-    // The answer is written over the question.
-    let question = shared
-        .hub
-        .takes_slow()
-        .map(|one_in| (one_in, AskedFor::Message { bytes: bytes[..len].into(), length: len as u32 }));
     let (action, length, _) = answer(&generation, tables, kind, from, limits, scratch, (bytes, len));
-    let decided = Decided::of(scratch.trace, &scratch.verdict);
-    let telling = question.map(|(one_in, asked)| (one_in, (spoken, client, address), asked));
-    note(shared, generation.number, tables, &decided, telling);
-    if scratch.trace.decided {
-        shared.counters.heat(scratch.verdict.object, scratch.trace.service, tables);
-    }
-    if kind == Datagram::Cdsr && scratch.trace.decided && scratch.query.excluded[0] != 0 {
-        claim(shared, &generation, tables, client.ip(), scratch);
-    }
+    shared.counters.count(&scratch.trace, tables);
     (action == Action::Reply).then_some(length)
-}
-
-/// Notes whom a CDSR client names as failed, beside answering it.
-fn claim(shared: &Shared, generation: &Generation, tables: &Reading<'_>, client: IpAddr, scratch: &Scratch) {
-    let region = region_slot(tables, scratch.trace.region);
-    let named = scratch.query.excluded.iter().filter_map(|digest| generation.digests.get(digest));
-    let mut failures = shared.failures();
-    named.for_each(|target| failures.claim(now(), client, (*target, region)));
 }
 
 /// Has the core answer the message in the first `len` of `bytes`. If it asks for a proof to be examined, that is done, and

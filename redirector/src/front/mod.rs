@@ -12,9 +12,8 @@ mod guard;
 mod http;
 mod limits;
 mod listen;
-pub(crate) mod location;
+mod location;
 pub(crate) mod message;
-mod note;
 pub(crate) mod proof;
 mod redirect;
 mod rtsp;
@@ -25,8 +24,6 @@ pub use counters::SlowCounters;
 pub(crate) use listen::Datagram;
 pub use listen::{BindError, Ports, Stream};
 
-use crate::feed::failures::Failures;
-use crate::journal::Hub;
 use crate::state::{Current, Generation};
 use accept::Connection;
 use gate::Gate;
@@ -37,10 +34,8 @@ use redirector_core::lookup;
 use redirector_core::table::{Tables, VipEntry};
 use redirector_plan::{ipv4_word, ipv6_words};
 use std::collections::BTreeMap;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -53,10 +48,6 @@ pub struct Shared {
     pub current: Current,
     /// What was answered.
     pub counters: SlowCounters,
-    /// Who hears of what was decided.
-    pub hub: Arc<Hub>,
-    /// What clients say of servers that failed them.
-    pub failures: Mutex<Failures>,
     ports: Ports,
     buckets: Buckets,
     guard: LoopGuard,
@@ -68,16 +59,9 @@ pub struct Shared {
 impl Shared {
     /// Answers come from `current`, at `ports`.
     pub fn new(current: Current, ports: Ports) -> Arc<Self> {
-        Self::telling(current, ports, Arc::default())
-    }
-
-    /// The same, and `hub` hears of what was decided.
-    pub fn telling(current: Current, ports: Ports, hub: Arc<Hub>) -> Arc<Self> {
         Arc::new(Self {
             current,
             counters: SlowCounters::default(),
-            hub,
-            failures: Mutex::default(),
             ports,
             buckets: Buckets::default(),
             guard: LoopGuard::default(),
@@ -85,11 +69,6 @@ impl Shared {
             http: Arc::default(),
             rtsp: Arc::default(),
         })
-    }
-
-    /// What clients say; nothing that is done to it is left half done.
-    pub fn failures(&self) -> MutexGuard<'_, Failures> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Answers a client's connection to a VIP address as the listeners do, until it ends, over whatever stream it comes.
@@ -106,11 +85,6 @@ impl Shared {
             accept::answer(connection, kind, stream).await;
         }
     }
-}
-
-/// The counter slot of a client's region by its number in verdicts.
-fn region_slot<T: Tables>(tables: &T, region: u32) -> u32 {
-    tables.region_counters(region >> 4).map_or(0, |counters| counters.words[region as usize & 15])
 }
 
 /// The VIP that an address belongs to; `None` once it was removed.
@@ -146,7 +120,6 @@ impl Front {
     /// Gives every address that could not be bound; the next call tries these again.
     pub async fn rebind(&mut self, generation: &Generation) -> Vec<BindError> {
         let wanted = listen::endpoints(&generation.config.network);
-        let dscp = generation.config.box_.dscp;
         let gone: Vec<Endpoint> =
             self.listeners.keys().filter(|endpoint| !wanted.contains(endpoint)).copied().collect();
         for listener in gone.iter().filter_map(|endpoint| self.listeners.remove(endpoint)) {
@@ -154,14 +127,11 @@ impl Front {
         }
         let mut errors = Vec::new();
         for endpoint in wanted {
-            let open = self.listeners.get(&endpoint).filter(|listener| !listener.task.is_finished());
-            if let Some(listener) = open {
-                listener.mark(endpoint, dscp);
+            if self.listeners.get(&endpoint).is_some_and(|listener| !listener.task.is_finished()) {
                 continue;
             }
             match self.listen(endpoint) {
                 Ok(listener) => {
-                    listener.mark(endpoint, dscp);
                     self.listeners.insert(endpoint, listener);
                 }
                 Err(error) => errors.push(error),
@@ -172,20 +142,18 @@ impl Front {
 
     fn listen(&self, endpoint: Endpoint) -> Result<Listener, BindError> {
         let shared = self.shared.clone();
-        let (task, socket) = match endpoint.protocol {
+        let task = match endpoint.protocol {
             Protocol::Datagram(kind) => {
                 let socket = listen::udp(endpoint, shared.ports)?;
-                let same = socket.as_fd().try_clone_to_owned();
-                (tokio::spawn(udp::serve(socket, kind, endpoint.address, shared)), same)
+                tokio::spawn(udp::serve(socket, kind, endpoint.address, shared))
             }
             Protocol::Stream(kind) => {
                 let listener = listen::tcp(endpoint, shared.ports)?;
-                let same = listener.as_fd().try_clone_to_owned();
                 let stop = self.stop.subscribe();
-                (tokio::spawn(accept::serve(listener, kind, endpoint.address, shared, stop)), same)
+                tokio::spawn(accept::serve(listener, kind, endpoint.address, shared, stop))
             }
         };
-        Ok(Listener { task, socket: socket.ok() })
+        Ok(Listener { task })
     }
 
     /// Ends: accepts nothing more at once, lets connections finish the request at hand, and waits for that at most
@@ -204,30 +172,14 @@ impl Front {
 #[derive(Debug)]
 struct Listener {
     task: JoinHandle<()>,
-    /// The task's socket; `None`: there are too many files open.
-    socket: Option<OwnedFd>,
 }
 
 impl Listener {
-    /// Gives what it sends a DSCP, connections that it accepts from now on among it; `None`: datagrams have that of what
-    /// they answer, connections none.
-    fn mark(&self, endpoint: Endpoint, dscp: Option<u8>) {
-        let marked = match &self.socket {
-            Some(socket) => listen::mark(socket, endpoint.address, dscp),
-            None => Err(io::Error::other("too many files are open")),
-        };
-        if let Err(error) = marked {
-            tracing::error!("{}: replies have no DSCP: {error}", endpoint.address);
-        }
-    }
-
     /// Ends it and waits until its socket is closed.
     async fn end(mut self) {
         self.task.abort();
         // The outcome of an aborted task says nothing.
         let _ = (&mut self.task).await;
-        // Nobody can listen there before both are closed.
-        drop(self.socket.take());
     }
 }
 

@@ -8,9 +8,10 @@ use redirector_core::table::{NONE, SERVICE_DNS_VIP, SERVICE_SRV, SPACE_DNS, Tabl
 use redirector_core::wire::cdsr::{UrlPlace, extensions};
 use redirector_core::wire::{self, Proof, dns};
 use redirector_names::{Key, Purpose, Rejected, is_part, open, verify_name, verify_url};
-use redirector_plan::proofs::{Asks, Bad, ProofSpec, SRV_PROTOCOL, SRV_SERVICES};
+use redirector_plan::proofs::{Asks, Bad, ProofSpec};
 use std::fmt;
 use std::net::IpAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// CDSR extension that is a token (docs/cdsr-protocol.md section 12.3).
 const TOKEN_EXTENSION: u16 = 1;
@@ -72,10 +73,6 @@ impl<'c> Carried<'c> {
             let (length, tail) = rest.split_first()?;
             if *length == 0 {
                 let addresses = matches!(tail.first_chunk()?, [0, 1 | 28 | 255]);
-                if asks_for_servers(&labels) {
-                    // What is examined is the name whose servers are asked for.
-                    labels.drain(..2);
-                }
                 return Some(Self { client, labels, asked: Asked::Name { addresses } });
             }
             let (label, tail) = tail.split_at_checked((*length).into())?;
@@ -116,7 +113,7 @@ pub(crate) fn examine<T: Tables>(
     service: u32,
     carried: Carried<'_>,
 ) -> Examined {
-    let now = u64::from(tables.unix_seconds());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let examined = Examined { proof: Proof::denied(wire::REFUSED), path: None, findings: Vec::new() };
     let mut examination =
         Examination { generation, tables, vip, now, carried, zone: None, sealed: false, examined };
@@ -258,7 +255,7 @@ impl<T: Tables> Examination<'_, T> {
                 let labels = self.hashes()?;
                 let count = self.carried.labels.len().checked_sub(record.suffix_labels as usize)?;
                 let entry = lookup::rule(self.tables, &labels, count, SPACE_DNS, zone as u32, record);
-                lookup::service(&entry)?
+                (entry.fingerprint != 0 && !lookup::is_partial(&entry)).then_some(entry.value)?
             }
             Asked::Url { url, .. } => {
                 let host = self.carried.labels.join(".");
@@ -312,14 +309,6 @@ impl<T: Tables> Examination<'_, T> {
         let key = self.generation.config.network.keys.iter().find(|key| key.id == id);
         key.map_or_else(|| id.to_string(), |key| key.name.clone())
     }
-}
-
-/// Whether a name asks for the servers of the rest of it.
-fn asks_for_servers(labels: &[String]) -> bool {
-    let is = |place: usize, known: &[&str]| {
-        labels.get(place).is_some_and(|label| known.iter().any(|one| one.eq_ignore_ascii_case(label)))
-    };
-    is(0, &SRV_SERVICES) && is(1, &[SRV_PROTOCOL])
 }
 
 /// Path and query without the token, and the token: the value of the query's `parameter`, or what stands behind

@@ -1,17 +1,14 @@
 //! From a URL to a redirect, the same for HTTP and RTSP.
 
 use super::location::{Location, location};
-use super::note::{Decided, note};
 use super::proof::{Carried, examine};
 use super::url::{Denied, Url, UrlDecision, UrlError, decide_url};
-use super::{Shared, region_slot, vip_entry};
+use super::{Shared, vip_entry};
 use crate::dataplane::Reading;
-use crate::journal::{Asked as AskedFor, Spoken};
 use crate::state::Generation;
-use crate::state::load::now;
 use redirector_core::decide::FAST_ENDPOINTS;
 use redirector_core::lookup::Scheme;
-use redirector_core::table::{NONE, SPEAKS_HTTP, SPEAKS_RTSP, Tables as _};
+use redirector_core::table::{NONE, SPEAKS_HTTP, SPEAKS_RTSP};
 use redirector_core::verdict::Reason;
 use redirector_core::wire::Trace;
 use redirector_plan::model::Service;
@@ -91,8 +88,6 @@ pub(super) struct Asked {
     pub(super) client: SocketAddr,
     /// The client is sent there, and not told only: it can go round in circles.
     pub(super) sent: bool,
-    /// HTTP or RTSP.
-    pub(super) spoken: Spoken,
 }
 
 /// Decides where a client is redirected to for a URL, and counts it; a refusal that is known already is counted only.
@@ -102,38 +97,31 @@ pub(super) fn redirect(
     url: Result<&Url<'_>, Refusal>,
 ) -> Result<Redirect, Refusal> {
     let generation = shared.current.load();
-    let mut decided = Decided::default();
-    let outcome = decide(shared, &generation, asked, url, &mut decided);
-    decided.trace.reason = match &outcome {
+    let mut trace = Trace::default();
+    let outcome = decided(shared, &generation, asked, url, &mut trace);
+    trace.reason = match &outcome {
         Ok(redirect) => redirect.reason,
         Err(refusal) => refusal.reason(),
     };
-    let telling = shared.hub.takes_slow().map(|one_in| {
-        let text = url.map(|url| url.text()).unwrap_or_default();
-        (one_in, (asked.spoken, asked.client, asked.vip), AskedFor::Url(text.into()))
-    });
-    note(shared, generation.number, &generation.tables.read(), &decided, telling);
+    shared.counters.count(&trace, &generation.tables.read());
     outcome
 }
 
 /// Counts an answer about the protocol itself: no server is chosen.
-pub(super) fn count_protocol(shared: &Shared, spoken: Spoken, vip: IpAddr, client: SocketAddr) {
+pub(super) fn count_protocol(shared: &Shared, vip: IpAddr) {
     let generation = shared.current.load();
     let tables = &generation.tables.read();
-    let counted = vip_entry(tables, vip).map_or(NONE, |vip| vip.counter as u32);
-    let trace = Trace { reason: Reason::Protocol, vip: counted, ..Trace::default() };
-    let telling = shared.hub.takes_slow().map(|one_in| (one_in, (spoken, client, vip), AskedFor::Nothing));
-    note(shared, generation.number, tables, &Decided::about(trace), telling);
+    let vip = vip_entry(tables, vip).map_or(NONE, |vip| vip.vip as u32);
+    shared.counters.count(&Trace { reason: Reason::Protocol, vip, ..Trace::default() }, tables);
 }
 
-fn decide(
+fn decided(
     shared: &Shared,
     generation: &Generation,
-    Asked { vip, client, sent, .. }: Asked,
+    Asked { vip, client, sent }: Asked,
     url: Result<&Url<'_>, Refusal>,
-    noted: &mut Decided,
+    trace: &mut Trace,
 ) -> Result<Redirect, Refusal> {
-    let trace = &mut noted.trace;
     let tables = &generation.tables.read();
     let vip = vip_entry(tables, vip).ok_or(Refusal::Unavailable)?;
     trace.vip = vip.counter as u32;
@@ -164,25 +152,17 @@ fn decide(
         return Err(Refusal::NothingUsable(verdict.reason));
     }
     (trace.region, trace.decided, trace.group) = (verdict.region, true, verdict.group);
-    noted.epoch = verdict.epoch;
     if verdict.count == 0 {
         return Err(Refusal::NothingUsable(verdict.reason));
     }
     // The token is for us: whoever gets as far as the server has the right port.
     let bare = Url { path: path.as_deref().unwrap_or(url.path), ..*url };
-    let locations = locations(shared, (generation, tables), &bare, &decision)?;
+    let (target, locations) = locations(shared, (generation, tables), &bare, &decision)?;
     if sent && !shared.guard.allows(client.ip(), &url.text()) {
         return Err(Refusal::Loop);
     }
-    shared.counters.heat(verdict.object, *service, tables);
-    trace.account = decision.account;
-    noted.chose(locations.iter().map(|(target, _)| *target));
-    let first = locations.first().and_then(|(target, _)| tables.target(*target));
-    if let Some(chosen) = first.filter(|_| sent) {
-        let case = (chosen.counter, region_slot(tables, verdict.region));
-        shared.failures().sent(now(), client.ip(), &url.text(), case);
-    }
-    let mut locations = locations.into_iter().map(|(_, location)| location);
+    (trace.target, trace.account) = (target, decision.account);
+    let mut locations = locations.into_iter();
     Ok(Redirect {
         location: locations.next().ok_or(Refusal::Unavailable)?,
         alternates: locations.collect(),
@@ -199,26 +179,28 @@ fn written(generation: &Generation, service: u32) -> Result<&Service, Refusal> {
     written.and_then(|written| network.services.get(written)).ok_or(Refusal::Unavailable)
 }
 
-/// The targets' numbers and locations, best first, without those that would be answered here again.
+/// The first target's number and the locations of all, without those that would be answered here again.
 fn locations(
     shared: &Shared,
     (generation, tables): (&Generation, &Reading<'_>),
     url: &Url<'_>,
     decision: &UrlDecision,
-) -> Result<Vec<(u32, String)>, Refusal> {
+) -> Result<(u32, Vec<String>), Refusal> {
     let network = &generation.config.network;
     let service = written(generation, decision.service)?;
     let port = generation.compiled.other_port(decision.service);
     let chosen = &decision.verdict.targets[..decision.verdict.count as usize];
+    let mut first = None;
     let mut locations = Vec::with_capacity(chosen.len());
     for number in chosen {
         let target = network.targets.get(*number as usize).ok_or(Refusal::Unavailable)?;
         let location = location(service.location.as_deref(), url, target, (decision.v6, port));
         if !is_captured(shared, tables, &location) {
-            locations.push((*number, location.url));
+            first = first.or(Some(*number));
+            locations.push(location.url);
         }
     }
-    if locations.is_empty() { Err(Refusal::Loop) } else { Ok(locations) }
+    Ok((first.ok_or(Refusal::Loop)?, locations))
 }
 
 /// Whether a location is one of this box's own VIP addresses, at a port where redirects are answered.

@@ -8,7 +8,6 @@ mod request;
 use super::accept::Connection;
 use super::redirect::{Asked, Refusal, count_protocol, redirect};
 use super::url::Url;
-use crate::journal::Spoken;
 use answer::Answer;
 use redirector_core::lookup::Scheme;
 use request::{Next, Request};
@@ -131,8 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             },
         };
         if let Answer::Options | Answer::Version | Answer::NotInThisState | Answer::NotImplemented = answer {
-            let Connection { shared, vip, client, .. } = &self.connection;
-            count_protocol(shared, Spoken::Rtsp, *vip, *client);
+            count_protocol(&self.connection.shared, self.connection.vip);
         }
         answer.log(&self.connection, request);
         answer.text(request.cseq.as_deref())
@@ -164,8 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     fn decide(&self, url: Result<&Url<'_>, Refusal>) -> Result<super::redirect::Redirect, Refusal> {
-        let (vip, client) = (self.connection.vip, self.connection.client);
-        let asked = Asked { vip, client, sent: true, spoken: Spoken::Rtsp };
+        let asked = Asked { vip: self.connection.vip, client: self.connection.client, sent: true };
         redirect(&self.connection.shared, asked, url)
     }
 }

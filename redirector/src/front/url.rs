@@ -58,22 +58,6 @@ impl<'u> Url<'u> {
         Some(Self { scheme, host, port, path })
     }
 
-    /// Takes an absolute URL apart.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn parse(url: &'u str) -> Result<Self, String> {
-        let bad = |why: &str| format!("`{url}` cannot be asked for: {why}");
-        let (scheme, rest) = url.split_once("://").ok_or_else(|| bad("it has no `://`"))?;
-        let scheme = [Scheme::Http, Scheme::Https, Scheme::Rtsp]
-            .into_iter()
-            .find(|known| known.name().eq_ignore_ascii_case(scheme))
-            .ok_or_else(|| bad("its scheme is not http, https or rtsp"))?;
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(end);
-        Self::new(scheme, authority, path).ok_or_else(|| bad("its host or port is malformed"))
-    }
-
     /// The whole URL.
     pub fn text(&self) -> String {
         let Self { scheme, host, port, path } = self;
@@ -180,17 +164,11 @@ pub fn decide_url<T: Tables>(
 fn find<T: Tables>(tables: &T, vip: &VipEntry, url: &Url<'_>) -> Result<Result<Located, Stop>, UrlError> {
     let mut bytes = [0; START + MAX_URL];
     let place = put(url, &mut bytes)?;
-    let mut message = Buffer::new(&mut bytes, place.end);
+    let message = Buffer::new(&mut bytes, place.end);
     let mut located = Located::default();
     let mut labels = Labels::default();
-    let found = locate::<_, _, true>(&mut message, &place, vip, tables, &mut labels, &mut located);
+    let found = locate::<_, _, true>(&message, &place, vip, tables, &mut labels, &mut located);
     Ok(found.map(|()| located))
-}
-
-/// Service number and hash of what is asked for, for services that choose by content.
-pub fn located<T: Tables>(tables: &T, vip: &VipEntry, url: &Url<'_>) -> Option<(u32, u64)> {
-    let located = find(tables, vip, url).ok()?.ok()?;
-    Some((located.service, located.content))
 }
 
 /// The service number that a URL leads to at first.
@@ -228,13 +206,7 @@ pub(super) fn content<T: Tables>(tables: &T, url: &Url<'_>) -> Option<u64> {
     url_hash(&Buffer::new(&mut bytes, place.end), &place, tables)
 }
 
-/// Chooses targets for a URL whose rule was found; `None` if the tables contradict themselves.
-pub(crate) fn choose<T: Tables>(
-    tables: &T,
-    client: SocketAddr,
-    located: &Located,
-    want: u32,
-) -> Option<UrlDecision> {
+fn choose<T: Tables>(tables: &T, client: SocketAddr, located: &Located, want: u32) -> Option<UrlDecision> {
     let mut service = tables.service(located.service)?;
     let address = Client::new(client.ip());
     let mut verdict = Verdict::of(Reason::NoDataFamily);

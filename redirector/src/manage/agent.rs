@@ -4,29 +4,22 @@
 //! the generation ([`crate::state::live`]). Whatever fails, the last good generation goes on.
 
 use super::built::BuildReport;
-use super::heat::Warmth;
-use super::recording::Recording;
 use super::view::View;
 use crate::accounts::keeper::Keeper;
-use crate::config::{self, BoxSettings, Config, ConfigError, ConfigErrors, Part};
+use crate::config::{self, BoxSettings, Config, ConfigErrors};
 use crate::dataplane::{self, Dataplane, Mode, TestRun};
 use crate::feed::health::{Prober, Report, WatchId};
 use crate::front::{BindError, Front, Ports, Shared};
-use crate::journal::Hub;
 use crate::state::agreements::{Book, Decisions, unix_now};
 use crate::state::disk::{LastGood, StateDir};
 use crate::state::facts::{self, Fact};
 use crate::state::forces::Forces;
-use crate::state::heat::Widths;
 use crate::state::live::{Behind, Live};
-use crate::state::objects::Publications;
 use crate::state::{Current, Generation, new_slots};
 use arc_swap::ArcSwap;
-use redirector_core::table::{KEEP_CLASS, class_of};
 use redirector_plan::compile::{Compiled, compile};
 use redirector_plan::counters::CounterSlots;
 use redirector_plan::model::Outcome::OwnServers;
-use redirector_plan::overflow;
 use redirector_plan::refusal::Refusal;
 use std::collections::HashMap;
 use std::io;
@@ -67,55 +60,17 @@ pub enum LoadError {
     Config(#[from] ConfigErrors),
     /// It is more than tables can hold.
     #[error("{}", lines(.0))]
-    Compile(Vec<Refused>),
+    Compile(Vec<Refusal>),
     /// The tables could not be put in place, or the sockets not be opened.
     #[error("{0}")]
     Publish(#[from] io::Error),
 }
 
-/// What the tables cannot hold, and the part of the configuration that it stands in.
-#[derive(Debug)]
-pub struct Refused {
-    refusal: Refusal,
-    part: Option<Part>,
-}
-
-fn lines(refused: &[Refused]) -> String {
-    refused.iter().map(|refused| refused.refusal.to_string()).collect::<Vec<_>>().join("\n")
-}
-
-/// What a configuration with errors falls back on.
-#[derive(Debug, Clone)]
-enum Before {
-    Nothing,
-    /// What an earlier run kept.
-    Kept(Arc<LastGood>),
-    Running(Arc<Generation>),
-}
-
-impl Before {
-    fn last_good(&self) -> Option<config::LastGood<'_>> {
-        match self {
-            Self::Nothing => None,
-            Self::Kept(last) => Some(last.last_good()),
-            Self::Running(generation) => Some(generation.config.last_good()),
-        }
-    }
+fn lines(refusals: &[Refusal]) -> String {
+    refusals.iter().map(Refusal::to_string).collect::<Vec<_>>().join("\n")
 }
 
 impl LoadError {
-    /// What it refuses as errors in parts of the configuration, if it stands in such parts, and others than those that
-    /// are known to have errors.
-    fn in_parts(&self, known: &[ConfigError]) -> Option<Vec<ConfigError>> {
-        let Self::Compile(refused) = self else { return None };
-        let is_known = |part: &Part| known.iter().any(|error| error.part.as_ref() == Some(part));
-        let error = |one: &Refused| {
-            let part = one.part.clone().filter(|part| !is_known(part))?;
-            Some(ConfigError::of_part(part, &one.refusal))
-        };
-        refused.iter().map(error).collect()
-    }
-
     /// One line for each finding: file, line and column where there are some, what is wrong, what would be right.
     pub fn findings(&self) -> Vec<String> {
         self.to_string().lines().map(str::to_owned).collect()
@@ -145,13 +100,11 @@ pub struct Agent {
 
 pub(super) struct Inner {
     pub(super) dataplane: Box<dyn Dataplane>,
-    pub(super) prober: Prober,
+    prober: Prober,
     pub(super) slots: CounterSlots,
     pub(super) facts: Vec<Fact>,
     pub(super) book: Book,
     pub(super) forces: Forces,
-    pub(super) publications: Publications,
-    pub(super) warmth: Warmth,
     /// Why what operators said in earlier runs is not known.
     pub(super) forces_lost: Option<String>,
     /// Target of each series of probes.
@@ -159,7 +112,6 @@ pub(super) struct Inner {
     pub(super) live: Live,
     refused: Vec<String>,
     built: BuildReport,
-    pub(super) recording: Recording,
 }
 
 impl std::fmt::Debug for Inner {
@@ -202,25 +154,14 @@ impl Agent {
             Decisions::new()
         }));
         let (forces, forces_lost) = super::forces::load(&disk);
-        let publications = super::objects::load(&disk);
         let slots = last.as_ref().map_or_else(new_slots, |last| last.slots.clone());
         let number = last.as_ref().map_or(0, |last| last.generation) + 1;
         let (sender, reports) = mpsc::channel(REPORTS);
         let prober = Prober::new(sender);
-        let last = last.map(Arc::new);
-        let before = last.as_ref().map_or(Before::Nothing, |last| Before::Kept(Arc::clone(last)));
-        let mut more = Vec::new();
-        let prepared = loop {
-            let prepared = match load(&options, before.clone(), more.clone(), book.clone()).await {
-                Ok(loaded) => {
-                    prepare(loaded, &[], forces.clone(), false, &prober, slots.clone(), number).await
-                }
-                Err(refused) => Err(refused),
-            };
-            match retry(&before, &prepared, &more) {
-                Some(errors) => more.extend(errors),
-                None => break prepared,
-            }
+        let loaded = load(&options, last.as_ref().map(|last| last.network().clone()), book.clone()).await;
+        let prepared = match loaded {
+            Ok(loaded) => prepare(loaded, &[], forces.clone(), false, &prober, slots.clone(), number).await,
+            Err(refused) => Err(refused),
         };
         let new_slots = last.is_none();
         if let (Ok(prepared), Some(last)) = (&prepared, &last) {
@@ -241,9 +182,7 @@ impl Agent {
                 (prepare(loaded, &[], forces, false, &prober, slots, number).await?, Some(refused))
             }
         };
-        let hub = Arc::<Hub>::default();
-        let agent =
-            Arc::new(Self::publish_first(options, disk, prober, prepared, (new_slots, hub, publications))?);
+        let agent = Arc::new(Self::publish_first(options, disk, prober, prepared, new_slots)?);
         let (front, unbound) = Front::start(Arc::clone(&agent.shared)).await;
         *agent.front.lock().await = Some(front);
         agent.inner().forces_lost = forces_lost;
@@ -259,9 +198,6 @@ impl Agent {
         tokio::spawn(Arc::clone(&agent).tend());
         tokio::spawn(Arc::clone(&agent).keep_agreements());
         tokio::spawn(Arc::clone(&agent).keep_forces());
-        tokio::spawn(Arc::clone(&agent).keep_loads());
-        tokio::spawn(Arc::clone(&agent).keep_objects());
-        tokio::spawn(Arc::clone(&agent).keep_heat());
         Ok(agent)
     }
 
@@ -270,15 +206,12 @@ impl Agent {
         disk: StateDir,
         mut prober: Prober,
         prepared: Prepared,
-        (new_slots, hub, publications): (bool, Arc<Hub>, Publications),
+        new_slots: bool,
     ) -> Result<Self, LoadError> {
         let Prepared { config, mut built, mut compiled, slots, mut facts, book, forces } = prepared;
         let diversions = forces.diversions(&config.network);
-        place_objects(&publications, &Widths::default(), &config, &mut compiled, &facts);
-        let mut recording = Recording::new(Arc::clone(&hub));
-        let sampling = recording.prepare(&config, &slots);
         let (dataplane, tables) = compiled.with_diverted(&diversions, |image| {
-            dataplane::start(&config.box_, options.no_xdp, new_slots, sampling, image)
+            dataplane::start(&config.box_, options.no_xdp, new_slots, image)
         })?;
         let live = Live::new(&compiled, &tables)?.with_diverted(diversions);
         let refused = config.refused.iter().map(ToString::to_string).collect();
@@ -287,8 +220,6 @@ impl Agent {
         built.publish(&compiled.image, dataplane.times());
         let generation = Generation::new(config, compiled, tables);
         announce(&generation, &built, &dataplane.mode());
-        recording.health(&facts, &slots);
-        recording.follow(dataplane.as_ref());
         let inner = Inner {
             dataplane,
             prober,
@@ -296,21 +227,18 @@ impl Agent {
             facts,
             book,
             forces,
-            publications,
-            warmth: Warmth::default(),
             forces_lost: None,
             watches,
             live,
             refused,
             built,
-            recording,
         };
         let current = Arc::new(ArcSwap::from_pointee(generation));
         Ok(Self {
             options,
             started,
             disk,
-            shared: Shared::telling(Arc::clone(&current), Ports::default(), hub),
+            shared: Shared::new(Arc::clone(&current), Ports::default()),
             current,
             front: tokio::sync::Mutex::default(),
             inner: Mutex::new(inner),
@@ -343,11 +271,8 @@ impl Agent {
             fast: inner.dataplane.counters()?,
             slow: self.shared.counters.snapshot(),
             forces: inner.forces.clone(),
-            publications: inner.publications.clone(),
             refused: lost.chain(&inner.refused).cloned().collect(),
             built: inner.built,
-            recording: inner.recording.report(inner.dataplane.as_ref()),
-            accounts: self.accounts_condition(),
         })
     }
 
@@ -366,19 +291,13 @@ impl Agent {
     pub async fn reload(&self) -> Result<u64, LoadError> {
         let mut front = self.front.lock().await;
         let last = self.current.load_full();
-        let (before, mut more) = (Before::Running(Arc::clone(&last)), Vec::new());
-        let adopted = loop {
-            let book = self.inner().book.clone();
-            let adopted = match load(&self.options, before.clone(), more.clone(), book).await {
-                Ok(loaded) => self.adopt(loaded, false, &mut front).await,
-                Err(refused) => Err(refused),
-            };
-            match retry(&before, &adopted, &more) {
-                Some(errors) => more.extend(errors),
-                None => break adopted,
-            }
+        let (book, mut network) = (self.inner().book.clone(), last.config.network.clone());
+        // What was decided at run time is put into it anew.
+        network.peering.agreements = book.written(&network);
+        let adopted = match load(&self.options, Some(network), book).await {
+            Ok(loaded) => self.adopt(loaded, false, &mut front).await,
+            Err(refused) => Err(refused),
         };
-        drop(before);
         match &adopted {
             Ok(_) => {
                 self.save().await;
@@ -422,9 +341,6 @@ impl Agent {
         let mut guard = self.inner();
         let inner = &mut *guard;
         let diversions = inner.forces.diversions(&config.network);
-        let sampling = inner.recording.prepare(&config, &slots);
-        inner.dataplane.set_sampling(sampling);
-        place_objects(&inner.publications, &inner.warmth.widths, &config, &mut compiled, &facts);
         let tables = compiled.with_diverted(&diversions, |image| inner.dataplane.publish(image))?;
         let compiled_with = facts::states(&facts);
         // What was learnt while the tables were being made.
@@ -433,7 +349,6 @@ impl Agent {
                 *fact = Fact { factor: fact.factor, ..known.clone() };
             }
         }
-        facts::settle_loads(&mut facts, &inner.facts, &config.network, &compiled.terms);
         book.take_flows(&inner.book);
         book.apply(&config.network, &mut facts, unix_now());
         inner.forces.apply(&config.network, &mut facts);
@@ -454,8 +369,6 @@ impl Agent {
         announce(&generation, &built, &inner.dataplane.mode());
         inner.built = built;
         self.current.store(generation);
-        inner.recording.health(&inner.facts, &inner.slots);
-        inner.recording.follow(inner.dataplane.as_ref());
         self.note_follow(followed);
         Ok(())
     }
@@ -470,7 +383,6 @@ impl Agent {
         if let Err(panic) = ending.await {
             error!("what was counted last is not booked: {panic}");
         }
-        self.inner().recording.stop();
     }
 
     /// Sets the load factor of a target (0..=256) until the next reload.
@@ -520,7 +432,6 @@ impl Agent {
         let current = self.current.load();
         let states = facts::states(&inner.facts);
         let followed = inner.live.follow(&current.compiled, &current.tables, targets, &states);
-        inner.recording.health(&inner.facts, &inner.slots);
         self.note_follow(followed);
     }
 
@@ -603,13 +514,7 @@ impl Agent {
         loop {
             ticks.tick().await;
             let agent = Arc::clone(&self);
-            let tend = move || {
-                let mut inner = agent.inner();
-                let Inner { dataplane, recording, .. } = &mut *inner;
-                recording.tend(dataplane.as_ref());
-                dataplane.tend()
-            };
-            match spawn_blocking(tend).await.map_err(io::Error::other) {
+            match spawn_blocking(move || agent.inner().dataplane.tend()).await.map_err(io::Error::other) {
                 Ok(Ok(())) => {}
                 Ok(Err(problem)) | Err(problem) => {
                     error!("the fast path cannot be kept answering: {problem}")
@@ -643,20 +548,6 @@ fn keep_slots(disk: &StateDir, last: &LastGood, slots: &CounterSlots) {
     }
 }
 
-/// Puts what is published into the tables of a generation that is to be.
-fn place_objects(
-    publications: &Publications,
-    widths: &Widths,
-    config: &Config,
-    compiled: &mut Compiled,
-    facts: &[Fact],
-) {
-    let wanted = super::objects::wanted(publications, widths, &compiled.image, &config.network);
-    for (object, full) in compiled.place_objects(&wanted, &facts::states(facts)) {
-        warn!("the object with hash {:016x} keeps its service's servers: {full}", object.hash);
-    }
-}
-
 /// Starts probes for the facts that have none; gives the targets of all.
 fn watch_all(facts: &mut [Fact], prober: &mut Prober) -> HashMap<WatchId, usize> {
     let mut watches = HashMap::new();
@@ -670,28 +561,14 @@ fn watch_all(facts: &mut [Fact], prober: &mut Prober) -> HashMap<WatchId, usize>
     watches
 }
 
-/// What of a refused configuration is to be tried without.
-fn retry<T>(
-    before: &Before,
-    outcome: &Result<T, LoadError>,
-    known: &[ConfigError],
-) -> Option<Vec<ConfigError>> {
-    match before {
-        // Without anything to stay like, what is refused is all there is.
-        Before::Nothing => None,
-        Before::Kept(_) | Before::Running(_) => outcome.as_ref().err()?.in_parts(known),
-    }
-}
-
 async fn load(
     options: &Options,
-    before: Before,
-    more: Vec<ConfigError>,
+    last: Option<redirector_plan::model::Network>,
     mut book: Book,
 ) -> Result<Loaded, LoadError> {
     let began = Instant::now();
     let path = options.config.clone();
-    let loaded = spawn_blocking(move || config::load_keeping(&path, before.last_good(), &more));
+    let loaded = spawn_blocking(move || config::load_keeping(&path, last.as_ref()));
     let mut config = loaded.await.map_err(io::Error::other)??;
     for name in book.read(&mut config.network, config.box_.quota) {
         info!("the configuration says something new of agreement {name}: it decides from now on");
@@ -699,9 +576,6 @@ async fn load(
     let config = config.with_stand_ins();
     for finding in config.warnings.iter().chain(&config.refused) {
         warn!("{finding}");
-    }
-    for (part, fate) in &config.kept {
-        error!("{part} has errors and {fate}");
     }
     Ok(Loaded { config, read: began.elapsed(), book })
 }
@@ -718,7 +592,6 @@ fn prepare(
     number: u64,
 ) -> impl Future<Output = Result<Prepared, LoadError>> + Send + use<> {
     let mut facts = facts::carry_over(&config, known, keep_load);
-    facts::settle_loads(&mut facts, known, &config.network, &overflow::terms(&config.network));
     book.apply(&config.network, &mut facts, unix_now());
     forces.apply(&config.network, &mut facts);
     let unknown = facts.iter().enumerate().filter(|(_, fact)| fact.watch.is_none());
@@ -735,15 +608,8 @@ fn prepare(
         let checks = checking.elapsed();
         let compiling = spawn_blocking(move || {
             let began = Instant::now();
-            let compiled = compile(&config.network, &facts::states(&facts), number, &mut slots);
-            let in_part = |refusal: Refusal| {
-                let part = config.part_at(&refusal.origin).cloned();
-                Refused { refusal, part }
-            };
-            let mut compiled =
-                compiled.map_err(|refusals| refusals.into_iter().map(in_part).collect::<Vec<_>>())?;
+            let mut compiled = compile(&config.network, &facts::states(&facts), number, &mut slots)?;
             compiled.image.meta.limits = config.limits.rates.rates();
-            compiled.image.meta.class = config.box_.dscp.map_or(KEEP_CLASS, class_of);
             let built = BuildReport::prepared(read, checks, began.elapsed());
             Ok(Prepared { config, built, compiled, slots, facts, book, forces })
         });

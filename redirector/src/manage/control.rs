@@ -5,9 +5,7 @@ use super::agreements::Action;
 use super::dump::dump;
 use super::explain::{Explanation, FastPath, Question as Query, explain};
 use super::forces;
-use super::load::Batch;
-use super::objects;
-use super::stats::{KeptPart, Stats};
+use super::stats::Stats;
 use crate::accounts::query::Question;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -60,10 +58,6 @@ pub enum Request {
     Account(Question),
     /// Shows or changes what operators say of targets and others.
     Force(forces::Action),
-    /// Tells the load of targets.
-    Load(Batch),
-    /// Shows or changes where objects are.
-    Object(objects::Action),
     /// Sets a target's load factor (0..=256) until the next reload.
     Weight {
         /// Its name.
@@ -195,9 +189,8 @@ async fn respond(request: Request, agent: &Arc<Agent>, user: u32) -> Result<Valu
     if let Request::Reload = request {
         info!("reload asked for by the control socket");
         let generation = agent.reload().await.map_err(|refused| refused.to_string())?;
-        let view = agent.view().map_err(|error| error.to_string())?;
-        let kept = KeptPart::all(&view.generation.config);
-        return Ok(json!({ "generation": generation, "refused": view.refused, "kept": kept }));
+        let refused = agent.view().map_err(|error| error.to_string())?.refused;
+        return Ok(json!({ "generation": generation, "refused": refused }));
     }
     if let Request::Agreement(action) = request {
         return agent.agreement(action).await;
@@ -221,19 +214,16 @@ fn report(request: &Request, agent: &Agent, user: u32) -> Result<Value, String> 
             let number = view.generation.number;
             let state = forces::box_state(&view);
             let vips = forces::VipReport::all(&view);
-            let kept = KeptPart::all(&view.generation.config);
+            let accounts = agent.accounts_condition();
             Ok(json!({
-                "state": state, "generation": number, "refused": view.refused, "kept": kept, "vips": vips,
-                "accounts": view.accounts,
+                "state": state, "generation": number, "refused": view.refused, "vips": vips, "accounts": accounts,
             }))
         }
         Request::Force(action) => value(serde_json::to_value(agent.force(action, user)?)),
-        Request::Object(action) => value(serde_json::to_value(agent.objects(action, user)?)),
         Request::Weight { target, factor } => {
             agent.set_factor(target, *factor)?;
             Ok(json!({ "target": target, "factor": factor }))
         }
-        Request::Load(batch) => value(serde_json::to_value(agent.tell_loads(batch))),
         Request::Explain(question) => value(serde_json::to_value(explained(agent, question)?)),
         Request::Dump { all } => Ok(dump(&agent.view().map_err(text)?, *all).into()),
         Request::Reload | Request::Agreement(_) | Request::Account(_) => {

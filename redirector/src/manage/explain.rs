@@ -1,34 +1,33 @@
 //! Why a client gets what it gets: the production code asked on the client's behalf, and its numbers led back to what
 //! the operator wrote (A-11, invariant 7).
 
-use super::explain_parts::{account_reports, candidate_reports, inputs, prefix, served, states, winners};
-use super::explain_steps::{Chain, Step, steps};
-use super::load::LoadReport;
 use super::packet;
 use super::view::View;
 use crate::dataplane::{Mode, TestRun};
 use crate::front::Datagram;
-use crate::front::location::location;
 use crate::front::message::answer;
 use crate::front::proof::{Carried, Examined, Finding, examine};
-use crate::front::url::{Url, UrlDecision, decide_url};
+use crate::front::url::{Url, decide_url};
+use crate::state::facts::FULL;
+use crate::state::forces::{self, Force};
 use ipnet::IpNet;
 use redirector_core::decide::{Client, FAST_ENDPOINTS};
 use redirector_core::limit::Unlimited;
 use redirector_core::lookup::{self, Labels, MAX_LABELS, Scheme, mapped};
 use redirector_core::table::{
-    MAX_PATH_SEGMENTS, NONE, OUTCOME_ADDRESS, SPACE_DNS, SPEAKS_CDSR, SPEAKS_DNS, SPEAKS_HTTP, SPEAKS_RTSP,
-    Tables, VipEntry,
+    MAX_PATH_SEGMENTS, NONE, OUTCOME_ADDRESS, SERVICE_DNS_VIP, SPACE_DNS, SPEAKS_CDSR, SPEAKS_DNS,
+    SPEAKS_HTTP, SPEAKS_RTSP, Tables, VipEntry,
 };
 use redirector_core::verdict::{Reason, Verdict};
 use redirector_core::wire::{Action, Asked, Scratch, Trace, dns, frame};
-use redirector_plan::model::{ChooseBy, Origin};
+use redirector_plan::explain::{Account, AccountRemoval, Removal, accounts, candidates, fallback_candidates};
+use redirector_plan::model::{ChooseBy, Origin, Outcome, Region};
 use redirector_plan::shares::Kind;
 use redirector_plan::{ipv4_word, ipv6_words};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Port that the client asks from.
 const CLIENT_PORT: u16 = 40_000;
@@ -105,9 +104,6 @@ pub struct Question {
     pub wanted: Wanted,
     /// Asked there; by default at the first VIP address that speaks the protocol and knows the name.
     pub vip: Option<IpAddr>,
-    /// When, in seconds since 1970: agreements, keys, and what operators say, as they hold then; by default now.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub time: Option<u64>,
 }
 
 /// A part of the configuration.
@@ -136,15 +132,6 @@ pub struct CandidateReport {
     pub up: bool,
     /// Load factor in 1/256.
     pub factor: u16,
-    /// Its load, how old that is, and what follows from it in its tier.
-    #[serde(default)]
-    pub load: Option<LoadReport>,
-    /// What many clients say of it.
-    #[serde(default)]
-    pub doubted: Option<String>,
-    /// Percent of the region's clients that its tier gets.
-    #[serde(default)]
-    pub tier_part: f64,
     /// Measured round trip in milliseconds.
     pub round_trip_ms: Option<f64>,
     /// What takes it out of the choice.
@@ -249,10 +236,6 @@ pub struct Explanation {
     pub coverage: Option<Part>,
     /// Every target that could serve, tier by tier.
     pub candidates: Vec<CandidateReport>,
-    /// What is known of the object that was asked for beside its service: where it was published to be, and how many
-    /// servers share its clients.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub object: Option<String>,
     /// Where the client is sent, best first.
     pub winners: Vec<Winner>,
     /// The answer in the protocol's words.
@@ -271,15 +254,6 @@ pub struct Explanation {
     pub spread: bool,
     /// What the fast path does.
     pub fast_path: FastPath,
-    /// As of when, in seconds since 1970, if another time than now was asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub time: Option<u64>,
-    /// Which input won over another one.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub inputs: Vec<String>,
-    /// The chain of those who decide, in its order (P-35).
-    #[serde(default)]
-    pub steps: Vec<Step>,
 }
 
 /// What production code answered.
@@ -294,23 +268,11 @@ struct Answered {
     findings: Vec<Finding>,
 }
 
-/// Explains the answer to a question with the tables and facts of `view`. `test_run` runs the fast path. A question about
-/// another time is asked of tables that are made for it.
+/// Explains the answer to a question with the tables and facts of `view`. `test_run` runs the fast path.
 ///
 /// # Errors
 /// If the question cannot be asked: what is wrong with it.
 pub fn explain(
-    view: &View,
-    question: &Question,
-    test_run: impl Fn(&[u8]) -> io::Result<Option<TestRun>>,
-) -> Result<Explanation, String> {
-    match question.time {
-        None => explain_now(view, question, test_run),
-        Some(time) => explain_now(&view.at(time)?, question, |_| Ok(None)),
-    }
-}
-
-fn explain_now(
     view: &View,
     question: &Question,
     test_run: impl Fn(&[u8]) -> io::Result<Option<TestRun>>,
@@ -349,8 +311,17 @@ impl<'q> Target<'q> {
                 Ok(Self::Name(packet::labels(name)?, number))
             }
             Wanted::Url { url, protocol } => {
-                let parts = Url::parse(url)?;
-                let protocol = protocol.unwrap_or_else(|| match parts.scheme {
+                let bad = |why: &str| format!("`{url}` cannot be asked for: {why}");
+                let (scheme, rest) = url.split_once("://").ok_or_else(|| bad("it has no `://`"))?;
+                let scheme = [Scheme::Http, Scheme::Https, Scheme::Rtsp]
+                    .into_iter()
+                    .find(|known| known.name().eq_ignore_ascii_case(scheme))
+                    .ok_or_else(|| bad("its scheme is not http, https or rtsp"))?;
+                let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+                let (authority, path) = rest.split_at(end);
+                let parts =
+                    Url::new(scheme, authority, path).ok_or_else(|| bad("its host or port is malformed"))?;
+                let protocol = protocol.unwrap_or_else(|| match scheme {
                     _ if vips(view, question, Protocol::Cdsr).next().is_some() => Protocol::Cdsr,
                     Scheme::Http | Scheme::Https => Protocol::Http,
                     Scheme::Rtsp => Protocol::Rtsp,
@@ -421,7 +392,7 @@ fn vips(view: &View, question: &Question, protocol: Protocol) -> impl Iterator<I
         .filter(move |(_, entry)| entry.speaks & protocol.spoken() != 0)
 }
 
-pub(super) fn vip_entry<T: Tables>(tables: &T, address: IpAddr) -> Option<VipEntry> {
+fn vip_entry<T: Tables>(tables: &T, address: IpAddr) -> Option<VipEntry> {
     let words = match address {
         IpAddr::V4(v4) => mapped(ipv4_word(v4)),
         IpAddr::V6(v6) => ipv6_words(v6),
@@ -503,22 +474,11 @@ fn redirect(view: &View, client: IpAddr, entry: &VipEntry, url: &Url<'_>) -> Ans
             (trace.reason, trace.service, trace.region) = (verdict.reason, decision.service, verdict.region);
             trace.account = decision.account;
             trace.decided = decision.denied.is_none();
-            let text = location_of(view, url, &decision).unwrap_or_else(|| "no redirect".to_owned());
-            (text, verdict, decision.v6)
+            let text = if verdict.count > 0 { "redirect" } else { "no redirect" };
+            (text.to_owned(), verdict, decision.v6)
         }
     };
     Answered { text, ttl: None, scope: None, trace, verdict, v6, fast_path: FastPath::Never, findings }
-}
-
-/// Where a redirect leads, as the front ends write it.
-fn location_of(view: &View, url: &Url<'_>, decision: &UrlDecision) -> Option<String> {
-    let (network, compiled) = (&view.generation.config.network, &view.generation.compiled);
-    let first = decision.verdict.targets[..decision.verdict.count as usize].first()?;
-    let service = network.services.get(compiled.written(network, decision.service)?)?;
-    let target = network.targets.get(*first as usize)?;
-    let port = compiled.other_port(decision.service);
-    let location = location(service.location.as_deref(), url, target, (decision.v6, port));
-    Some(format!("redirect to {}", location.url))
 }
 
 /// RCODE of a DNS answer in words.
@@ -593,25 +553,6 @@ fn find_rule(view: &View, vip: &VipEntry, asked: &Target<'_>) -> Option<Part> {
     }
 }
 
-/// What is known of the object that was asked for.
-fn object(view: &View, asked: &Target<'_>, service: u32) -> Option<String> {
-    let network = &view.generation.config.network;
-    network.services.get(service as usize)?.affinity?;
-    let tables = &view.generation.tables.read();
-    let text = match asked {
-        Target::Name(labels, _) => labels.join("."),
-        Target::Url { text, .. } => (*text).to_owned(),
-    };
-    let named = super::objects::resolve(tables, network, &text).ok()?;
-    let is_it = |other: &str| super::objects::resolve(tables, network, other).as_ref() == Ok(&named);
-    let published = view.publications.list().find(|one| is_it(&one.object));
-    let width = super::objects::width(tables, named.1)?;
-    Some(match published {
-        Some(published) => format!("published {published}"),
-        None => format!("hot: {width} servers share its clients"),
-    })
-}
-
 /// Leading path segments that a slash closes: those that rules can name.
 fn segments(path: &str) -> Vec<&str> {
     let Some(path) = path.strip_prefix('/') else { return Vec::new() };
@@ -647,10 +588,7 @@ fn report(
     let provided = network.peering.provided(trace.service as usize);
     let provider = provided.map(|provided| &network.peering.providers[provided.provider]);
     let client_network = provider.and_then(|_| network.peering.network_of(client));
-    let asks_for_proof = !findings.is_empty() || matches!(trace.reason, Reason::Denied | Reason::PuntProof);
-    let candidates = candidate_reports(view, &trace, region_number, kind);
-    let accounts = account_reports(view, &trace, first.copied(), region_number);
-    let mut explanation = Explanation {
+    Explanation {
         client: question.client,
         ecs: question.ecs,
         scope,
@@ -665,12 +603,10 @@ fn report(
         prefix: region.and_then(|region| prefix(region, client)),
         provider: provider.map(|provider| part(&provider.name, &provider.origin)),
         network: client_network.map(|(network, _)| part(&network.name, &network.origin)),
-        inputs: inputs(view, &candidates, &accounts),
-        accounts,
+        accounts: account_reports(view, &trace, first.copied(), region_number),
         states: states(view, region, vip_part),
         coverage: coverage.map(|coverage| part(&coverage.name, &coverage.origin)),
-        candidates,
-        object: object(view, asked, trace.service),
+        candidates: candidate_reports(view, &trace, region_number, kind),
         winners: winners(view, &verdict, v6),
         answer: text,
         reason: trace.reason.name().to_owned(),
@@ -680,10 +616,131 @@ fn report(
         epoch: trace.decided.then_some(verdict.epoch),
         spread: service.is_some_and(|service| service.choose_by == ChooseBy::Spread),
         fast_path,
-        time: question.time,
-        steps: Vec::new(),
+    }
+}
+
+/// What operators say of the client's region, the VIP and the box.
+fn states(view: &View, region: Option<&Region>, vip: Option<&redirector_plan::model::Vip>) -> Vec<String> {
+    let name = view.generation.config.network.box_name.as_str();
+    let parts = [
+        (forces::Kind::Region, region.map(|region| region.name.as_str())),
+        (forces::Kind::Vip, vip.map(|vip| vip.name.as_str())),
+        (forces::Kind::Box, Some(name)),
+    ];
+    let said = |(kind, name): (forces::Kind, Option<&str>)| {
+        Some(format!("{kind} {} is {}", name?, view.forces.over(kind, name?)?))
     };
-    let chain = Chain { asks_for_proof, is_vip: trace.reason == Reason::VipAddress, decided: trace.decided };
-    explanation.steps = steps(&explanation, &chain);
-    explanation
+    parts.into_iter().filter_map(said).collect()
+}
+
+/// The region number as whose clients those of another one are served; `None`: no tier serves them.
+fn served_as(view: &View, region: u32) -> Option<u32> {
+    let name = view.generation.region(region).map(|region| region.name.as_str());
+    match name.and_then(|name| view.forces.over(forces::Kind::Region, name)).map(|said| said.force) {
+        Some(Force::Drained) => Some(view.generation.compiled.elsewhere(region).unwrap_or(0)),
+        Some(Force::Down) => None,
+        Some(Force::Up) | None => Some(region),
+    }
+}
+
+/// Whom the answer is for: the first address of the network that is asked for, else who asks.
+fn served(question: &Question) -> IpAddr {
+    let network = question.ecs.filter(|network| network.prefix_len() > 0);
+    network.map_or(question.client, |network| network.network())
+}
+
+/// The longest prefix of a region that covers the client.
+fn prefix(region: &Region, client: IpAddr) -> Option<String> {
+    let covering = region.prefixes.iter().filter(|prefix| prefix.contains(&client));
+    covering.max_by_key(|prefix| prefix.prefix_len()).map(ToString::to_string)
+}
+
+/// On whose account a provider's content can be served; `first` is the target that was answered with.
+fn account_reports(view: &View, trace: &Trace, first: Option<u32>, region: u32) -> Vec<AccountReport> {
+    let generation = &view.generation;
+    let network = &generation.config.network;
+    let region = served_as(view, region).unwrap_or(region);
+    let found = accounts(&generation.compiled, trace.service as usize, region, &view.states());
+    let report = |account: Account| {
+        let target = network.targets.get(account.target)?;
+        let fact = view.facts.get(account.target);
+        let lapse = fact.and_then(|fact| fact.last_error.clone());
+        let part = fact.filter(|fact| fact.up && (1..FULL).contains(&fact.factor));
+        let note = match (account.removed, part) {
+            (Some(AccountRemoval::Lapsed), _) => lapse,
+            (Some(removed), _) => Some(removed.to_string()),
+            (None, Some(fact)) => Some(format!("full: takes {}/256", fact.factor)),
+            (None, None) => None,
+        };
+        let number = account.target as u32;
+        Some(AccountReport {
+            target: target.name.clone(),
+            origin: target.origin.clone(),
+            share: account.share,
+            note,
+            chosen: trace.account == number || first == Some(number),
+        })
+    };
+    found.into_iter().filter_map(report).collect()
+}
+
+fn candidate_reports(view: &View, trace: &Trace, region: u32, kind: Kind) -> Vec<CandidateReport> {
+    let generation = &view.generation;
+    let (network, compiled) = (&generation.config.network, &generation.compiled);
+    let (number, Some(service)) = (trace.service as usize, network.services.get(trace.service as usize))
+    else {
+        return Vec::new();
+    };
+    let answered_with_vip =
+        compiled.image.services.get(number).is_some_and(|record| record.flags & SERVICE_DNS_VIP != 0);
+    if answered_with_vip && !trace.decided || trace.reason == Reason::Foreign {
+        return Vec::new();
+    }
+    let states = view.states();
+    let region = served_as(view, region);
+    let tiers = region.map(|region| candidates(compiled, network, service.coverage, region, kind, &states));
+    let tiers = tiers.unwrap_or_default();
+    let region = region.unwrap_or(NONE);
+    let fallback = fallback_candidates(compiled, network, number, region, kind, &states);
+    let forced = |target: usize| Some(view.facts.get(target)?.force.as_ref()?.to_string());
+    let report = |candidate: redirector_plan::explain::Candidate, tier: Option<u8>| CandidateReport {
+        tier,
+        origin: candidate.tier_origin,
+        target: candidate.name,
+        pools: candidate.pools,
+        share: candidate.share,
+        up: candidate.up,
+        factor: candidate.factor,
+        round_trip_ms: candidate.round_trip.map(|micros| f64::from(micros) / 1000.0),
+        removed: candidate.removed.map(|removal| match forced(candidate.target) {
+            Some(said) if removal == Removal::Down => said,
+            _ => removal.to_string(),
+        }),
+        forced: forced(candidate.target),
+    };
+    let tiers = tiers.into_iter().map(|candidate| {
+        let tier = candidate.tier;
+        report(candidate, Some(tier))
+    });
+    tiers.chain(fallback.into_iter().map(|candidate| report(candidate, None))).collect()
+}
+
+fn winners(view: &View, verdict: &Verdict, v6: bool) -> Vec<Winner> {
+    let (network, tables) = (&view.generation.config.network, view.generation.tables.read());
+    let chosen = verdict.targets.iter().take(verdict.count as usize);
+    chosen
+        .filter_map(|number| Some((network.targets.get(*number as usize)?, tables.target(*number)?)))
+        .map(|(target, record)| {
+            // Of the tables, because that is what is answered.
+            let v4 = IpAddr::V4(Ipv4Addr::from(record.ipv4.to_ne_bytes()));
+            let [high, low] = record.ipv6.map(u64::to_ne_bytes);
+            let mut octets = [0; 16];
+            octets[..8].copy_from_slice(&high);
+            octets[8..].copy_from_slice(&low);
+            let address = if v6 { IpAddr::V6(Ipv6Addr::from(octets)) } else { v4 };
+            let address = Some(address).filter(|address| !address.is_unspecified());
+            let outcome = (target.outcome != Outcome::Server).then(|| target.outcome.to_string());
+            Winner { target: target.name.clone(), site: target.site.clone(), address, outcome }
+        })
+        .collect()
 }

@@ -1,7 +1,6 @@
 //! An explanation as text for people.
 
 use super::explain::{AccountReport, CandidateReport, Explanation, FastPath, Part, Winner};
-use crate::config::terms::show_instant;
 use std::fmt;
 
 impl fmt::Display for Part {
@@ -15,13 +14,10 @@ impl fmt::Display for Part {
 
 impl fmt::Display for CandidateReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { target, pools, share, up, factor, round_trip_ms, load, doubted, removed, forced, .. } =
-            self;
+        let Self { target, pools, share, up, factor, round_trip_ms, removed, forced, .. } = self;
         let state = if *up { "up" } else { "down" };
         write!(f, "{target:<20} {share:>6.2} %  {state:<4}  load factor {factor}/256")?;
         round_trip_ms.iter().try_for_each(|millis| write!(f, "  {millis:.1} ms away"))?;
-        load.iter().try_for_each(|load| write!(f, "  {load}"))?;
-        doubted.iter().try_for_each(|doubt| write!(f, "  {doubt}"))?;
         if !pools.is_empty() {
             write!(f, "  pool {}", pools.join(", "))?;
         }
@@ -74,7 +70,6 @@ impl fmt::Display for Explanation {
             None => writeln!(f, "{what:<11}none"),
         };
         writeln!(f, "client     {} asks by {} for {}", self.client, self.protocol, self.asked)?;
-        self.time.iter().try_for_each(|time| writeln!(f, "as of      {}", show_instant(*time)))?;
         if let Some(network) = self.ecs {
             write!(f, "ecs        on behalf of {network}")?;
             self.scope
@@ -103,21 +98,12 @@ impl fmt::Display for Explanation {
             let place = (candidate.tier, &candidate.origin);
             if last.replace(place) != Some(place) {
                 match candidate.tier {
-                    Some(tier) if candidate.tier_part > 0.0 && candidate.tier_part < 100.0 => {
-                        let part = candidate.tier_part;
-                        writeln!(
-                            f,
-                            "tier {tier}     ({}) gets {part:.2} % of the clients",
-                            candidate.origin
-                        )?;
-                    }
                     Some(tier) => writeln!(f, "tier {tier}     ({})", candidate.origin)?,
                     None => writeln!(f, "fallback   ({})", candidate.origin)?,
                 }
             }
             writeln!(f, "           {candidate}")?;
         }
-        self.object.iter().try_for_each(|known| writeln!(f, "object     {known}"))?;
         for (place, winner) in self.winners.iter().enumerate() {
             writeln!(f, "{:<11}{winner}", if place == 0 { "winner" } else { "then" })?;
         }
@@ -127,10 +113,6 @@ impl fmt::Display for Explanation {
         write!(f, "tables     generation {}", self.generation)?;
         self.epoch.iter().try_for_each(|epoch| write!(f, ", epoch {epoch}"))?;
         writeln!(f, "\nfast path  {}", self.fast_path)?;
-        self.inputs.iter().try_for_each(|input| writeln!(f, "input      {input}"))?;
-        for (place, step) in (1..).zip(&self.steps) {
-            writeln!(f, "step {place}     {step}")?;
-        }
         if self.spread {
             writeln!(f, "note       the service spreads: another query ID or port can get another target")?;
         }

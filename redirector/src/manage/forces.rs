@@ -289,7 +289,7 @@ impl Whom {
 }
 
 /// When something ends that is said now.
-pub(super) fn end(now: u64, duration: Option<&str>, until: Option<&str>) -> Result<Option<u64>, String> {
+fn end(now: u64, duration: Option<&str>, until: Option<&str>) -> Result<Option<u64>, String> {
     match (duration, until) {
         (None, None) => Ok(None),
         (Some(_), Some(_)) => Err("say either for how long or until when".to_owned()),

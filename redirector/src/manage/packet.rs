@@ -1,11 +1,11 @@
 //! Questions as messages and frames, for explanations: what clients would send.
 
 use ipnet::IpNet;
+use redirector_core::wire::Word;
 use redirector_core::wire::cdsr::{
     ENDPOINT, MAGIC, MAX_URL, MIN_URL, PORT, REPLY_HEADER, REQUEST_HEADER, RESOLVE, VERSION,
 };
 use redirector_core::wire::frame::Frame;
-use redirector_core::wire::{Cursor, Word};
 use std::net::{IpAddr, SocketAddr};
 
 /// DNS record types that can be asked for by name; others are written `TYPE65` (RFC 3597 section 5).
@@ -187,9 +187,6 @@ impl Frame for PlainFrame {
     }
     fn load<W: Word>(&self, at: usize) -> Option<W> {
         W::read(self.0.get(at..)?)
-    }
-    fn cursor(&self, at: usize) -> Option<impl Cursor> {
-        self.0.get(at..)
     }
     fn store<W: Word>(&mut self, at: usize, value: W) -> Option<()> {
         value.write(self.0.get_mut(at..)?)

@@ -3,11 +3,7 @@
 use super::agreements::AgreementReport;
 use super::built::BuildReport;
 use super::forces::Forced;
-use super::load::LoadReport;
-use super::recording::RecordingReport;
 use super::view::View;
-use crate::accounts::keeper::Condition;
-use crate::config::{Config, Fate, Part};
 use crate::dataplane::{FastCounters, Mode};
 use crate::state::forces::{Force, State};
 use redirector_core::verdict::Reason;
@@ -45,48 +41,13 @@ pub struct TargetReport {
     pub factor: u16,
     /// Measured round trip in milliseconds.
     pub round_trip_ms: Option<f64>,
-    /// Part of the last probes that were bad, 0 to 1.
-    #[serde(default)]
-    pub loss: Option<f64>,
-    /// Seconds since the last probe.
-    #[serde(default)]
-    pub probed: Option<f64>,
-    /// Its load, how old that is, and what follows from it, by each terms of tiers that it is judged by.
-    #[serde(default)]
-    pub loads: Vec<LoadReport>,
     /// When it came up or went down, or became known: seconds since 1970.
     pub since: u64,
     /// What was wrong when it last went down.
     pub last_error: Option<String>,
-    /// What many clients say of it.
-    #[serde(default)]
-    pub doubted: Option<String>,
     /// What operators say of it, over everything else.
     #[serde(default)]
     pub forced: Option<State>,
-}
-
-/// A part of the configuration that has errors.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptPart {
-    /// Which.
-    #[serde(flatten)]
-    pub part: Part,
-    /// What became of it.
-    pub fate: Fate,
-}
-
-impl KeptPart {
-    /// Those of a configuration that is in effect.
-    pub fn all(config: &Config) -> Vec<Self> {
-        config.kept.iter().map(|(part, fate)| Self { part: part.clone(), fate: *fate }).collect()
-    }
-}
-
-impl fmt::Display for KeptPart {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} has errors and {}", self.part, self.fate)
-    }
 }
 
 /// Everything that `redirector stats` tells.
@@ -108,9 +69,6 @@ pub struct Stats {
     pub xdp_reason: Option<String>,
     /// What of the configuration on disk is not in effect, one line for each finding.
     pub refused: Vec<String>,
-    /// Its parts that have errors, and what became of each.
-    #[serde(default)]
-    pub kept: Vec<KeptPart>,
     /// Answered, punted or passed by the XDP program.
     pub fast: Counts,
     /// Answered by sockets.
@@ -123,12 +81,6 @@ pub struct Stats {
     /// What operators say of targets, pools, regions, VIPs and the box.
     #[serde(default)]
     pub states: Vec<Forced>,
-    /// What became of the decisions that were told.
-    #[serde(default)]
-    pub recording: RecordingReport,
-    /// How the keeping of accounts is doing.
-    #[serde(default)]
-    pub accounts: Condition,
 }
 
 impl Stats {
@@ -144,12 +96,8 @@ impl Stats {
             up: fact.up,
             factor: fact.factor,
             round_trip_ms: fact.round_trip.map(|round_trip| round_trip.as_secs_f64() * 1000.0),
-            loss: fact.probed.map(|probed| probed.loss),
-            probed: fact.probed.map(|probed| probed.at.elapsed().as_secs_f64()),
-            loads: LoadReport::all(fact, &view.generation.compiled.terms),
             since: seconds(fact.since),
             last_error: fact.last_error.clone(),
-            doubted: fact.doubt.as_ref().map(ToString::to_string),
             forced: fact.force.as_ref().map(|said| State::clone(said)),
         };
         Self {
@@ -161,14 +109,11 @@ impl Stats {
             xdp: xdp.to_owned(),
             xdp_reason,
             refused: view.refused.clone(),
-            kept: KeptPart::all(&view.generation.config),
             fast: named(view, &view.fast),
             slow: named(view, &view.slow),
             targets: view.facts.iter().map(target).collect(),
             agreements: AgreementReport::all(&view.generation.config.network, &view.book),
             states: Forced::all(&view.generation.config.network, &view.forces),
-            recording: view.recording.clone(),
-            accounts: view.accounts.clone(),
         }
     }
 }
@@ -214,8 +159,6 @@ impl fmt::Display for Stats {
         for finding in &self.refused {
             writeln!(f, "not in effect: {finding}")?;
         }
-        self.kept.iter().try_for_each(|kept| writeln!(f, "{kept}"))?;
-        write!(f, "{}", self.recording)?;
         writeln!(f, "\n{:<32} {:>14} {:>14}", "", "fast", "slow")?;
         for (kind, fast, slow) in [
             ("reason", &self.fast.reasons, &self.slow.reasons),
@@ -235,8 +178,7 @@ impl fmt::Display for Stats {
         self.agreements.iter().try_for_each(|agreement| writeln!(f, "{agreement}"))?;
         self.states
             .iter()
-            .try_for_each(|said| writeln!(f, "{} {} is {said}", said.state.kind, said.state.name))?;
-        self.accounts.problems().iter().try_for_each(|problem| writeln!(f, "{problem}"))
+            .try_for_each(|said| writeln!(f, "{} {} is {said}", said.state.kind, said.state.name))
     }
 }
 
@@ -274,11 +216,6 @@ impl fmt::Display for TargetReport {
         let age = now.saturating_sub(since);
         write!(f, "target {:<24} {state:<5} for {age} s, load factor {}/256", self.name, self.factor)?;
         self.round_trip_ms.iter().try_for_each(|millis| write!(f, ", {millis:.1} ms away"))?;
-        if let Some(loss) = self.loss.filter(|loss| *loss > 0.0) {
-            write!(f, ", {:.0} % of probes lost", 100.0 * loss)?;
-        }
-        self.doubted.iter().try_for_each(|doubt| write!(f, ", {doubt}"))?;
-        self.loads.iter().try_for_each(|load| write!(f, ", {load}"))?;
         if self.forced.is_some() {
             write!(f, "; its checks say {}", if self.up { "up" } else { "down" })?;
         }

@@ -1,14 +1,11 @@
 //! A box at one moment: what all reports are made from.
 
 use super::built::BuildReport;
-use super::recording::RecordingReport;
-use crate::accounts::keeper::Condition;
 use crate::config::Config;
 use crate::dataplane::{Dataplane, FastCounters, MemoryDataplane, Mode};
 use crate::state::agreements::{Book, Decisions, unix_now};
 use crate::state::facts::{self, Fact};
 use crate::state::forces::Forces;
-use crate::state::objects::Publications;
 use crate::state::{Generation, new_slots};
 use redirector_plan::compile::compile;
 use redirector_plan::counters::CounterSlots;
@@ -31,8 +28,6 @@ pub struct View {
     pub book: Book,
     /// What operators say.
     pub forces: Forces,
-    /// What is published of objects.
-    pub publications: Publications,
     /// Names of counter slots.
     pub slots: CounterSlots,
     /// How the fast path runs.
@@ -45,10 +40,6 @@ pub struct View {
     pub refused: Vec<String>,
     /// How the generation was built.
     pub built: BuildReport,
-    /// What is told of decisions.
-    pub recording: RecordingReport,
-    /// How the keeping of accounts is doing.
-    pub accounts: Condition,
 }
 
 impl View {
@@ -57,6 +48,8 @@ impl View {
     /// # Errors
     /// What the compiler refuses, one line for each finding, or that there is no memory for the tables.
     pub fn alone(config: Config) -> Result<Self, String> {
+        let lines =
+            |refusals: Vec<Refusal>| refusals.iter().map(Refusal::to_string).collect::<Vec<_>>().join("\n");
         let mut slots = new_slots();
         let mut facts = facts::carry_over(&config, &[], false);
         let mut book = Book::new(Decisions::new());
@@ -68,15 +61,12 @@ impl View {
         Ok(Self {
             refused: Vec::new(),
             built: BuildReport::default(),
-            recording: RecordingReport::default(),
-            accounts: Condition::default(),
             generation: Arc::new(Generation::new(config, compiled, tables)),
             epoch: 0,
             record_waits: 0,
             facts,
             book,
             forces: Forces::default(),
-            publications: Publications::default(),
             slots,
             mode: dataplane.mode(),
             fast: FastCounters::default(),
@@ -84,60 +74,8 @@ impl View {
         })
     }
 
-    /// The same box at another time, in seconds since 1970, with tables of its own: agreements, keys, and what operators
-    /// say, as they hold then; health and load as they are now.
-    ///
-    /// # Errors
-    /// As [`Self::alone`].
-    pub fn at(&self, time: u64) -> Result<Self, String> {
-        let config = self.generation.config.clone();
-        let (mut facts, mut forces) = (self.facts.clone(), self.forces.clone());
-        self.book.apply(&config.network, &mut facts, time);
-        forces.expire(time);
-        forces.apply(&config.network, &mut facts);
-        let mut view = Self {
-            generation: Arc::clone(&self.generation),
-            epoch: self.epoch,
-            record_waits: self.record_waits,
-            facts,
-            book: self.book.clone(),
-            forces,
-            slots: self.slots.clone(),
-            mode: Mode::Off("asked as of another time".to_owned()),
-            fast: FastCounters::default(),
-            slow: FastCounters::default(),
-            refused: Vec::new(),
-            built: self.built,
-            recording: RecordingReport::default(),
-        };
-        view.rebuild(&view.states())?;
-        view.generation.tables.set_clock(time);
-        Ok(view)
-    }
-
-    /// Makes the tables anew, with targets in these states.
-    ///
-    /// # Errors
-    /// As [`Self::alone`].
-    pub(super) fn rebuild(&mut self, states: &[TargetState]) -> Result<(), String> {
-        let config = self.generation.config.clone();
-        let number = self.generation.number;
-        let mut compiled = compile(&config.network, states, number, &mut self.slots).map_err(lines)?;
-        compiled.image.meta.limits = config.limits.rates.rates();
-        let mut dataplane = MemoryDataplane::new("no box was asked");
-        let diversions = self.forces.diversions(&config.network);
-        let tables = compiled.with_diverted(&diversions, |image| dataplane.publish(image));
-        let tables = tables.map_err(|error| error.to_string())?;
-        self.generation = Arc::new(Generation::new(config, compiled, tables));
-        Ok(())
-    }
-
     /// States of all targets, in their order.
     pub fn states(&self) -> Vec<TargetState> {
         facts::states(&self.facts)
     }
-}
-
-fn lines(refusals: Vec<Refusal>) -> String {
-    refusals.iter().map(Refusal::to_string).collect::<Vec<_>>().join("\n")
 }

@@ -283,16 +283,14 @@ impl Book {
             let up = lapse.is_none();
             for target in network.peering.agreement_targets(index) {
                 let Some(fact) = facts.get_mut(target) else { continue };
-                let why = lapse.map(|lapse| lapse.to_string());
                 if (fact.up, fact.factor) == (up, factor) {
-                    fact.last_error = why;
                     continue;
                 }
                 if fact.up != up {
                     fact.since = SystemTime::now();
                 }
                 (fact.up, fact.factor) = (up, factor);
-                fact.last_error = why;
+                fact.last_error = lapse.map(|lapse| lapse.to_string());
                 changed.push(target);
             }
         }

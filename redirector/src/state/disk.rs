@@ -2,8 +2,7 @@
 
 use super::agreements::Decisions;
 use super::forces::Forces;
-use super::objects::Publications;
-use crate::config::{self, AccountTerms, BoxSettings, Check, Config, DecisionLog, Limits, Parts};
+use crate::config::{AccountTerms, BoxSettings, Check, Config, Limits};
 use redirector_plan::counters::CounterSlots;
 use redirector_plan::model::Network;
 use serde::{Deserialize, Serialize};
@@ -18,8 +17,6 @@ const FILE: &str = "last-good.json";
 const DECISIONS: &str = "agreements.json";
 /// Name of the file with what operators said of targets and others.
 const FORCES: &str = "states.json";
-/// Name of the file with what was published of objects.
-const OBJECTS: &str = "objects.json";
 /// Form of the file; others are not read.
 const FORMAT: u32 = 1;
 
@@ -37,11 +34,6 @@ pub struct LastGood {
     limits: Limits,
     #[serde(default)]
     accounts: AccountTerms,
-    /// How each part was written; none in files of versions that kept the whole alone.
-    #[serde(default)]
-    parts: Parts,
-    #[serde(default)]
-    log: Option<DecisionLog>,
 }
 
 impl LastGood {
@@ -56,8 +48,6 @@ impl LastGood {
             checks: config.checks.clone(),
             limits: config.limits.clone(),
             accounts: config.accounts.clone(),
-            parts: config.parts.clone(),
-            log: config.log.clone(),
         }
     }
 
@@ -79,9 +69,9 @@ impl LastGood {
         Ok(state)
     }
 
-    /// What parts with errors stay like.
-    pub fn last_good(&self) -> config::LastGood<'_> {
-        config::LastGood { parts: &self.parts, network: &self.network }
+    /// The network that it was.
+    pub fn network(&self) -> &Network {
+        &self.network
     }
 
     /// The configuration that it was, without its warnings.
@@ -89,15 +79,15 @@ impl LastGood {
         let mut network = self.network.clone();
         // Another version may have had other accounts.
         redirector_plan::peering::settle(&mut network);
-        let config = Config::of_last_good(
-            self.box_.clone(),
+        let config = Config {
+            box_: self.box_.clone(),
             network,
-            self.checks.clone(),
-            self.limits.clone(),
-            self.accounts.clone(),
-            self.log.clone(),
-            self.parts.clone(),
-        );
+            checks: self.checks.clone(),
+            limits: self.limits.clone(),
+            accounts: self.accounts.clone(),
+            warnings: Vec::new(),
+            refused: Vec::new(),
+        };
         config.with_stand_ins()
     }
 }
@@ -176,22 +166,6 @@ impl StateDir {
         self.replace(FORCES, &serde_json::to_vec(forces)?)
     }
 
-    /// What was published of objects.
-    ///
-    /// # Errors
-    /// If it cannot be read, or is not what was written.
-    pub fn load_publications(&self) -> io::Result<Publications> {
-        Ok(self.read(OBJECTS)?.unwrap_or_default())
-    }
-
-    /// Replaces what was published of objects, whole or not at all.
-    ///
-    /// # Errors
-    /// If it cannot be written; what was there before stays.
-    pub fn save_publications(&self, publications: &Publications) -> io::Result<()> {
-        self.replace(OBJECTS, &serde_json::to_vec(publications)?)
-    }
-
     /// What a file holds; `None` if it is not there.
     fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
         let path = self.0.join(name);
@@ -252,7 +226,6 @@ mod tests {
         let back = loaded.config();
         assert_eq!((&back.network, &back.checks), (&config.network, &config.checks));
         assert_eq!((&back.box_, &back.limits), (&config.box_, &config.limits));
-        assert_eq!(back.parts, config.parts);
         let mode = fs::metadata(dir.path().join("a/b").join(FILE)).expect("file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }

@@ -7,7 +7,6 @@ use redirector_core::table::{GroupPointer, NONE, Tables};
 use redirector_plan::compile::Compiled;
 use redirector_plan::divert::Diversions;
 use redirector_plan::model::TargetState;
-use redirector_plan::objects::{Change, Full, Object, Objects};
 use redirector_plan::shares::{records, relocate};
 use std::collections::BTreeSet;
 use std::io;
@@ -24,9 +23,6 @@ pub enum Behind {
     /// The tables are not those of this generation.
     #[error("share group {0} is not in the tables")]
     NoGroup(u32),
-    /// The same.
-    #[error("bucket {0} is not in the table of objects")]
-    NoObject(u32),
 }
 
 /// What is written where in one generation's tables.
@@ -38,8 +34,6 @@ pub struct Live {
     pub(super) epoch: u32,
     /// Regions whose clients are served otherwise than was compiled.
     pub(super) diversions: Diversions,
-    /// Objects with servers or a width of their own.
-    objects: Objects,
 }
 
 impl Live {
@@ -48,7 +42,8 @@ impl Live {
     /// # Errors
     /// If there can be no thread that makes records free again.
     pub fn new(compiled: &Compiled, tables: &LiveTables) -> io::Result<Self> {
-        let starts: Vec<u32> = compiled.image.groups.iter().map(|pointer| pointer.record()).collect();
+        let pointers = compiled.image.groups.iter().map(|pointer| pointer.record());
+        let starts: Vec<u32> = pointers.take(compiled.groups.len()).collect();
         let mut blocks = vec![None; starts.len()];
         let mut end = compiled.records_used;
         // Blocks lie in the order of their groups, so each ends where the next one begins.
@@ -57,8 +52,7 @@ impl Live {
             end = first;
         }
         let records = Records::new(compiled.records_used, tables.record_capacity(), tables.readers())?;
-        let objects = compiled.objects.clone();
-        Ok(Self { records, blocks, epoch: 0, diversions: Diversions::new(), objects })
+        Ok(Self { records, blocks, epoch: 0, diversions: Diversions::new() })
     }
 
     /// Number of the last change; 0 if there was none.
@@ -84,8 +78,7 @@ impl Live {
         states: &[TargetState],
     ) -> Result<usize, Behind> {
         let groups = targets.iter().filter_map(|target| compiled.target_groups.get(*target)).flatten();
-        let of_objects = targets.iter().flat_map(|target| self.objects.groups_of(*target as u16));
-        let groups: BTreeSet<u32> = groups.copied().chain(of_objects).collect();
+        let groups: BTreeSet<u32> = groups.copied().collect();
         let epoch = self.epoch.wrapping_add(1);
         let mut changed = 0;
         for group in groups {
@@ -106,12 +99,12 @@ impl Live {
         states: &[TargetState],
         epoch: u32,
     ) -> Result<bool, Behind> {
-        let Some(present) = self.blocks.get(group as usize).copied() else {
+        let (Some(spec), Some(present)) =
+            (compiled.groups.get(group as usize), self.blocks.get(group as usize).copied())
+        else {
             return Err(Behind::NoGroup(group));
         };
-        // A group without a specification is one of those for objects that is not used.
-        let spec = compiled.groups.get(group as usize).or_else(|| self.objects.spec(group));
-        let next = match spec.and_then(|spec| records(spec, states)) {
+        let next = match records(spec, states) {
             None if present.is_none() => return Ok(false),
             None => None,
             Some(mut block) => {
@@ -131,48 +124,6 @@ impl Live {
             self.records.retire(replaced);
         }
         Ok(true)
-    }
-}
-
-impl Live {
-    /// Whether an object has servers or a width of its own in the tables.
-    pub fn has_object(&self, hash: u64) -> bool {
-        self.objects.has(hash)
-    }
-
-    /// Why these cannot all be the objects of the tables.
-    pub fn refuses(&self, wanted: &[Object]) -> Option<Full> {
-        let (_, left) = self.objects.clone().settle(wanted);
-        left.first().map(|(_, full)| *full)
-    }
-
-    /// Makes these the objects of the tables. Gives those for which there is no room.
-    ///
-    /// # Errors
-    /// If a group could not be written; the objects that it is for, and those after them, are as they were.
-    pub fn settle_objects(
-        &mut self,
-        compiled: &Compiled,
-        tables: &LiveTables,
-        wanted: &[Object],
-        states: &[TargetState],
-    ) -> Result<Vec<(Object, Full)>, Behind> {
-        let (changes, left) = self.objects.settle(wanted);
-        let epoch = self.epoch.wrapping_add(1);
-        if !changes.is_empty() {
-            self.epoch = epoch;
-        }
-        for change in changes {
-            match change {
-                Change::Group(group, _) => {
-                    self.rewrite(compiled, tables, group, states, epoch)?;
-                }
-                Change::Word { bucket, entry, word } => {
-                    tables.put_object(bucket, entry, word).ok_or(Behind::NoObject(bucket))?;
-                }
-            }
-        }
-        Ok(left)
     }
 }
 
@@ -215,7 +166,6 @@ mod tests {
             https_port: 443,
             rtsp_port: 554,
             network: 0,
-            capacity: Default::default(),
             origin: origin(),
         };
         let pool = |name: &str, members: std::ops::Range<usize>| Pool {
@@ -228,7 +178,6 @@ mod tests {
             pools: vec![(pool, 1)],
             ttl: None,
             within: Some(5000),
-            terms: Default::default(),
             origin: origin(),
         };
         let fr = ["198.51.100.0/24".parse().expect("prefix")].into();
@@ -251,7 +200,6 @@ mod tests {
                 ttl: 0,
                 hint_lifetime: 30,
                 choose_by: ChooseBy::Client,
-                affinity: None,
                 dns: DnsAnswer::Server,
                 https: None,
                 srv: None,
@@ -307,8 +255,8 @@ mod tests {
         }
     }
 
-    const UP: TargetState = TargetState { up: true, factor: 256, round_trip: None, open: [256; 8] };
-    const DOWN: TargetState = TargetState { up: false, factor: 256, round_trip: None, open: [256; 8] };
+    const UP: TargetState = TargetState { up: true, factor: 256, round_trip: None };
+    const DOWN: TargetState = TargetState { up: false, factor: 256, round_trip: None };
 
     #[test]
     fn boxes_with_different_histories_answer_alike() {
@@ -321,7 +269,6 @@ mod tests {
                 up: chance >> 16 & 3 != 0,
                 factor: [256, 0, 64][(chance >> 20) as usize % 3],
                 round_trip: [None, Some(1000), Some(30_000)][(chance >> 12) as usize % 3],
-                open: [256; 8],
             };
             old.change((chance >> 24) as usize % TARGETS, state).expect("room");
         }

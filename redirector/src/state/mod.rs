@@ -5,10 +5,7 @@ pub mod disk;
 mod divert;
 pub mod facts;
 pub mod forces;
-pub mod heat;
 pub mod live;
-pub mod load;
-pub mod objects;
 pub mod quota;
 pub mod records;
 
@@ -19,7 +16,6 @@ use redirector_names::Key;
 use redirector_plan::compile::Compiled;
 use redirector_plan::counters::CounterSlots;
 use redirector_plan::model::Region;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// One immutable state of everything decisions depend on; only health and load move on within it.
@@ -36,8 +32,6 @@ pub struct Generation {
     pub tables: Arc<LiveTables>,
     /// The configuration's keys for names and tokens, in its order.
     pub keys: Vec<Key>,
-    /// By digest of an address: the target's counter slot.
-    pub digests: HashMap<u64, u32>,
 }
 
 impl Generation {
@@ -47,12 +41,7 @@ impl Generation {
         (image.names, image.suffixes, image.records) = Default::default();
         (image.ipv4_root, image.ipv4_pages, image.ipv6_root, image.ipv6_nodes) = Default::default();
         let keys = config.network.keys.iter().map(|key| Key::new(key.id, &key.secret)).collect();
-        let digests = compiled.image.targets.iter().flat_map(|target| {
-            let known = target.digests.into_iter().filter(|digest| *digest != 0);
-            known.map(|digest| (digest, target.counter))
-        });
-        let digests = digests.collect();
-        Self { number: compiled.image.meta.generation, config, compiled, tables, keys, digests }
+        Self { number: compiled.image.meta.generation, config, compiled, tables, keys }
     }
 }
 

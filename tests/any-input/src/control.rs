@@ -31,10 +31,8 @@ pub fn control_socket(line: &[u8]) {
         | Request::Status
         | Request::Reload
         | Request::Weight { .. }
-        | Request::Load(_)
         | Request::Force(_)
-        | Request::Agreement(_)
-        | Request::Account(_) => {}
+        | Request::Agreement(_) => {}
     }
 }
 

@@ -32,7 +32,7 @@ pub fn configuration(bytes: &[u8]) {
     let _ = checked(bytes);
 }
 
-/// The network that a box would take, which may keep parts of the last one.
+/// The network that a box would take, which may keep services of the last one.
 fn checked(bytes: &[u8]) -> Option<Network> {
     let read = |mode| config::parse(NAME, bytes, directory(), mode);
     let text = std::str::from_utf8(bytes).ok();
@@ -54,16 +54,15 @@ fn checked(bytes: &[u8]) -> Option<Network> {
             assert_eq!(config.network, again.network);
         }
     }
-    // Parts with errors may stay as they were.
-    let last = Some(VIEW.generation.config.last_good());
-    match read(Errors::Keep { last, more: &[] }) {
+    // Services with errors may stay as they were.
+    match read(Errors::KeepServices(Some(&VIEW.generation.config.network))) {
         Err(errors) => {
             errors.iter().for_each(|finding| check_finding(text, finding));
             None
         }
         Ok(Config { refused, network, .. }) => {
             assert_eq!(refused.is_empty(), whole.is_ok(), "{refused:?}");
-            assert!(refused.iter().all(|finding| finding.part.is_some()));
+            assert!(refused.iter().all(|finding| finding.service.is_some()));
             Some(network)
         }
     }
@@ -223,7 +222,7 @@ pub fn state_file(bytes: &[u8]) {
     let kept = LastGood::new(state.generation, &config, &state.slots);
     let written = serde_json::to_vec(&kept).expect("JSON");
     let again = LastGood::parse(&written).unwrap_or_else(|reason| panic!("{reason}"));
-    assert_eq!(again.last_good().network, state.last_good().network);
+    assert_eq!(again.network(), state.network());
     assert_eq!((again.generation, &again.slots), (state.generation, &state.slots));
 }
 

@@ -9,7 +9,6 @@ mod client;
 mod connections;
 mod control;
 mod files;
-mod log;
 mod made;
 mod messages;
 pub mod mutants;
@@ -21,7 +20,6 @@ pub use client::{cdsr_reply, client_dns, client_url};
 pub use connections::{dns_stream, http_request, probe_answer, rtsp_request};
 pub use control::{control_socket, control_socket_made};
 pub use files::{configuration, configuration_made, prefix_file, state_file};
-pub use log::decision_log;
 pub use messages::{cdsr_request, cdsr_request_made, dns_message, dns_message_made, frame, url_text};
 pub use proofs::proof;
 
@@ -39,7 +37,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 21] = [
+pub const TARGETS: [Target; 20] = [
     Target { name: "dns_message", run: dns_message, takes: messages::dns_is_answered, mutants: 20_000 },
     Target {
         name: "dns_message_made",
@@ -74,6 +72,5 @@ pub const TARGETS: [Target; 21] = [
         mutants: 5000,
     },
     Target { name: "state_file", run: state_file, takes: files::state_is_good, mutants: 5000 },
-    Target { name: "decision_log", run: decision_log, takes: log::is_whole, mutants: 10_000 },
     Target { name: "probe_answer", run: probe_answer, takes: connections::has_status, mutants: 50_000 },
 ];

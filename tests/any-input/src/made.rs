@@ -227,7 +227,7 @@ pub(crate) fn question(choices: &[u8]) -> Question {
     let vip = choices.seldom(3).then(|| *choices.pick(&[VIP, IpAddr::from([203, 0, 113, 1]), client]));
     let length = choices.below(33) as u8;
     let ecs = choices.seldom(3).then(|| IpNet::new(*choices.pick(&clients), length).expect("a length"));
-    Question { client, ecs, wanted, vip, time: None }
+    Question { client, ecs, wanted, vip }
 }
 
 /// Values that are seldom right where they stand.

@@ -9,7 +9,6 @@ mod reader;
 use crate::made;
 use crate::network::{TEXT, VIEW};
 use reader::Vector;
-use redirector::journal::Spoken;
 use redirector::state::disk::LastGood;
 use redirector_tests::generate::{Case, Generator, Random};
 use redirector_tests::invariants::IMAGE;
@@ -108,12 +107,6 @@ pub fn made(target: &str) -> Vec<(String, Vec<u8>)> {
             numbered([lines(include_str!("seeds/control.txt")), crate::control::answers()].concat())
         }
         "state_file" => vec![("small.json".into(), state())],
-        "decision_log" => {
-            let dns = cases(DNS_PORT).take(4).map(|case| (Spoken::Dns, case.payload));
-            let requests = vectors("request-", Vector::request).into_iter().take(4);
-            let cdsr = requests.map(|(_, request)| (Spoken::Cdsr, request));
-            numbered(crate::log::seeds(dns.chain(cdsr)))
-        }
         "probe_answer" => numbered(parts(include_str!("seeds/probe.txt"))),
         other => panic!("no target {other}"),
     }

@@ -74,7 +74,6 @@ replayed! {
     any_control_request_is_answered_or_refused: "control_socket",
     any_question_of_known_words_is_explained_or_refused: "control_socket_made",
     any_state_file_is_ignored_or_compiled: "state_file",
-    any_decision_log_is_read_up_to_its_first_damage: "decision_log",
     any_probe_answer_has_the_status_of_its_first_line_or_none: "probe_answer",
 }
 

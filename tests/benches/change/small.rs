@@ -25,7 +25,7 @@ pub(crate) fn storm() -> Result<Storm> {
     let state = |state: usize, target: usize| TargetState {
         up: (target * 7 + state * 5) % 8 > 1,
         factor: [256, 200, 64][(target + state) % 3],
-        ..TargetState::default()
+        round_trip: None,
     };
     let targets = network.targets.len();
     let states = (0..STATES).map(|number| (0..targets).map(|target| state(number, target)).collect());

@@ -13,8 +13,6 @@ mod ours;
 mod report;
 #[path = "../shared/ring.rs"]
 mod ring;
-mod stages;
-mod telling;
 mod workload;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -28,21 +26,11 @@ use redirector_tests::bpffs::Bpffs;
 use redirector_tests::slow::AtTime;
 use report::{Measurement, Row};
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 use workload::{CASES, Case, Keys, Workload};
 
 /// `bpf(2)`'s `XDP_TX`.
 const XDP_TX: u32 = 3;
-
-#[derive(Parser)]
-struct Options {
-    /// Count instructions by stage instead of measuring time.
-    #[arg(long)]
-    stages: bool,
-    #[command(flatten)]
-    common: options::Options,
-}
 
 /// How long a case is measured.
 #[derive(Clone, Copy)]
@@ -53,11 +41,7 @@ struct Effort {
 }
 
 fn main() -> Result<()> {
-    let Options { stages, common: options } = Options::parse();
-    if stages {
-        print!("{}", stages::report(&reference(Scale::SMALL))?);
-        return Ok(());
-    }
+    let options = options::Options::parse();
     let effort = if options.quick {
         Effort { rounds: 3, packets: 1 << 17 }
     } else {
@@ -68,15 +52,13 @@ fn main() -> Result<()> {
     if !options.quick {
         rows.extend(measure("full", Scale::FULL, &[Keys::Hot, Keys::Random], bpffs.path(), effort)?);
     }
-    let telling = telling::measure(bpffs.path(), effort)?;
-    options.tell(&(report::markdown(&rows, effort.rounds) + &telling), &report::json(&rows))
+    options.tell(&report::markdown(&rows, effort.rounds), &report::json(&rows))
 }
 
 /// Measures all cases over one size of tables.
 fn measure(size: &'static str, scale: Scale, keys: &[Keys], pins: &Path, effort: Effort) -> Result<Vec<Row>> {
     let network = reference(scale);
     let Ours { dataplane, tables } = Ours::publish(&network, &pins.join(size))?;
-    eprintln!("the verifier went through {} instructions", verified(&dataplane)?);
     let mut rows = Vec::new();
     for keys in keys {
         let mut workload = Workload::new(&network, *keys);
@@ -90,14 +72,6 @@ fn measure(size: &'static str, scale: Scale, keys: &[Keys], pins: &Path, effort:
         }
     }
     Ok(rows)
-}
-
-/// Instructions that the kernel's verifier went through, of a million that it allows.
-fn verified(dataplane: &BpfDataplane) -> Result<u64> {
-    let program = dataplane.program_fd()?.context("no program is published")?;
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd()))?;
-    let line = info.lines().find_map(|line| line.strip_prefix("verified_insns:"));
-    Ok(line.context("the kernel does not tell")?.trim().parse()?)
 }
 
 /// Measures one case, after having shown that its answers are right, and shows that every packet was counted.

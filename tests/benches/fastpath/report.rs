@@ -27,15 +27,13 @@ impl Measurement {
     }
 }
 
-/// The middle one.
-pub(crate) fn median(values: &[i64]) -> i64 {
+fn median(values: &[i64]) -> i64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
 
-/// The least and the greatest.
-pub(crate) fn range(values: &[i64]) -> (i64, i64) {
+fn range(values: &[i64]) -> (i64, i64) {
     (values.iter().min().copied().unwrap_or_default(), values.iter().max().copied().unwrap_or_default())
 }
 

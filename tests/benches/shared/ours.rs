@@ -6,7 +6,6 @@ use redirector::dataplane::{BpfDataplane, Dataplane as _, LiveTables};
 use redirector_core::limit::{Rate, Rates};
 use redirector_plan::compile;
 use redirector_plan::counters::CounterSlots;
-use redirector_plan::image::TableImage;
 use redirector_plan::model::{Network, TargetState};
 use std::path::Path;
 use std::sync::Arc;
@@ -20,19 +19,6 @@ pub(crate) struct Ours {
     pub(crate) tables: Arc<LiveTables>,
 }
 
-/// The tables of a network of which every target is up.
-///
-/// # Errors
-/// If the planner refuses it.
-pub(crate) fn image(network: &Network) -> Result<TableImage> {
-    let states = vec![TargetState::default(); network.targets.len()];
-    let mut slots = CounterSlots::new(1 << 18, 1 << 16, 1 << 16);
-    let mut compiled = compile(network, &states, 1, &mut slots)
-        .map_err(|refusals| anyhow::anyhow!("the reference network was refused: {refusals:?}"))?;
-    compiled.image.meta.limits = Rates { of: [BOUNDLESS; 4], all_punts: BOUNDLESS, slip: 2, reserved: 0 };
-    Ok(compiled.image)
-}
-
 impl Ours {
     /// Publishes a network of which every target is up. `pins` lies on a BPF file system. The clock for cookies stands at
     /// 0, so that the slow path can be asked at the same moment.
@@ -40,22 +26,13 @@ impl Ours {
     /// # Errors
     /// If the planner or the kernel refuses it.
     pub(crate) fn publish(network: &Network, pins: &Path) -> Result<Self> {
-        Self::publish_with(network, pins, |_| {})
-    }
-
-    /// The same, of a program that is prepared otherwise.
-    ///
-    /// # Errors
-    /// As [`Self::publish`].
-    pub(crate) fn publish_with(
-        network: &Network,
-        pins: &Path,
-        prepare: impl FnOnce(&mut BpfDataplane),
-    ) -> Result<Self> {
-        let image = image(network)?;
+        let states = vec![TargetState::default(); network.targets.len()];
+        let mut slots = CounterSlots::new(1 << 18, 1 << 16, 1 << 16);
+        let mut compiled = compile(network, &states, 1, &mut slots)
+            .map_err(|refusals| anyhow::anyhow!("the reference network was refused: {refusals:?}"))?;
+        compiled.image.meta.limits = Rates { of: [BOUNDLESS; 4], all_punts: BOUNDLESS, slip: 2, reserved: 0 };
         let mut dataplane = BpfDataplane::new(pins, Vec::new(), Vec::new(), None)?;
-        prepare(&mut dataplane);
-        let tables = dataplane.publish(&image)?;
+        let tables = dataplane.publish(&compiled.image)?;
         let clock = MapData::from_pin(pins.join("counters/CLOCK"))?;
         Array::<_, u64>::try_from(Map::Array(clock))?.set(0, 0, 0)?;
         Ok(Self { dataplane, tables })

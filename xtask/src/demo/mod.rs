@@ -1,7 +1,6 @@
 //! `cargo xtask demo`: real clients in two regions find their nearest servers through the redirector, before and after
 //! one of the servers dies.
 
-mod policy;
 mod report;
 
 use std::{
@@ -10,7 +9,6 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use clap::{Args, ValueEnum};
 use redirector_tests::lab::{
     Asker, Daemon, Lab, Protocol, Row,
     config::{VIP_NAME, configuration},
@@ -47,26 +45,11 @@ impl Phase {
     }
 }
 
-#[derive(Args)]
-pub(crate) struct DemoArgs {
-    /// Another play than the one of a server that dies.
-    play: Option<Other>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Other {
-    /// Peering, grades, signed names, a full agreement, a drained target, a mistake in the configuration.
-    Policy,
-}
-
-pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode> {
+pub(crate) fn run() -> Result<ExitCode> {
     ensure!(nix::unistd::geteuid().is_root(), "network namespaces need root: run this command as root");
     setup::ensure(&[Purpose::Build, Purpose::Test, Purpose::Demo])?;
     let artifacts = build::all(Profile::Release)?;
     signals::outlive()?;
-    if let Some(Other::Policy) = args.play {
-        return policy::run(&artifacts);
-    }
     // The daemon ends and the lab goes with this block, whatever happens in it.
     let rows = {
         let lab = Lab::start_as("rddemo-")?;

@@ -39,7 +39,6 @@ static IMAGE: LazyLock<TableImage> = LazyLock::new(|| {
         https_port: 8443,
         rtsp_port: 8554,
         network: 0,
-        capacity: Default::default(),
         origin: Origin::default(),
     };
     let service = |name: &str| Service {
@@ -50,7 +49,6 @@ static IMAGE: LazyLock<TableImage> = LazyLock::new(|| {
         ttl: 0,
         hint_lifetime: 300,
         choose_by: ChooseBy::Client,
-        affinity: None,
         dns: DnsAnswer::Server,
         https: None,
         srv: None,
@@ -72,14 +70,7 @@ static IMAGE: LazyLock<TableImage> = LazyLock::new(|| {
     };
     let any = [LabelRule::Free("any".into())];
     let members = (0..usize::from(TARGETS)).map(|n| (n, 1)).collect();
-    let tier = Tier {
-        region: None,
-        pools: vec![(0, 1)],
-        ttl: None,
-        within: None,
-        terms: Default::default(),
-        origin: Origin::default(),
-    };
+    let tier = Tier { region: None, pools: vec![(0, 1)], ttl: None, within: None, origin: Origin::default() };
     let network = Network {
         key: [7; 16],
         cdns: vec!["acme".into()],

@@ -2,24 +2,21 @@
 //!
 //! With `FULL` everything is answered; without, extensions, preferences, long server lists and errors are punted.
 
-mod aside;
-mod find;
 mod slow;
 
-pub(super) use aside::{outcome, scan};
-pub use find::locate;
-pub use slow::{extensions, failed_servers, url, url_hash};
+pub use slow::{extensions, url_hash};
 
-use super::{Action, Aside, Asked, Message, Scratch, Trace, word_of};
+use super::{Action, Asked, Message, Scratch, Trace, text, word_of};
 use crate::decide::{FAST_ENDPOINTS, FAST_EXCLUDED, MAX_EXCLUDED, Query, decide, look_ahead};
-use crate::hash::{Keys, fold_case};
+use crate::hash::{Keys, Slot, fold_case};
 use crate::limit::{self, Class, Limits, Unlimited};
-use crate::lookup::{self, Scheme};
+use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS, Scheme};
 use crate::outcome;
 use crate::table::{
-    NONE, NameEntry, OUTCOME_ADDRESS, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, SERVICE_OUTCOMES, SERVICE_PORT,
-    SERVICE_PROOF, Service, Tables,
+    CHOOSE_CONTENT, MAX_PATH_SEGMENTS, NONE, NameEntry, OUTCOME_ADDRESS, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6,
+    SERVICE_OUTCOMES, SERVICE_PORT, SERVICE_PROOF, SPACE_URL, Service, Tables, VipEntry,
 };
+use crate::tail::MAX_TAIL;
 use crate::verdict::{MAX_ENDPOINTS, Reason, Verdict};
 use crate::verifier::{less, phase};
 
@@ -119,8 +116,6 @@ pub struct Located {
     zone: u32,
     /// Labels before the suffix.
     codepoint: usize,
-    /// Where these end.
-    end: usize,
     /// The host's rule.
     host: NameEntry,
     /// Leading path segments that were read.
@@ -161,8 +156,6 @@ impl Stop {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Work {
     place: UrlPlace,
-    /// As it lies in memory.
-    nonce: u64,
     located: Located,
     families: u32,
     /// Entries of the server list.
@@ -255,19 +248,19 @@ impl Answer {
 
 #[inline(always)]
 fn answer<M: Message, T: Tables, const FULL: bool>(
-    message: &mut M,
+    message: &M,
     asked: &Asked<'_>,
     tables: &T,
     scratch: &mut Scratch,
 ) -> Step<()> {
-    let Scratch { labels, search, query, verdict, trace, proof, cdsr: work, .. } = scratch;
+    let Scratch { labels, query, verdict, trace, proof, cdsr: work, .. } = scratch;
     look_ahead::<T, FULL>(&asked.client, tables, query).ok_or(Stop::TABLE)?;
     let keys = &tables.meta().ok_or(Stop::TABLE)?.keys;
     read::<M, FULL>(message, work)?;
     phase();
     read_servers::<M, FULL>(message, keys, work.servers, query)?;
     phase();
-    find::find_url::<M, T, FULL>(message, &work.place, asked.vip, tables, labels, search, &mut work.located)?;
+    locate::<M, T, FULL>(message, &work.place, asked.vip, tables, labels, &mut work.located)?;
     phase();
     if FULL {
         slow::admit(tables, proof, &mut work.located, trace)?;
@@ -288,11 +281,7 @@ fn answer<M: Message, T: Tables, const FULL: bool>(
     query.content = work.located.content;
     query.spread = asked.port as u64;
     if service.flags & (SERVICE_OUTCOMES | SERVICE_PROOF) != 0 {
-        let servers = if M::ASIDE {
-            aside::step(message.aside(Aside::Outcome), verdict)?
-        } else {
-            before_servers::<T, FULL>(service, tables, query, verdict, trace, work)?
-        };
+        let servers = before_servers::<T, FULL>(service, tables, query, verdict, trace, work)?;
         if servers == NONE {
             return Ok(());
         }
@@ -381,10 +370,9 @@ fn read<M: Message, const FULL: bool>(message: &M, work: &mut Work) -> Step<()> 
     if message.len() < REPLY_HEADER {
         return Err(Stop::NOT_A_REQUEST);
     }
-    let head = message.block::<REPLY_HEADER>(0).ok_or(Stop::NOT_A_REQUEST)?;
+    let head = message.block::<REQUEST_HEADER>(0).ok_or(Stop::NOT_A_REQUEST)?;
     let word =
-        |at: usize| word_of::<u32, REPLY_HEADER>(head, at).map(u32::from_be).ok_or(Stop::NOT_A_REQUEST);
-    work.nonce = word_of(head, 4).ok_or(Stop::NOT_A_REQUEST)?;
+        |at: usize| word_of::<u32, REQUEST_HEADER>(head, at).map(u32::from_be).ok_or(Stop::NOT_A_REQUEST);
     let (first, wants, counts, lengths) = (word(0)?, word(12)?, word(16)?, word(20)?);
     let (families, url) = (wants >> 24, wants as usize & 0xffff);
     let (host_at, host_length) = ((counts >> 24) as usize, counts as usize >> 16 & 0xff);
@@ -523,6 +511,206 @@ fn read_servers<M: Message, const FULL: bool>(
     Ok(())
 }
 
+/// Finds the rule for a URL that lies in a message.
+#[inline(always)]
+pub fn locate<M: Message, T: Tables, const FULL: bool>(
+    message: &M,
+    place: &UrlPlace,
+    vip: &VipEntry,
+    tables: &T,
+    labels: &mut Labels,
+    located: &mut Located,
+) -> Step<()> {
+    let keys = tables.meta().ok_or(Stop::TABLE)?.keys;
+    let space = SPACE_URL + place.scheme;
+    find_zone::<M, T, FULL>(message, &keys, place, vip, tables, labels, located)?;
+    phase();
+    let zone = tables.zone(located.zone).ok_or(Stop::TABLE)?;
+    located.host = lookup::rule(tables, labels, located.codepoint, space, located.zone, zone);
+    phase();
+    if located.host.fingerprint == 0 {
+        return if FULL {
+            slow::ill_formed(zone, message, place, tables, located)
+        } else {
+            Err(Stop::NOT_MINE)
+        };
+    }
+    let paths = located.host.flags >> 1 != 0;
+    located.segments =
+        if paths { scan_path::<M, FULL>(message, &keys, place, deepest(&located.host), labels)? } else { 0 };
+    phase();
+    let (service, depth) = lookup::path(tables, labels, located.segments, &located.host);
+    if service == NONE {
+        return if FULL {
+            slow::ill_formed(zone, message, place, tables, located)
+        } else {
+            Err(Stop::NOT_MINE)
+        };
+    }
+    located.service = service;
+    located.content = 0;
+    (located.scope, located.prefix) = if !paths { (SCOPE_HOST, 0) } else { (SCOPE_URL, 0) };
+    let end = labels.segment_ends[depth.wrapping_sub(1) & (MAX_PATH_SEGMENTS - 1)] as usize;
+    // A deeper rule would hold for some of the URLs with this prefix; and `/live` is no prefix that tells it from
+    // `/lively`.
+    if depth > 0 && end > 0 && located.host.flags >> (depth + 1) == 0 {
+        (located.scope, located.prefix) = (SCOPE_PREFIX, end.wrapping_sub(place.start) as u32 & 0xffff);
+    }
+    phase();
+    if tables.service(located.service).ok_or(Stop::TABLE)?.choose_by == CHOOSE_CONTENT {
+        (located.scope, located.prefix) = (SCOPE_URL, 0);
+        located.content = content::<M, FULL>(message, &keys, place)?;
+    }
+    Ok(())
+}
+
+/// Finds the suffix that the host ends in, and the labels before it.
+#[inline(always)]
+fn find_zone<M: Message, T: Tables, const FULL: bool>(
+    message: &M,
+    keys: &Keys,
+    place: &UrlPlace,
+    vip: &VipEntry,
+    tables: &T,
+    labels: &mut Labels,
+    located: &mut Located,
+) -> Step<()> {
+    let tail = &tables.vip_info(vip.vip as u32).ok_or(Stop::TABLE)?.hosts;
+    let mut end = place.host_end;
+    let before = end.wrapping_sub(tail.length as usize);
+    located.zone = NONE;
+    if !FULL
+        && let Some(bytes) = message.block::<MAX_TAIL>(end.wrapping_sub(MAX_TAIL))
+        && tail.ends(bytes)
+        && before > place.host
+    {
+        located.zone = tail.zones[place.scheme as usize & 3];
+    }
+    if located.zone != NONE {
+        (located.suffix, end) = (tail.length as u32 - 1, before);
+    }
+    located.codepoint = scan_host::<M, FULL>(message, keys, place.host, end, labels)?;
+    phase();
+    if located.zone != NONE {
+        return Ok(());
+    }
+    let (space, count) = (SPACE_URL + place.scheme, located.codepoint);
+    located.zone = if FULL {
+        lookup::suffix::<T, MAX_LABELS>(tables, labels, count, space, vip.cdn, vip.url_depths)
+    } else {
+        lookup::suffix::<T, FAST_LABELS>(tables, labels, count, space, vip.cdn, vip.url_depths)
+    };
+    if located.zone == NONE {
+        return Err(Stop::NOT_MINE);
+    }
+    let zone = tables.zone(located.zone).ok_or(Stop::TABLE)?;
+    located.codepoint = count - (zone.suffix_labels as usize).min(count);
+    let suffix_at = labels.offsets[located.codepoint & (MAX_LABELS - 1)] as usize;
+    located.suffix = place.host_end.wrapping_sub(suffix_at) as u32 & 0xff;
+    Ok(())
+}
+
+/// Hashes the labels of a host, or of its part before the suffix.
+#[inline(always)]
+fn scan_host<M: Message, const FULL: bool>(
+    message: &M,
+    keys: &Keys,
+    start: usize,
+    end: usize,
+    labels: &mut Labels,
+) -> Step<usize> {
+    let limit = if FULL { MAX_LABELS } else { FAST_LABELS };
+    let cut = text::Cut { start, end, limit };
+    let note = |index: usize, at: usize, hash: u64| {
+        labels.hashes[index & (MAX_LABELS - 1)] = hash;
+        labels.offsets[index & (MAX_LABELS - 1)] = at as u16;
+    };
+    let scan = if FULL {
+        text::host::<M, FULL_WORDS>(message, keys, cut, note)
+    } else {
+        text::host::<M, FAST_HOST_WORDS>(message, keys, cut, note)
+    };
+    match scan {
+        None => Err(Stop::BAD),
+        Some(scan) if scan.bad => Err(Stop::BAD),
+        Some(scan) if scan.more => Err(Stop::LONG),
+        Some(scan) => Ok(scan.count),
+    }
+}
+
+/// Most segments of a path that a rule of this host looks at; it has one for paths.
+#[inline(always)]
+fn deepest(host: &NameEntry) -> usize {
+    const { assert!(MAX_PATH_SEGMENTS == 4) };
+    let depths = host.flags as u64;
+    1 + (less(3, depths) + less(7, depths) + less(15, depths)) as usize
+}
+
+/// Leading path segments, at most `limit`.
+#[inline(always)]
+fn scan_path<M: Message, const FULL: bool>(
+    message: &M,
+    keys: &Keys,
+    place: &UrlPlace,
+    limit: usize,
+    labels: &mut Labels,
+) -> Step<usize> {
+    let Some(slash) = path_start::<M, FULL>(message, place)? else { return Ok(0) };
+    let cut = text::Cut { start: slash + 1, end: place.end, limit };
+    let note = |index: usize, end: usize, hash: u64| {
+        labels.segments[index & (MAX_PATH_SEGMENTS - 1)] = hash;
+        labels.segment_ends[index & (MAX_PATH_SEGMENTS - 1)] = end as u16;
+    };
+    let scan = if FULL {
+        text::path::<M, FULL_WORDS>(message, keys, cut, note)
+    } else {
+        text::path::<M, FAST_PATH_WORDS>(message, keys, cut, note)
+    };
+    match scan {
+        None => Err(Stop::BAD),
+        Some(scan) if scan.more => Err(Stop::LONG),
+        Some(scan) => Ok(scan.count),
+    }
+}
+
+/// The slash that begins the path, behind an optional port; `None`: no path.
+#[inline(always)]
+fn path_start<M: Message, const FULL: bool>(message: &M, place: &UrlPlace) -> Step<Option<usize>> {
+    let mut at = place.host_end;
+    for _ in 0..if FULL { 8 } else { 1 } {
+        if at == place.end {
+            return Ok(None);
+        }
+        match message.load::<u8>(at).ok_or(Stop::BAD)? {
+            b'/' => return Ok(Some(at)),
+            b'?' | b'#' => return Ok(None),
+            b':' | b'0'..=b'9' => at += 1,
+            _ => return Err(Stop::BAD),
+        }
+    }
+    // In the fast path: a port stands before the path.
+    Err(Stop::BAD)
+}
+
+/// Key of host and everything behind it, for services that choose by content.
+#[inline(always)]
+fn content<M: Message, const FULL: bool>(message: &M, keys: &Keys, place: &UrlPlace) -> Step<u64> {
+    let UrlPlace { host, host_end, end, .. } = *place;
+    let (host, rest) = if FULL {
+        (
+            text::all::<M, FULL_WORDS, true>(message, keys, host, host_end),
+            text::all::<M, FULL_WORDS, false>(message, keys, host_end, end),
+        )
+    } else {
+        (
+            text::all::<M, FAST_HOST_WORDS, true>(message, keys, host, host_end),
+            text::all::<M, FAST_PATH_WORDS, false>(message, keys, host_end, end),
+        )
+    };
+    let slot = Slot::start(keys, SPACE_URL, 0).push(keys, host.ok_or(Stop::LONG)?);
+    Ok(slot.push(keys, rest.ok_or(Stop::LONG)?).find)
+}
+
 /// Writes the reply: everything but the nonce is new.
 #[inline(always)]
 fn write<M: Message, T: Tables, const FULL: bool>(
@@ -530,7 +718,8 @@ fn write<M: Message, T: Tables, const FULL: bool>(
     tables: &T,
     scratch: &mut Scratch,
 ) -> Action {
-    let Scratch { query, verdict, trace, cdsr: Work { place, nonce, located, answer, .. }, .. } = scratch;
+    let Scratch { query, verdict, trace, cdsr: Work { place, located, answer, .. }, .. } = scratch;
+    let Some(nonce) = message.load::<u64>(4) else { return trace.with(Reason::NotARequest, Action::Ignore) };
     let count = answer.endpoints as usize & 15;
     if let Err(reason) = message.begin_reply(0, REPLY_HEADER + count * ENDPOINT) {
         return trace.with(reason, Action::Punt);
@@ -540,7 +729,7 @@ fn write<M: Message, T: Tables, const FULL: bool>(
         if answer.located { (located.scope, located.prefix, located.suffix) } else { (0, 0, 0) };
     let status = answer.status << 24 | (count as u32) << 16 | trace.reason as u32;
     let hint = scope << 24 | (answer.more as u32 * FLAG_MORE) << 16 | prefix;
-    let nonce = u64::from_be(*nonce);
+    let nonce = u64::from_be(nonce);
     let words = [
         (first as u64) << 32 | nonce >> 32,
         nonce << 32 | status as u64,

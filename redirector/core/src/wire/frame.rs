@@ -1,16 +1,12 @@
 //! Ethernet, IPv4, IPv6 and UDP around the messages: what the XDP program runs on a frame.
 
-mod datagram;
-
-use super::{Action, Aside, Asked, Cursor, Scratch, Trace, Word, cdsr, dns, set_word, word_of};
+use super::{Action, Asked, Message, Scratch, Trace, Word, cdsr, dns, set_word, text, word_of};
 use crate::decide::Client;
 use crate::limit::{self, Class, Limits};
 use crate::lookup;
-use crate::sample::{TARGETS_TOLD, Told};
-use crate::table::{LAYOUT_VERSION, NONE, SPEAKS_CDSR, SPEAKS_DNS, Tables, VipEntry};
+use crate::table::{LAYOUT_VERSION, SPEAKS_CDSR, SPEAKS_DNS, Tables, VipEntry};
 use crate::verdict::Reason;
 use crate::verifier::phase;
-use datagram::Datagram;
 
 const ETH_TYPE: usize = 12;
 const ETH: usize = 14;
@@ -32,18 +28,15 @@ const DESTINATION_OPTIONS: u8 = 60;
 /// IPv6 extension headers that the fast path passes over; longer chains are punted.
 const MAX_EXTENSIONS: usize = 2;
 const DNS_PORT: u16 = 53;
+/// Congestion notification in the first bytes of a header: 0 in replies, of which nobody follows what congestion they
+/// met (RFC 8085 section 3.1.7).
+const ECN_IPV4: u32 = 0x3;
+const ECN_IPV6: u32 = 0x3 << 20;
 /// Fresh TTL and hop limit: a copied small one would never get home.
 const TTL: u8 = 64;
 
 /// A frame as the driver hands it over.
 pub trait Frame {
-    /// See [`Message::ASIDE`].
-    const ASIDE: bool = false;
-    /// See [`Message::aside`].
-    #[inline(always)]
-    fn aside(&mut self, _work: Aside) -> u64 {
-        0
-    }
     /// The `N` bytes from a place on; `None` if there are fewer. One check for all words that lie in them.
     fn block<const N: usize>(&self, at: usize) -> Option<&[u8; N]>;
     /// The same, to be changed.
@@ -60,8 +53,6 @@ pub trait Frame {
     }
     /// Word at a place (for a byte: not the first place); `None` beyond the end.
     fn load<W: Word>(&self, at: usize) -> Option<W>;
-    /// Reads on from a place; `None` beyond the end.
-    fn cursor(&self, at: usize) -> Option<impl Cursor>;
     /// Changes a word; `None` beyond the end.
     fn store<W: Word>(&mut self, at: usize, value: W) -> Option<()>;
     /// Makes the frame `len` bytes long, or leaves it as it is.
@@ -95,37 +86,6 @@ pub struct Room {
     packet: Packet,
     /// The message's work, with the trace of what was decided.
     pub scratch: Scratch,
-}
-
-impl Room {
-    /// Notes what was decided about a frame for a VIP, by what outlives the tables; lengths are not its business.
-    #[inline(always)]
-    pub fn tell<T: Tables>(&self, tables: &T, told: &mut Told) {
-        let Self { origin, packet, scratch } = self;
-        let Scratch { trace, verdict, .. } = scratch;
-        told.time = origin.now;
-        told.generation = tables.meta().map_or(0, |meta| meta.generation);
-        (told.reason, told.vip) = (trace.reason as u32, trace.vip);
-        (told.ip, told.options, told.v6) = (packet.ip as u32, packet.options as u32, packet.v6);
-        (told.service, told.service_number, told.count) = (NONE, trace.service, 0);
-        (told.region, told.account, told.epoch) = (NONE, NONE, 0);
-        if let Some(service) = tables.service(trace.service) {
-            told.service = service.counter;
-        }
-        if !trace.decided {
-            return;
-        }
-        if let Some(counters) = tables.region_counters(trace.region >> 4) {
-            told.region = counters.words[(trace.region & 15) as usize];
-        }
-        if let Some(account) = tables.target(trace.account) {
-            told.account = account.counter;
-        }
-        (told.epoch, told.count) = (verdict.epoch, verdict.count);
-        for place in 0..TARGETS_TOLD {
-            told.targets[place] = tables.target(verdict.targets[place]).map_or(NONE, |target| target.counter);
-        }
-    }
 }
 
 /// Who asks which VIP, and when.
@@ -497,7 +457,7 @@ fn answer<F: Frame, T: Tables, L: Limits>(
 ) -> Exit {
     let ports = u32::from_be(packet.ports);
     let Origin { vip, client, .. } = origin;
-    let asked = asked(origin, packet);
+    let asked = Asked { vip, client: *client, port: (ports >> 16) as u16, room: dns::UDP_LIMIT as usize };
     let mut message = Datagram { frame, packet };
     let is_dns = ports as u16 == DNS_PORT && vip.speaks & SPEAKS_DNS != 0;
     let mut action = if is_dns {
@@ -519,38 +479,10 @@ fn answer<F: Frame, T: Tables, L: Limits>(
     }
     phase();
     match action {
-        Action::Reply if turn_round(frame, tables, packet).is_some() => Exit::Transmit,
+        Action::Reply if turn_round(frame, packet).is_some() => Exit::Transmit,
         Action::Punt => Exit::Punt,
         Action::Drop => Exit::Drop,
         Action::Reply | Action::Ignore => exit(&mut scratch.trace, Reason::Internal, Exit::Abort),
-    }
-}
-
-#[inline(always)]
-fn asked<'o>(origin: &'o Origin, packet: &Packet) -> Asked<'o> {
-    let port = (u32::from_be(packet.ports) >> 16) as u16;
-    Asked { vip: &origin.vip, client: origin.client, port, room: dns::UDP_LIMIT as usize }
-}
-
-/// Does rare work on a frame that is being answered, see [`Message::aside`]. The frame must not hand work on.
-#[inline(always)]
-pub fn aside<F: Frame, T: Tables, L: Limits>(
-    frame: &mut F,
-    tables: &T,
-    limits: &mut L,
-    room: &mut Room,
-    work: Aside,
-) -> u64 {
-    const { assert!(!F::ASIDE) };
-    let Room { origin, packet, scratch } = room;
-    let asked = asked(origin, packet);
-    let mut message = Datagram { frame, packet };
-    match work {
-        Aside::Name => dns::read_aside(&message, tables, scratch),
-        Aside::Service => dns::finish_aside(&mut message, &asked, tables, limits, scratch),
-        Aside::Host => cdsr::scan(&message, tables, scratch),
-        Aside::Shapes => lookup::shapes_aside(tables, &scratch.labels, &mut scratch.search),
-        Aside::Outcome => cdsr::outcome(tables, scratch),
     }
 }
 
@@ -582,11 +514,10 @@ fn drop_options<F: Frame>(frame: &mut F, packet: &mut Packet) -> Option<()> {
 
 /// Swaps MAC addresses, IP addresses and ports, and writes the lengths and checksums of the reply.
 #[inline(always)]
-fn turn_round<F: Frame, T: Tables>(frame: &mut F, tables: &T, packet: &mut Packet) -> Option<()> {
+fn turn_round<F: Frame>(frame: &mut F, packet: &mut Packet) -> Option<()> {
     if packet.options != 0 {
         drop_options(frame, packet)?;
     }
-    let class = tables.meta()?.class;
     let Packet { ports, len, sums, .. } = *packet;
     let checksum = packet.checksum as u16;
     let macs = frame.head_mut::<12>()?;
@@ -597,13 +528,9 @@ fn turn_round<F: Frame, T: Tables>(frame: &mut F, tables: &T, packet: &mut Packe
     set_word(macs, 8, ((first >> 16) as u32).to_be())?;
     let udp_length = (len + UDP) as u16;
     let pseudo = match packet.ip {
-        ETH => write_ip::<_, ETH, { ETH + IPV4 }, { ETH + IPV6 }>(frame, packet, class, udp_length)?,
-        ONE_TAG => {
-            write_ip::<_, ONE_TAG, { ONE_TAG + IPV4 }, { ONE_TAG + IPV6 }>(frame, packet, class, udp_length)?
-        }
-        _ => write_ip::<_, TWO_TAGS, { TWO_TAGS + IPV4 }, { TWO_TAGS + IPV6 }>(
-            frame, packet, class, udp_length,
-        )?,
+        ETH => write_ip::<_, ETH, { ETH + IPV4 }, { ETH + IPV6 }>(frame, packet, udp_length)?,
+        ONE_TAG => write_ip::<_, ONE_TAG, { ONE_TAG + IPV4 }, { ONE_TAG + IPV6 }>(frame, packet, udp_length)?,
+        _ => write_ip::<_, TWO_TAGS, { TWO_TAGS + IPV4 }, { TWO_TAGS + IPV6 }>(frame, packet, udp_length)?,
     };
     let length_sum = udp_length.to_be() as u64;
     // Kept parts come by the old checksum; new messages are summed from the start.
@@ -629,19 +556,11 @@ fn pair(first: u32, second: u32) -> u64 {
     (first << 32 | second).to_be()
 }
 
-/// The first word of a header with the traffic class of a reply, which lies `SHIFT` bits from its end; see [`Meta::class`].
-#[inline(always)]
-fn with_class<const SHIFT: u32>(head: u32, class: u32) -> u32 {
-    let (keep, set) = (class >> 8 & 0xff, class & 0xff);
-    head & (!(0xff << SHIFT) | keep << SHIFT) | set << SHIFT
-}
-
 /// Swaps IP addresses and makes the rest of the IP header anew. Gives the sum of the addresses.
 #[inline(always)]
 fn write_ip<F: Frame, const IP: usize, const END_IPV4: usize, const END_IPV6: usize>(
     frame: &mut F,
     packet: &Packet,
-    class: u32,
     udp_length: u16,
 ) -> Option<u64> {
     if packet.v6 != 0 {
@@ -655,14 +574,14 @@ fn write_ip<F: Frame, const IP: usize, const END_IPV4: usize, const END_IPV6: us
         for (place, word) in [sources[2], sources[3], sources[0], sources[1]].into_iter().enumerate() {
             set_word(head, IP + 8 + place * 8, word)?;
         }
-        let class = with_class::<20>(packet.head, class) as u64;
+        let class = (packet.head & !ECN_IPV6) as u64;
         let rest = (udp_length as u64) << 16 | (UDP_PROTOCOL as u64) << 8 | TTL as u64;
         set_word(head, IP, (class << 32 | rest).to_be())?;
         Some(sources.into_iter().map(Word::sum).sum())
     } else {
         let head = frame.head_mut::<END_IPV4>()?;
         let addresses: u64 = word_of(head, IP + 12)?;
-        let first = (with_class::<0>(packet.head, class) << 16 | (udp_length as u32 + IPV4 as u32)).to_be();
+        let first = ((packet.head & !ECN_IPV4) << 16 | (udp_length as u32 + IPV4 as u32)).to_be();
         // Identification 0 and don't-fragment: an atomic datagram (RFC 6864 section 4).
         let second = 0x4000u32.to_be();
         let third = ((TTL as u32) << 24 | (UDP_PROTOCOL as u32) << 16).to_be();
@@ -700,5 +619,99 @@ impl Sums {
     fn add(&mut self, at: usize, sum: u64) {
         // From an odd place on, each byte has the weight of its neighbour (RFC 1071 section 2.B).
         self.total += sum << (8 * (at & 1));
+    }
+}
+
+/// Words of old payload behind the kept part that the fast path takes out of the checksum; longer ones are punted.
+const TAIL_WORDS: usize = 12;
+
+/// The UDP payload of a frame.
+struct Datagram<'f, F> {
+    frame: &'f mut F,
+    packet: &'f mut Packet,
+}
+
+impl<F: Frame> Datagram<'_, F> {
+    /// Where a byte of the payload lies in the frame. Headers have even lengths, so parity is that of the payload.
+    #[inline(always)]
+    fn place(&self, at: usize) -> usize {
+        self.packet.base + UDP + at
+    }
+
+    /// Takes the bytes from `keep` to the end out of the sums.
+    #[inline(always)]
+    fn forget_tail(&mut self, keep: usize) -> Result<(), Reason> {
+        let mut at = keep;
+        for _ in 0..TAIL_WORDS {
+            let left = self.packet.len.wrapping_sub(at);
+            if left == 0 || left > self.packet.len {
+                return Ok(());
+            }
+            let (word, _) = text::word_at(self, at, left).ok_or(Reason::PuntShort)?;
+            self.packet.sums.add(at, (!word.to_le()).sum());
+            at += 8;
+        }
+        if at >= self.packet.len { Ok(()) } else { Err(Reason::PuntEdns) }
+    }
+}
+
+impl<F: Frame> Message for Datagram<'_, F> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.packet.len
+    }
+    #[inline(always)]
+    fn load<W: Word>(&self, at: usize) -> Option<W> {
+        self.frame.load(self.place(at))
+    }
+    #[inline(always)]
+    fn begin_reply(&mut self, keep: usize, len: usize) -> Result<(), Reason> {
+        self.packet.sums.old_length = ((self.packet.len + UDP) as u16).to_be();
+        self.packet.sums.rebuilt = (keep == 0) as u16;
+        if keep != 0 && self.packet.checksum != 0 {
+            self.forget_tail(keep)?;
+        }
+        self.frame.resize(self.place(len)).ok_or(Reason::PuntResize)?;
+        self.packet.len = len;
+        Ok(())
+    }
+    #[inline(always)]
+    fn block<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
+        self.frame.block(self.place(at))
+    }
+    #[inline(always)]
+    fn replace_head(&mut self, old: [u32; 3], new: [u32; 3]) -> Option<()> {
+        let sum = |words: [u32; 3]| words[0].sum() + words[1].sum() + words[2].sum();
+        self.packet.sums.total += sum(old.map(Word::complement)) + sum(new);
+        let head = self.frame.block_mut::<12>(self.place(0))?;
+        set_word(head, 0, new[0])?;
+        set_word(head, 4, new[1])?;
+        set_word(head, 8, new[2])
+    }
+    #[inline(always)]
+    fn append_words<const BYTES: usize, const WORDS: usize>(
+        &mut self,
+        at: usize,
+        words: [u64; WORDS],
+    ) -> Option<()> {
+        const { assert!(BYTES == WORDS * size_of::<u64>()) };
+        let room = self.frame.block_mut::<BYTES>(self.place(at))?;
+        let mut sum = 0;
+        for (index, word) in words.into_iter().enumerate() {
+            sum += word.sum();
+            set_word(room, index * 8, word)?;
+        }
+        self.packet.sums.add(at, sum);
+        Some(())
+    }
+    #[inline(always)]
+    fn replace<W: Word>(&mut self, at: usize, old: W, new: W) -> Option<()> {
+        self.packet.sums.add(at, old.complement().sum());
+        self.append(at, new)
+    }
+    #[inline(always)]
+    fn append<W: Word>(&mut self, at: usize, value: W) -> Option<()> {
+        self.packet.sums.add(at, value.sum());
+        self.frame.store(self.place(at), value)
     }
 }

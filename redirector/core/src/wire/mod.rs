@@ -8,7 +8,7 @@ pub mod text;
 
 use crate::decide::Query;
 use crate::limit;
-use crate::lookup::{Labels, Search};
+use crate::lookup::Labels;
 use crate::table::{NONE, SERVICE_PROVIDED, Service, VipEntry};
 use crate::verdict::{Reason, Verdict};
 
@@ -68,52 +68,8 @@ word!(u16, value => value as u64);
 word!(u32, value => value as u64);
 word!(u64, value => (value & 0xffff_ffff) + (value >> 32));
 
-/// A place in a message at which reading goes on.
-pub trait Cursor {
-    /// The `N` bytes from the place on; `None` if there are fewer.
-    fn block<const N: usize>(&self) -> Option<&[u8; N]>;
-    /// Goes on by so many bytes, at most [`MAX_ADVANCE`].
-    fn advance(&mut self, bytes: usize);
-}
-
-/// How far a [`Cursor`] goes in one step: a power of two less one.
-pub const MAX_ADVANCE: usize = 63;
-
-/// [`Cursor`] of what lies in memory: the bytes from the place on.
-impl Cursor for &[u8] {
-    fn block<const N: usize>(&self) -> Option<&[u8; N]> {
-        self.first_chunk()
-    }
-    fn advance(&mut self, bytes: usize) {
-        *self = self.get(bytes..).unwrap_or_default();
-    }
-}
-
-/// Work that few messages need. A program in the kernel has it in functions of their own, which the verifier proves one by
-/// one: what led there multiplies nothing in them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Aside {
-    /// A DNS name with long labels, or bytes that are not ASCII: 0, or a [`Reason`] to punt.
-    Name,
-    /// A DNS service that has others than addresses: what remains to be done up to the reply; gives an [`Action`].
-    Service,
-    /// A host with long labels, or one whose suffix is not known: the number of labels, or an error.
-    Host,
-    /// The shapes of a zone that are left when some of them were tried.
-    Shapes,
-    /// What a CDSR client gets from a service that has others than servers.
-    Outcome,
-}
-
 /// A UDP payload (or a DNS message from TCP) that becomes its own reply.
 pub trait Message {
-    /// Whether rare work is handed to [`Message::aside`] instead of being done where it is needed.
-    const ASIDE: bool = false;
-    /// Does rare work, which reads and writes the working room; what it gives depends on the work.
-    #[inline(always)]
-    fn aside(&mut self, _work: Aside) -> u64 {
-        0
-    }
     /// Bytes.
     fn len(&self) -> usize;
     /// Whether it holds no byte.
@@ -122,8 +78,6 @@ pub trait Message {
     }
     /// Word at a place (for a byte: not the first place); `None` beyond the end.
     fn load<W: Word>(&self, at: usize) -> Option<W>;
-    /// Reads on from a place; `None` beyond the end. What lies behind the end may seem to belong to the message.
-    fn cursor(&self, at: usize) -> Option<impl Cursor>;
     /// Makes the message `len` bytes long. The first `keep` bytes stay; the caller writes all others with `append`.
     /// On an error nothing has changed.
     fn begin_reply(&mut self, keep: usize, len: usize) -> Result<(), Reason>;
@@ -136,12 +90,6 @@ pub trait Message {
         &mut self,
         at: usize,
         words: [u64; WORDS],
-    ) -> Option<()>;
-    /// Writes the `N` bytes from a place behind the kept part on. `write` is given them, and gives the sum of what it wrote.
-    fn append_block<const N: usize>(
-        &mut self,
-        at: usize,
-        write: impl FnOnce(&mut [u8; N]) -> Option<u64>,
     ) -> Option<()>;
     /// Changes a kept word from `old` to `new`.
     fn replace<W: Word>(&mut self, at: usize, old: W, new: W) -> Option<()>;
@@ -195,9 +143,6 @@ impl Message for Buffer<'_> {
     fn load<W: Word>(&self, at: usize) -> Option<W> {
         W::read(self.bytes.get(at..self.len)?)
     }
-    fn cursor(&self, at: usize) -> Option<impl Cursor> {
-        self.bytes.get(at..self.len)
-    }
     fn block<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
         self.bytes.get(at..self.len)?.first_chunk()
     }
@@ -210,13 +155,6 @@ impl Message for Buffer<'_> {
         words: [u64; WORDS],
     ) -> Option<()> {
         words.into_iter().enumerate().try_for_each(|(index, word)| self.append(at + index * 8, word))
-    }
-    fn append_block<const N: usize>(
-        &mut self,
-        at: usize,
-        write: impl FnOnce(&mut [u8; N]) -> Option<u64>,
-    ) -> Option<()> {
-        write(self.bytes.get_mut(at..self.len)?.first_chunk_mut()?).map(drop)
     }
     fn begin_reply(&mut self, _keep: usize, len: usize) -> Result<(), Reason> {
         if len > self.bytes.len() {
@@ -246,27 +184,12 @@ pub enum Action {
     Drop,
 }
 
-impl Action {
-    /// From its number.
-    #[inline(always)]
-    fn of(number: u64) -> Self {
-        match number {
-            0 => Self::Reply,
-            1 => Self::Punt,
-            2 => Self::Ignore,
-            _ => Self::Drop,
-        }
-    }
-}
-
 /// Room for one message's work. In the kernel it lies in a per-CPU map, because the stack has 512 bytes.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Scratch {
     /// Hashes of the name at hand.
     pub labels: Labels,
-    /// The search for its rule.
-    pub(crate) search: Search,
     /// The choice asked for.
     pub query: Query,
     /// The choice made.

@@ -1,7 +1,7 @@
 //! Host names and paths of URLs, cut at their delimiters and hashed eight bytes at a time.
 
-use super::{Cursor, Message, word_of};
-use crate::hash::{Keys, fold_ascii, fold_case};
+use super::Message;
+use crate::hash::{Keys, fold_case};
 use crate::verifier::forget;
 
 const ONES: u64 = 0x0101_0101_0101_0101;
@@ -65,7 +65,8 @@ pub fn host<M: Message, const ROUNDS: usize>(
         let word = word_from(message, at, left)?;
         let stop = first_stop(matches(word, b'.'), left);
         let text = word & before(stop);
-        wrong |= delimiters(text);
+        // `/` is `?` without 0x10.
+        wrong |= matches(text | (0x10 * ONES), b'?') | matches(text, b'@');
         if stop == 0 {
             hash = keys.step(hash, fold_case(text));
             (at, done) = (at + 8, forget(done + 8, hash));
@@ -89,84 +90,6 @@ pub fn host<M: Message, const ROUNDS: usize>(
     }
     scan.bad = wrong != 0;
     Some(scan)
-}
-
-/// Bytes of the longest label that is read in one piece.
-const SHORT: usize = 15;
-/// A piece of text with what stands before it.
-pub(super) const PIECE: usize = 1 + SHORT;
-
-/// Hash of a label of at most [`SHORT`] bytes that stands behind the first byte of `piece`, and whether it has bytes that
-/// are not ASCII: then the hash means nothing.
-#[inline(always)]
-pub(super) fn short(keys: &Keys, piece: &[u8; PIECE], length: usize) -> Option<(u64, u64)> {
-    let first = u64::from_le(word_of(piece, 1)?);
-    let bits = 8 * length as u64;
-    if length < 8 {
-        let rest = first & !(u64::MAX << (bits & 63));
-        return Some((keys.last(keys.seed, fold_ascii(rest & !TOPS), length), rest & TOPS));
-    }
-    // The last of it, and not the next eight bytes: with them begins what is not the label's.
-    let second = u64::from_le(word_of(piece, 8)?) >> 8;
-    let rest = second & !(u64::MAX << (bits & 63));
-    let hash = keys.step(keys.seed, fold_ascii(first & !TOPS));
-    Some((keys.last(hash, fold_ascii(rest & !TOPS), length), (first | rest) & TOPS))
-}
-
-/// Cuts the labels of a host that is followed by a dot, as [`host`] does, if they are short and all ASCII: gives their
-/// number, or `None`.
-#[inline(always)]
-pub fn short_host<M: Message, const MOST: usize>(
-    message: &M,
-    keys: &Keys,
-    start: usize,
-    end: usize,
-    mut piece: impl FnMut(usize, usize, u64),
-) -> Option<usize> {
-    let mut cursor = message.cursor(start)?;
-    let (mut at, mut wrong) = (start, 0u64);
-    for count in 0..MOST {
-        let bytes = cursor.block::<PIECE>()?;
-        let first = u64::from_le(word_of(bytes, 0)?);
-        let found = matches(first, b'.');
-        let (hash, rest, mut length) = if found != 0 {
-            (keys.seed, found, 0)
-        } else {
-            wrong |= first | delimiters(first);
-            (
-                keys.step(keys.seed, fold_ascii(first & !TOPS)),
-                matches(u64::from_le(word_of(bytes, 8)?), b'.'),
-                8,
-            )
-        };
-        // An empty label, or a longer one.
-        if rest == 0 {
-            return None;
-        }
-        let stop = rest & rest.wrapping_neg();
-        let text = if length == 0 { first } else { u64::from_le(word_of(bytes, 8)?) } & before(stop);
-        wrong |= text | delimiters(text);
-        length += bytes_before(stop);
-        if length == 0 {
-            return None;
-        }
-        piece(count, at, keys.last(hash, fold_ascii(text & !TOPS), length));
-        // Of its length the verifier has learnt by now, each way something else.
-        let length = forget(length, text);
-        at += length + 1;
-        if at >= end {
-            return if wrong & TOPS == 0 { Some(count + 1) } else { None };
-        }
-        cursor.advance(length + 1);
-    }
-    None
-}
-
-/// Bit 7 of bytes that end a host; 0 if there is none.
-#[inline(always)]
-fn delimiters(text: u64) -> u64 {
-    // `/` is `?` without 0x10.
-    matches(text | (0x10 * ONES), b'?') | matches(text, b'@')
 }
 
 /// Cuts a path behind its first slash into segments, calling `piece(index, end, hash)` for each. `end` is the place
@@ -218,26 +141,27 @@ pub fn all<M: Message, const ROUNDS: usize, const FOLD: bool>(
     start: usize,
     end: usize,
 ) -> Option<u64> {
-    if start >= end {
-        return Some(keys.last(keys.seed, 0, 0));
-    }
-    if end - start > 8 * ROUNDS {
-        return None;
-    }
     let (mut at, mut hash) = (start, keys.seed);
     for _ in 0..ROUNDS {
         at = forget(at, hash);
-        if end.wrapping_sub(at) < 8 {
+        if at >= end {
             break;
         }
-        let word = u64::from_le(message.load(at)?);
-        hash = keys.step(hash, if FOLD { fold_case(word) } else { word });
-        at += 8;
+        let (word, taken) = word_at(message, at, end.wrapping_sub(at))?;
+        let word = if FOLD { fold_case(word) } else { word };
+        at += taken;
+        if taken == 8 {
+            hash = keys.step(hash, word);
+        }
+        if at >= end {
+            let rest = if taken < 8 { word } else { 0 };
+            hash = keys.last(hash, rest, at.wrapping_sub(start));
+        }
     }
-    at = forget(at, hash);
-    let left = end.wrapping_sub(at) & 7;
-    let rest = if left == 0 { 0 } else { word_at(message, at, left)?.0 };
-    Some(keys.last(hash, if FOLD { fold_case(rest) } else { rest }, end.wrapping_sub(start)))
+    if start >= end {
+        return Some(keys.last(hash, 0, 0));
+    }
+    if at < end { None } else { Some(hash) }
 }
 
 /// The next up to eight of the `left` bytes from `at` on, first byte lowest and zero behind the last; and how many.

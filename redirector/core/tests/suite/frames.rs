@@ -4,7 +4,6 @@
 use etherparse::{ArpHardwareId, EtherType, IpNumber, Ipv6FlowLabel, PacketBuilder};
 use proptest::prelude::*;
 use redirector_core::limit::Unlimited;
-use redirector_core::table::class_of;
 use redirector_core::verdict::Reason;
 use redirector_core::wire::cdsr;
 use redirector_core::wire::frame::{Exit, Room, process};
@@ -126,26 +125,6 @@ fn headers_are_fresh_and_service_class_and_flow_label_kept() {
     let after = Native::new(&*IMAGE).run(&dns_frame(false)).1;
     assert_eq!(after[ETHERNET + 4..ETHERNET + 8], [0, 0, 0x40, 0], "an atomic datagram (RFC 6864)");
     assert_eq!([&after[..6], &after[6..12]], [&CLIENT_MAC, &BOX_MAC]);
-}
-
-/// the configured one, whatever the query's is; the flow label stays.
-#[test]
-fn service_class_is_the_configured_one() {
-    let mut image = IMAGE.clone();
-    for dscp in [0, 1, 46, 63] {
-        image.meta.class = class_of(dscp);
-        for (v6, class) in [(false, 0), (false, 0xff), (true, 0), (true, 0x57), (true, 0xff)] {
-            let mut frame = Form { class, ..Form::default() }.of(&dns_frame(v6));
-            if v6 {
-                frame[ETHERNET + 1] |= 0xa;
-            }
-            let (action, after) = Native::new(&image).run(&frame);
-            assert_eq!(action, Action::Transmit);
-            let reply = Datagram::read(&after).expect("whole UDP");
-            assert_eq!((reply.class, &reply.fault), (dscp << 2, &None), "{v6} {class}");
-            assert!(!v6 || after[ETHERNET + 1] & 15 == 0xa);
-        }
-    }
 }
 
 #[test]

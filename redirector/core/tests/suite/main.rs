@@ -15,5 +15,4 @@ mod names;
 mod nsid;
 mod oracle;
 mod records;
-mod servers;
 mod subnet;

@@ -37,7 +37,6 @@ pub(crate) fn target(n: usize) -> Target {
         https_port: 443,
         rtsp_port: 554,
         network: 0,
-        capacity: Default::default(),
         origin: at(200 + n as u32),
     }
 }
@@ -47,14 +46,7 @@ pub(crate) fn pool(name: &str, members: &[(usize, u32)]) -> Pool {
 }
 
 pub(crate) fn tier(region: Option<usize>, pools: &[(usize, u32)]) -> Tier {
-    Tier {
-        region,
-        pools: pools.to_vec(),
-        ttl: None,
-        within: None,
-        terms: Default::default(),
-        origin: at(400),
-    }
+    Tier { region, pools: pools.to_vec(), ttl: None, within: None, origin: at(400) }
 }
 
 pub(crate) fn coverage(name: &str, tiers: Vec<Tier>) -> Coverage {
@@ -70,7 +62,6 @@ pub(crate) fn service(name: &str, coverage: usize) -> Service {
         ttl: 0,
         hint_lifetime: 30,
         choose_by: ChooseBy::Client,
-        affinity: None,
         dns: DnsAnswer::Server,
         https: None,
         srv: None,
@@ -103,7 +94,6 @@ pub(crate) fn zone(suffix: &str, grammars: Vec<Grammar>) -> Zone {
         ns_ttl: 3600,
         grammars,
         sealed: None,
-        servers: None,
         ill_formed: None,
         origin: at(800),
     }

@@ -170,7 +170,6 @@ fn findings_serialise_for_programs() {
         "column": 57,
         "message": "0 is out of range for `share`",
         "help": "it can be 1 to 65535",
-        "part": { "kind": "coverage", "name": "web-eu" },
     }]);
     assert_eq!(serde_json::to_value(&errors).unwrap(), expected);
 }

@@ -1,7 +1,6 @@
 mod files;
 mod kept;
 mod keys;
-mod load;
 mod naming;
 mod network;
 mod outcomes;
@@ -88,8 +87,7 @@ fn findings(changes: &[(&str, &str)]) -> Vec<String> {
 
 #[test]
 fn a_small_configuration_becomes_a_network() {
-    let Config { box_, network, checks, limits, accounts, log, warnings, refused, .. } =
-        parse_text(SMALL).unwrap();
+    let Config { box_, network, checks, limits, accounts, warnings, refused } = parse_text(SMALL).unwrap();
     assert_eq!(accounts, AccountTerms::default());
     assert_eq!((box_.name.as_str(), box_.xdp), ("fra1-r1", XdpMode::Auto));
     assert_eq!(box_.management, "198.18.0.5".parse::<std::net::IpAddr>().unwrap());
@@ -111,7 +109,7 @@ fn a_small_configuration_becomes_a_network() {
     assert_eq!(network.zones[0].grammars[0].labels[1], LabelRule::Fixed("web".to_owned()));
     assert_eq!(network.urls[0].suffix, ["cdn", "acme", "net"]);
     assert_eq!(network.urls[0].host, network.zones[0].grammars[0].labels);
-    assert_eq!((limits, log), (Limits::default(), None));
+    assert_eq!(limits, Limits::default());
     assert!(warnings.is_empty() && refused.is_empty());
 }
 

@@ -199,9 +199,9 @@ fn an_apex_or_other_outcomes_are_no_content_of_a_provider() {
 #[test]
 fn an_agreement_with_errors_stays_as_it_was() {
     let text = SMALL.replace("name = \"web\"\ncov", "name = \"web\"\nclass = \"page\"\ncov") + PEERING;
-    let last = parse_text(&text).unwrap();
-    let mode = Errors::Keep { last: Some(last.last_good()), more: &[] };
-    let reload = |text: &str| parse("test.toml", text.to_owned(), Path::new(""), mode);
+    let last = parse_text(&text).unwrap().network;
+    let reload =
+        |text: &str| parse("test.toml", text.to_owned(), Path::new(""), Errors::KeepServices(Some(&last)));
     let bad = text.replace("price = 0.012", "price = \"dear\"").replace("state = \"offered\"", "price = 7");
     // Another network comes before the agreement's own.
     let bad = bad.replace(
@@ -213,13 +213,13 @@ fn an_agreement_with_errors_stays_as_it_was() {
     assert_eq!((web.price, web.terms.requests), (12_000, Some(500)), "as it was");
     assert_eq!((default.price, default.network), (7_000_000, 2), "as it is written now");
     assert_eq!(config.refused.len(), 1);
-    assert_eq!(config.refused[0].part.as_ref().map(ToString::to_string).as_deref(), Some("peering `web`"));
+    assert_eq!(config.refused[0].agreement.as_deref(), Some("web"));
     assert!(parse_text(&bad).is_err(), "and a check tells of it");
     // What it covered is gone.
     let gone = bad.replace("name = \"nbc\"\n", "name = \"cnn\"\n");
-    let found: Vec<String> = reload(&gone).unwrap_err().iter().map(ToString::to_string).collect();
+    let found: Vec<String> = reload(&gone).unwrap().refused.iter().map(ToString::to_string).collect();
     assert!(
-        found.iter().any(|line| line.contains("peering `web` has errors and cannot stay as it was")),
+        found.iter().any(|line| line.contains("`web` has errors and cannot stay as it was")),
         "{found:?}"
     );
 }

@@ -9,7 +9,7 @@ fn unknown_tables_are_told() {
     assert_eq!(
         found,
         [
-            "test.toml:50:3: `origin` is not a table of this configuration (it can be `accounts`, `box`, `broker`, `collector`, `coverage`, `fleet`, `key`, `labels`, `limits`, `log`, `network`, `partner`, `peering`, `pool`, `provider`, `region`, `service`, `target`, `vip` or `zone`)"
+            "test.toml:50:3: `origin` is not a table of this configuration (it can be `accounts`, `box`, `broker`, `coverage`, `fleet`, `key`, `labels`, `limits`, `network`, `partner`, `peering`, `pool`, `provider`, `region`, `service`, `target`, `vip` or `zone`)"
         ]
     );
 }

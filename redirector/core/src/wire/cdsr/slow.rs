@@ -1,17 +1,12 @@
 //! What the slow path alone does with requests: proofs that were examined, URLs that fit no rule, extensions.
 
-use super::find::content;
-use super::{
-    Located, MAX_EXCLUDED, REQUEST_HEADER, SCOPE_URL, SERVER_ENTRY, SERVER_FAILED, Status, Step, Stop,
-    UrlPlace,
-};
+use super::{Located, SCOPE_URL, Status, Step, Stop, UrlPlace, content};
 use crate::table::{
     CHOOSE_CONTENT, ILL_FORMED_ABSENT, ILL_FORMED_EMPTY, ILL_FORMED_REFUSED, ILL_FORMED_SERVICE,
     SERVICE_PROOF, Tables, Zone,
 };
 use crate::verdict::Reason;
 use crate::wire::{ADMITTED, EMPTY, Message, PARTIAL, Proof, REFUSED, Trace};
-use core::net::{IpAddr, Ipv6Addr};
 
 /// Puts into the place of a service that asks for a proof what that came to. The answer holds for this URL alone then, and
 /// tells of no others. Slow path only.
@@ -72,25 +67,6 @@ pub fn extensions(request: &[u8], end: usize) -> impl Iterator<Item = (u16, &[u8
         rest = tail;
         Some((u16::from_be_bytes([head[0], head[1]]), value))
     })
-}
-
-/// Address and port of each server that a request names as failed; none of a request that breaks off before.
-pub fn failed_servers(request: &[u8]) -> impl Iterator<Item = (IpAddr, u16)> {
-    let count = request.get(18).map_or(0, |count| usize::from(*count).min(MAX_EXCLUDED));
-    let list = request.get(REQUEST_HEADER..REQUEST_HEADER + count * SERVER_ENTRY).unwrap_or_default();
-    list.as_chunks::<SERVER_ENTRY>().0.iter().filter(|entry| entry[18] == SERVER_FAILED).map(|entry| {
-        let (address, port) = entry.split_at(16);
-        let address = address.first_chunk().map_or(0, |octets| u128::from_be_bytes(*octets));
-        let address = IpAddr::V6(Ipv6Addr::from_bits(address)).to_canonical();
-        (address, u16::from_be_bytes([port[0], port[1]]))
-    })
-}
-
-/// The URL of a request; `None` if the request breaks off before its end.
-pub fn url(request: &[u8]) -> Option<&[u8]> {
-    let (servers, length) = (usize::from(*request.get(18)?), request.get(14..16)?);
-    let start = REQUEST_HEADER + servers * SERVER_ENTRY;
-    request.get(start..start + usize::from(u16::from_be_bytes([length[0], length[1]])))
 }
 
 /// Hash of a URL that lies in a message, as services know it that choose by content; `None` if it is none.

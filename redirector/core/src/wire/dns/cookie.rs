@@ -5,7 +5,7 @@ use super::edns::{Options, VALID_COOKIE, split};
 use crate::decide::Client;
 use crate::siphash::SipHash;
 use crate::table::Tables;
-use crate::wire::{Message, word_of};
+use crate::wire::Message;
 
 /// Version of server cookies, in the upper eight bits of their first word. Three reserved bytes and the time follow.
 const VERSION: u64 = 1;
@@ -59,9 +59,8 @@ pub(super) fn read<M: Message, T: Tables>(
     let client_cookie = message.load::<u64>(at).ok_or(Refusal::OPTION)?;
     let (mut stamp, mut sent) = (0, 0);
     if size == 24 {
-        let server = message.block::<16>(at + 8).ok_or(Refusal::OPTION)?;
-        stamp = u64::from_be(word_of(server, 0).ok_or(Refusal::OPTION)?);
-        sent = word_of(server, 8).ok_or(Refusal::OPTION)?;
+        stamp = u64::from_be(message.load(at + 8).ok_or(Refusal::OPTION)?);
+        sent = message.load(at + 16).ok_or(Refusal::OPTION)?;
     }
     let secret = tables.meta().ok_or(Refusal::OPTION)?.cookie_secret;
     let now = tables.unix_seconds();

@@ -1,12 +1,12 @@
 //! EDNS: the OPT record of queries and answers (RFC 6891), and its options.
 
 use super::subnet::Subnet;
-use super::{BADVERS, Head, NO_EDNS, NOTAUTH, OPT_LENGTH, Refusal, TYPE_OPT, TYPE_TSIG, UDP_LIMIT, cookie};
+use super::{BADVERS, Head, NO_EDNS, NOTAUTH, Refusal, TYPE_OPT, TYPE_TSIG, UDP_LIMIT, cookie};
 use crate::lookup::MAX_LABELS;
 use crate::table::{BOX_NAME_WORDS, Meta, Tables};
 use crate::verdict::Reason;
 use crate::verifier::{forget, phase};
-use crate::wire::{Asked, Message, Word as _, append_some, set_word, word_of};
+use crate::wire::{Asked, Message, append_some};
 
 /// Option codes: name server identifier (RFC 5001), client subnet (RFC 7871), cookie (RFC 7873).
 const OPTION_NSID: u64 = 3;
@@ -37,7 +37,7 @@ pub(super) struct Options {
     pub(super) has: u32,
     /// Bytes of the answer's options.
     pub(super) length: u32,
-    /// By code: where the option's data begin (upper half) and how many bytes they are; of those that were found.
+    /// By code: where the option's data begin (upper half) and how many bytes they are; 0: there is none.
     places: [u32; NOTED],
     /// The client's network.
     pub(super) subnet: Subnet,
@@ -91,12 +91,8 @@ pub(super) fn read<M: Message, const FULL: bool>(
         if !FULL && record > 0 {
             return Err(Refusal::FORM);
         }
-        let start = if FULL { skip_owner(message, at).ok_or(Refusal::FORM)? } else { at + 1 };
-        let (kind, class, ttl, length) = if FULL {
-            record_head(message, start).ok_or(Refusal::FORM)?
-        } else {
-            root_record_head(message, at).ok_or(Refusal::FORM)?
-        };
+        let start = skip_owner::<M, FULL>(message, at).ok_or(Refusal::FORM)?;
+        let (kind, class, ttl, length) = record_head(message, start).ok_or(Refusal::FORM)?;
         // What stands behind the message in its frame is none of it.
         if start + 10 + length > message.len() {
             return Err(Refusal::FORM);
@@ -133,26 +129,15 @@ pub(super) fn read<M: Message, const FULL: bool>(
     Ok(())
 }
 
-/// What [`record_head`] gives of a record at `at` whose owner is the root, in one piece. `None`: it is another.
+/// Place behind a record's owner name. The fast path takes the root only.
 #[inline(always)]
-fn root_record_head<M: Message>(message: &M, at: usize) -> Option<(u16, u16, u32, usize)> {
-    let head = message.block::<OPT_LENGTH>(at)?;
-    if word_of::<u8, OPT_LENGTH>(head, 0)? != 0 {
-        return None;
-    }
-    let first = u64::from_be(word_of(head, 1)?);
-    let length = u16::from_be(word_of(head, 9)?);
-    Some(((first >> 48) as u16, (first >> 32) as u16, first as u32, length as usize))
-}
-
-/// Place behind a record's owner name.
-fn skip_owner<M: Message>(message: &M, at: usize) -> Option<usize> {
+fn skip_owner<M: Message, const FULL: bool>(message: &M, at: usize) -> Option<usize> {
     let mut at = at;
-    for _ in 0..MAX_LABELS {
+    for _ in 0..if FULL { MAX_LABELS } else { 1 } {
         match message.load::<u8>(at)? {
             0 => return Some(at + 1),
-            length if length & 0xc0 == 0xc0 => return Some(at + 2),
-            length if length < 64 => at += 1 + length as usize,
+            length if FULL && length & 0xc0 == 0xc0 => return Some(at + 2),
+            length if FULL && length < 64 => at += 1 + length as usize,
             _ => return None,
         }
     }
@@ -177,7 +162,10 @@ fn options<M: Message, const FULL: bool>(
     found: &mut Options,
 ) -> Result<(), Refusal> {
     let end = start + length;
-    let (mut at, mut seen) = (start, 0u64);
+    for code in [OPTION_NSID, OPTION_SUBNET, OPTION_COOKIE] {
+        found.places[code as usize] = 0;
+    }
+    let mut at = start;
     for _ in 0..if FULL { MAX_OPTIONS } else { FAST_OPTIONS } {
         if at == end {
             break;
@@ -189,7 +177,6 @@ fn options<M: Message, const FULL: bool>(
         let (code, size) = split(option);
         if code < NOTED {
             found.places[code & (NOTED - 1)] = (at as u32 + 4) << 16 | size as u32;
-            seen |= 1 << (code & (NOTED - 1));
         }
         at = forget(at + 4 + size, option as u64);
     }
@@ -197,7 +184,7 @@ fn options<M: Message, const FULL: bool>(
         return Err(Refusal { punt: Reason::PuntEdns, ..Refusal::FORM });
     }
     for (code, bit) in [(OPTION_NSID, NSID), (OPTION_SUBNET, SUBNET), (OPTION_COOKIE, COOKIE)] {
-        found.has |= (seen >> code & 1) as u32 * bit;
+        found.has |= bit * (found.places[code as usize] != 0) as u32;
     }
     Ok(())
 }
@@ -239,14 +226,10 @@ pub(super) fn write<M: Message, T: Tables>(
 ) -> Option<()> {
     let flags = (dnssec as u64) << 7;
     let word = (TYPE_OPT as u64) << 40 | (UDP_LIMIT as u64) << 24 | ((rcode >> 4) as u64) << 16 | flags;
+    message.append(at, word.to_be())?;
+    message.append(at + 8, 0u16)?;
     // A network takes 24 bytes at most, a cookie 28, the box's name 36.
-    let length = options.length as u8;
-    message.append_block::<OPT_LENGTH>(at, |bytes| {
-        set_word(bytes, 0, word.to_be())?;
-        // The first byte of the flags once more, then zeros.
-        set_word(bytes, 7, ((flags as u32) << 24 | length as u32).to_be())?;
-        Some(word.to_be().sum() + length.sum())
-    })?;
+    message.append(at + 10, options.length as u8)?;
     if options.length != 0 { write_options(message, at + 11, options, tables.meta()?) } else { Some(()) }
 }
 
@@ -259,14 +242,10 @@ fn write_options<M: Message>(message: &mut M, at: usize, options: &Options, meta
     if options.has & COOKIE != 0 {
         at = forget(at, options.cookie[0]);
         let head = (OPTION_COOKIE as u32) << 16 | (COOKIE_LENGTH as u32 - 4);
-        let [client, stamp, hash] = options.cookie;
-        message.append_block::<COOKIE_LENGTH>(at, |bytes| {
-            set_word(bytes, 0, head.to_be())?;
-            set_word(bytes, 4, client)?;
-            set_word(bytes, 12, stamp)?;
-            set_word(bytes, 20, hash)?;
-            Some(head.to_be().sum() + client.sum() + stamp.sum() + hash.sum())
-        })?;
+        message.append(at, head.to_be())?;
+        for (index, word) in options.cookie.into_iter().enumerate() {
+            message.append(at + 4 + index * 8, word)?;
+        }
         at += COOKIE_LENGTH;
     }
     if options.has & NSID != 0 {

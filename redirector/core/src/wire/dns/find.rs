@@ -1,18 +1,17 @@
 //! What the name means: a service's targets, the VIP, the zone's own records, or nothing.
 
 use super::{
-    BINDING, Body, CLASS_CH, CLASS_IN, DISCOVERED, Head, IDENTITY, NEGATIVE, NOERROR, NS, NXDOMAIN, RARE,
-    REFUSED, SERVFAIL, SOA, TARGETS, TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_HTTPS, TYPE_NS, TYPE_SOA, TYPE_SVCB,
-    TYPE_TXT, VIP, Work, edns, outcome, server, srv,
+    BINDING, Body, CLASS_CH, CLASS_IN, DISCOVERED, Head, IDENTITY, NEGATIVE, NOERROR, NS, NXDOMAIN, REFUSED,
+    SERVFAIL, SOA, TARGETS, TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_HTTPS, TYPE_NS, TYPE_SOA, TYPE_SVCB, TYPE_TXT,
+    VIP, Work, edns, outcome, srv,
 };
 use crate::decide::{Query, decide, region_entry};
 use crate::hash::{Keys, Slot};
 use crate::lookup::{self, FAST_LABELS, Labels, MAX_LABELS};
 use crate::table::{
-    CHOOSE_CLIENT_PREFIX, CHOOSE_CONTENT, ILL_FORMED_ABSENT, ILL_FORMED_EMPTY, ILL_FORMED_SERVICE,
-    NAME_PARTIAL, NAME_SERVER, NAME_SRV, NONE, NameEntry, SERVICE_BINDING, SERVICE_DNS_VIP, SERVICE_HAS_IPV4,
-    SERVICE_HAS_IPV6, SERVICE_OBJECTS, SERVICE_OUTCOMES, SERVICE_PROOF, SERVICE_SRV, SPACE_DNS, Service,
-    Tables, Zone,
+    CHOOSE_CONTENT, ILL_FORMED_ABSENT, ILL_FORMED_EMPTY, ILL_FORMED_SERVICE, NONE, SERVICE_BINDING,
+    SERVICE_DNS_VIP, SERVICE_HAS_IPV4, SERVICE_HAS_IPV6, SERVICE_OUTCOMES, SERVICE_PROOF, SERVICE_SRV,
+    SPACE_DNS, Service, Tables, Zone,
 };
 use crate::verdict::Reason;
 use crate::verifier::phase;
@@ -21,19 +20,15 @@ use crate::wire::{self, ADMITTED, Asked, Message, Proof, Scratch, Trace};
 /// Finds what the name means: the reply's body, or the service to choose targets for. `None`: punt, for the reason
 /// noted.
 #[inline(always)]
-pub(super) fn rule<M: Message, T: Tables, const FULL: bool>(
-    message: &mut M,
+pub(super) fn rule<T: Tables, const FULL: bool>(
     asked: &Asked<'_>,
     tables: &T,
     scratch: &mut Scratch,
 ) -> Option<()> {
     let Scratch {
-        labels, search, trace, dns: Work { head, plan, zone: number, codepoint, service, .. }, ..
+        labels, trace, proof, dns: Work { head, plan, zone: number, codepoint, service, .. }, ..
     } = scratch;
     (plan.vip, plan.body) = (asked.vip.vip as u32, Body::default());
-    if FULL {
-        plan.scheme = 0;
-    }
     if FULL && asks_who_answers(head, labels, tables) {
         trace.reason = Reason::BoxName;
         plan.body = Body::new(IDENTITY, tables.meta()?.box_name_length);
@@ -73,47 +68,22 @@ pub(super) fn rule<M: Message, T: Tables, const FULL: bool>(
     } else if count == 1 && labels.hash(0) == meta.ns_label {
         vip_body(head.qtype, asked, tables, trace, Reason::ZoneRecord)?
     } else {
-        search.begin(count, SPACE_DNS, found);
-        lookup::find_rule(message, tables, labels, zone, search);
-        let entry = search.best;
+        let entry = lookup::rule(tables, labels, count, SPACE_DNS, found, zone);
         *service = entry.value;
         let mut unknown = entry.fingerprint == 0;
         if unknown && count != 0 && zone.ill_formed >= ILL_FORMED_SERVICE {
             (*service, unknown) = (zone.ill_formed - ILL_FORMED_SERVICE, false);
         }
-        if !unknown {
-            return meaning::<T, FULL>(&entry, zone, tables, scratch);
+        if unknown {
+            ill_formed(zone, count, trace)
+        } else if lookup::is_partial(&entry) {
+            negative(trace, Reason::NoDataPartial, NOERROR)
+        } else if FULL {
+            admitted(tables, proof, service, trace)?
+        } else {
+            Body::default()
         }
-        ill_formed(zone, count, trace)
     };
-    Some(())
-}
-
-/// What a name means that has an entry, or a service for want of one. `None`: punt, for the reason noted.
-#[inline(always)]
-fn meaning<T: Tables, const FULL: bool>(
-    entry: &NameEntry,
-    zone: &Zone,
-    tables: &T,
-    scratch: &mut Scratch,
-) -> Option<()> {
-    let Scratch { labels, trace, proof, dns: Work { plan, codepoint, service, .. }, .. } = scratch;
-    if entry.flags & (NAME_PARTIAL | NAME_SRV | NAME_SERVER) != 0 {
-        if lookup::is_partial(entry) {
-            plan.body = negative(trace, Reason::NoDataPartial, NOERROR);
-            return Some(());
-        }
-        if !FULL {
-            trace.reason = Reason::PuntType;
-            return None;
-        }
-        if entry.flags & NAME_SERVER != 0 {
-            *service = NONE;
-            return server::own_name(entry.value, zone, tables, scratch);
-        }
-        server::strip(tables.meta()?, labels, codepoint, plan);
-    }
-    plan.body = if FULL { admitted(tables, proof, service, trace)? } else { Body::default() };
     Some(())
 }
 
@@ -232,13 +202,6 @@ pub(super) fn targets<M: Message, T: Tables, const FULL: bool>(
 ) -> Option<()> {
     let (mut service, mut outside) = (tables.service(scratch.dns.service)?, false);
     scratch.trace.service = scratch.dns.service;
-    if M::ASIDE && service.flags & (SERVICE_OUTCOMES | SERVICE_SRV | SERVICE_PROOF) != 0 {
-        scratch.dns.plan.body = Body::new(RARE, 0);
-        return Some(());
-    }
-    if FULL && scratch.dns.plan.scheme != 0 && server::is_without(service, scratch) {
-        return Some(());
-    }
     if service.flags & (SERVICE_DNS_VIP | SERVICE_OUTCOMES | SERVICE_SRV | SERVICE_PROOF) != 0 {
         let servers = before_servers::<M, T, FULL>(message, asked, service, tables, scratch)?;
         if servers == NONE {
@@ -248,10 +211,15 @@ pub(super) fn targets<M: Message, T: Tables, const FULL: bool>(
             (service, outside) = (tables.service(servers)?, true);
         }
     }
-    if FULL && scratch.dns.plan.scheme != 0 {
-        return server::choose(asked, service, outside, tables, scratch);
-    }
-    let Scratch { trace, dns: Work { head, options, plan, .. }, .. } = scratch;
+    let Scratch {
+        labels,
+        query,
+        verdict,
+        trace,
+        proof,
+        dns: Work { head, options, plan, codepoint, service: number, .. },
+        ..
+    } = scratch;
     let has_v4 = service.flags & SERVICE_HAS_IPV4 != 0;
     let mut kind = TARGETS;
     let v6 = match head.qtype {
@@ -260,10 +228,6 @@ pub(super) fn targets<M: Message, T: Tables, const FULL: bool>(
         // One RRset is enough (RFC 8482 section 4.1).
         TYPE_ANY => !has_v4,
         TYPE_HTTPS | TYPE_SVCB if service.flags & SERVICE_BINDING != 0 => {
-            if M::ASIDE {
-                plan.body = Body::new(RARE, 0);
-                return Some(());
-            }
             kind = BINDING;
             plan.room = head.room(asked) - head.end - head.opt_length(options);
             !has_v4
@@ -280,35 +244,10 @@ pub(super) fn targets<M: Message, T: Tables, const FULL: bool>(
         return Some(());
     }
     plan.body = Body::new(kind, v6 as u32);
-    chosen::<T, FULL>(asked, service, v6, outside, tables, scratch)
-}
-
-/// The targets of a service for this client. `None`: punt.
-#[inline(always)]
-fn chosen<T: Tables, const FULL: bool>(
-    asked: &Asked<'_>,
-    service: &Service,
-    v6: bool,
-    outside: bool,
-    tables: &T,
-    scratch: &mut Scratch,
-) -> Option<()> {
-    let Scratch {
-        labels,
-        query,
-        verdict,
-        trace,
-        proof,
-        dns: Work { head, options, plan, codepoint, service: number, .. },
-        ..
-    } = scratch;
     query.service = *number;
     query.content = content::<T, FULL>(tables, labels, *codepoint, service, proof);
     (query.family, query.want) = (v6 as u32, service.answers as u32);
-    // Clients of an object that several servers share take turns by their prefix.
-    let shared = service.flags & SERVICE_OBJECTS != 0;
-    let choose_by = if shared { CHOOSE_CLIENT_PREFIX } else { service.choose_by };
-    for_whom(query, head, options, asked, tables, choose_by)?;
+    for_whom(query, head, options, asked, tables, service.choose_by)?;
     phase();
     decide::<T, FULL>(query, service, tables, verdict);
     if FULL && outside {
@@ -338,16 +277,13 @@ fn before_servers<M: Message, T: Tables, const FULL: bool>(
         (scratch.trace.reason, scratch.trace.service) = (Reason::PuntProof, NONE);
         return None;
     }
-    if !M::ASIDE && service.flags & SERVICE_SRV != 0 {
+    if service.flags & SERVICE_SRV != 0 {
         return srv::locate::<M, T, FULL>(message, asked, service, tables, scratch).map(|()| NONE);
     }
     let Scratch { trace, dns: Work { head, plan, .. }, .. } = scratch;
     if service.flags & SERVICE_DNS_VIP != 0 {
         plan.body = vip_body(head.qtype, asked, tables, trace, Reason::VipAddress)?;
         return Some(NONE);
-    }
-    if M::ASIDE {
-        return None;
     }
     let servers = outcome::choose::<T, FULL>(asked, service, tables, scratch)?;
     if !FULL && servers != NONE && servers != scratch.dns.service {

@@ -10,14 +10,13 @@ mod find;
 mod names;
 mod outcome;
 mod read;
-mod server;
 mod srv;
 mod subnet;
 mod write;
 
 pub use find::codepoint_hash;
 
-use super::{Action, Aside, Asked, Message, Scratch};
+use super::{Action, Asked, Message, Scratch};
 use crate::decide::{FAST_ENDPOINTS, look_ahead};
 use crate::limit::{self, Class, Limits, Unlimited};
 use crate::table::{Meta, Tables};
@@ -166,12 +165,8 @@ const TRUNCATED: u32 = 10;
 const BINDING: u32 = 11;
 /// SRV, HTTPS or SVCB of the sites that were ranked.
 const LOCATIONS: u32 = 12;
-/// Of the fast path: what [`Aside::Service`] answers.
-const RARE: u32 = 14;
 /// TXT with the box's name, which has `value` bytes.
 const IDENTITY: u32 = 13;
-/// SRV of the verdict's targets under names of their own.
-const ENDPOINTS: u32 = 14;
 
 impl Body {
     #[inline(always)]
@@ -211,15 +206,9 @@ struct Plan {
     binding: u32,
     /// Its targets by IPv4 and IPv6.
     hints: [Hints; 2],
-    /// First entry of the names' table with the names of sites, and the port of SRV records; 0: each server's own.
+    /// First entry of the names' table with the names of sites, and the port of SRV records.
     sites: u32,
     port: u16,
-    /// The name asks for servers of a URL scheme: its number and 1. Slow path only, as what follows.
-    scheme: u32,
-    /// First entry of the names' table with the names of targets in this zone.
-    servers: u32,
-    /// How many targets addresses would be given of.
-    best: u32,
 }
 
 /// Targets whose addresses of one family are told.
@@ -311,64 +300,22 @@ pub fn respond_within<M: Message, T: Tables, L: Limits, const FULL: bool>(
             break 'planned;
         }
         phase();
-        if find::rule::<M, T, FULL>(message, asked, tables, scratch).is_none() {
-            return Action::Punt;
-        }
-    }
-    phase();
-    finish::<M, T, L, FULL>(message, asked, tables, limits, scratch)
-}
-
-/// From the service to the reply.
-#[inline(always)]
-fn finish<M: Message, T: Tables, L: Limits, const FULL: bool>(
-    message: &mut M,
-    asked: &Asked<'_>,
-    tables: &T,
-    limits: &mut L,
-    scratch: &mut Scratch,
-) -> Action {
-    if scratch.dns.plan.body.kind == UNDECIDED {
-        if find::targets::<M, T, FULL>(message, asked, tables, scratch).is_none() {
+        if find::rule::<T, FULL>(asked, tables, scratch).is_none() {
             return Action::Punt;
         }
         phase();
-        if M::ASIDE && scratch.dns.plan.body.kind == RARE {
-            return Action::of(message.aside(Aside::Service));
+        if scratch.dns.plan.body.kind == UNDECIDED
+            && find::targets::<M, T, FULL>(message, asked, tables, scratch).is_none()
+        {
+            return Action::Punt;
         }
     }
     phase();
-    let Some(meta) = tables.meta() else { return Action::Punt };
     if !is_within(meta, limits, scratch) {
         return Action::Drop;
     }
     phase();
     write::reply::<M, T, FULL>(message, tables, scratch)
-}
-
-/// [`Aside::Service`].
-#[inline(always)]
-pub(super) fn finish_aside<M: Message, T: Tables, L: Limits>(
-    message: &mut M,
-    asked: &Asked<'_>,
-    tables: &T,
-    limits: &mut L,
-    scratch: &mut Scratch,
-) -> u64 {
-    scratch.dns.plan.body = Body::default();
-    phase();
-    finish::<M, T, L, false>(message, asked, tables, limits, scratch) as u64
-}
-
-/// [`Aside::Name`].
-#[inline(always)]
-pub(super) fn read_aside<M: Message, T: Tables>(message: &M, tables: &T, scratch: &mut Scratch) -> u64 {
-    let Some(meta) = tables.meta() else { return Reason::PuntTable as u64 };
-    let Scratch { labels, dns: Work { head, .. }, .. } = scratch;
-    match read::name::<M, false>(message, &meta.keys, labels, head) {
-        Ok(()) => 0,
-        Err(reason) => reason as u64,
-    }
 }
 
 /// Whether the planned reply may be sent. If the client's limit is reached, a truncated one may, or none. Who showed by a

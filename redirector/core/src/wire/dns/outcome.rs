@@ -1,8 +1,7 @@
 //! Services that answer some clients with another name or a delegation: what kind of answer it is comes before the type.
 
 use super::{
-    AA, Body, DELEGATION, FAST_NAME_SERVERS, NAME, NOERROR, Plan, TC, TRUNCATED, TYPE_ANY, TYPE_DS, TYPE_SRV,
-    Work, find, server,
+    AA, Body, DELEGATION, FAST_NAME_SERVERS, NAME, NOERROR, Plan, TC, TRUNCATED, TYPE_DS, Work, find,
 };
 use crate::outcome;
 use crate::table::{NONE, OUTCOME_ADDRESS, OUTCOME_DELEGATION, Service, Tables, Target};
@@ -47,15 +46,6 @@ pub(super) fn choose<T: Tables, const FULL: bool>(
     }
     trace.outcome(*number, service, verdict);
     let room = head.room(asked) - head.end - head.opt_length(options);
-    if FULL && plan.scheme != 0 && target.outcome != OUTCOME_DELEGATION {
-        if head.qtype == TYPE_SRV || head.qtype == TYPE_ANY {
-            server::one_name(room, service, verdict, tables, &mut scratch.dns)?;
-        } else {
-            options.subnet.scope = 0;
-            plan.body = find::negative(trace, Reason::NoDataType, NOERROR);
-        }
-        return Some(NONE);
-    }
     if target.outcome != OUTCOME_DELEGATION {
         plan.name(room, target);
         return Some(NONE);

@@ -7,14 +7,14 @@ use crate::table::NONE;
 use crate::tail::{MAX_TAIL, Tail};
 use crate::verdict::Reason;
 use crate::verifier::{equal, forget, phase};
-use crate::wire::{Aside, Cursor, Message, text, word_of};
+use crate::wire::{Message, text, word_of};
 
 /// Words that the fast path searches for a name's end.
 const MAX_NAME_WORDS: usize = 16;
 
 #[inline(always)]
 pub(super) fn head<M: Message, const FULL: bool>(
-    message: &mut M,
+    message: &M,
     keys: &Keys,
     tail: &Tail,
     labels: &mut Labels,
@@ -65,23 +65,10 @@ pub(super) fn head<M: Message, const FULL: bool>(
         find_tail(message, tail, forget(sections as usize, keys.seed) == 0, head);
         phase();
     }
-    head.labels = NONE as usize;
-    if !FULL && let Some(name) = read_short_name(message, keys, head.suffix, labels) {
-        (head.labels, head.end) = name;
-    }
-    phase();
-    if head.labels == NONE as usize {
-        if M::ASIDE {
-            let fault = message.aside(Aside::Name);
-            if fault != 0 {
-                let long = fault == Reason::PuntLabels as u64;
-                let punt = if long { Reason::PuntLabels } else { Reason::PuntDnsForm };
-                return Err(Refusal { punt, ..Refusal::FORM });
-            }
-        } else if let Err(punt) = name::<M, FULL>(message, keys, labels, head) {
-            return Err(Refusal { punt, ..Refusal::FORM });
-        }
-    }
+    (head.labels, head.end) = match read_name::<M, FULL>(message, keys, head.suffix, labels) {
+        Ok(name) => name,
+        Err(reason) => return Err(Refusal { punt: reason, ..Refusal::FORM }),
+    };
     phase();
     if !FULL && head.end == head.suffix + 1 {
         (head.end, head.zone) = (head.suffix + tail.length as usize, tail.zones[0]);
@@ -124,49 +111,6 @@ fn behind_zero<M: Message>(message: &M, behind: usize) -> usize {
         at = forget(at.wrapping_add(8), word);
     }
     0
-}
-
-/// Notes what [`read_name`] gives.
-#[inline(always)]
-pub(super) fn name<M: Message, const FULL: bool>(
-    message: &M,
-    keys: &Keys,
-    labels: &mut Labels,
-    head: &mut Head,
-) -> Result<(), Reason> {
-    (head.labels, head.end) = read_name::<M, FULL>(message, keys, head.suffix, labels)?;
-    Ok(())
-}
-
-/// [`read_name`] for a name whose labels are short and all ASCII; `None` if they are not.
-#[inline(always)]
-fn read_short_name<M: Message>(
-    message: &M,
-    keys: &Keys,
-    suffix: usize,
-    labels: &mut Labels,
-) -> Option<(usize, usize)> {
-    let mut cursor = message.cursor(HEADER)?;
-    let (mut at, mut strange) = (HEADER, 0);
-    for count in 0..FAST_LABELS {
-        let piece = cursor.block::<{ text::PIECE }>()?;
-        let length = word_of::<u8, { text::PIECE }>(piece, 0)? as usize;
-        if at == suffix || length == 0 {
-            return if strange == 0 { Some((count, at + 1)) } else { None };
-        }
-        if length >= text::PIECE {
-            return None;
-        }
-        let (hash, tops) = text::short(keys, piece, length)?;
-        strange |= tops;
-        labels.hashes[count] = hash;
-        labels.offsets[count] = at as u16;
-        // Of its length the verifier has learnt by now, each way something else.
-        let length = forget(length, hash);
-        at += length + 1;
-        cursor.advance(length + 1);
-    }
-    None
 }
 
 /// Hashes the question's labels up to the root label, or to the place `suffix`; gives their number, and the place behind

@@ -4,7 +4,7 @@ use super::Refusal;
 use super::edns::{OPTION_SUBNET, split};
 use crate::decide::Client;
 use crate::table::{CHOOSE_CLIENT, CHOOSE_CLIENT_PREFIX};
-use crate::wire::{Message, Word as _, append_some, set_word, text};
+use crate::wire::{Message, append_some, text};
 
 /// Address families (RFC 7871 section 6), and 0: senders that hide their clients leave it out.
 const FAMILY_NONE: u32 = 0;
@@ -54,8 +54,7 @@ impl Subnet {
             self.address[1] = second.swap_bytes();
         }
         // There is nothing behind the prefix but what fills its last byte.
-        let end = if bytes > 8 { self.address[1] } else { self.address[0] };
-        let last = end >> ((8 * bytes as u64).wrapping_neg() & 63);
+        let last = message.load::<u8>(at + 3 + bytes).ok_or(Refusal::OPTION)? as u32;
         let spare = source.wrapping_neg() & 7;
         if last & ((1 << spare) - 1) != 0 { Err(Refusal::OPTION) } else { Ok(()) }
     }
@@ -111,21 +110,6 @@ impl Subnet {
         let size = 4 + bytes as u64;
         let ends = (self.source as u64) << 8 | self.scope as u64 & 0xff;
         let head = OPTION_SUBNET << 48 | size << 32 | (self.family as u64) << 16 | ends;
-        if bytes <= 4 {
-            // The address by one store of the four bytes that end where it ends; what stands before it comes behind.
-            let address = (self.address[0] >> 32) as u32;
-            let missing = 32u32.wrapping_sub(8 * bytes as u32) & 63;
-            let shifted = (address as u64 >> missing) as u32;
-            message.append_block::<4>(at + 4 + bytes, |four| {
-                set_word(four, 0, shifted.to_be())?;
-                Some(0)
-            })?;
-            message.append_block::<8>(at, |eight| {
-                set_word(eight, 0, head.to_be())?;
-                Some(head.to_be().sum() + address.to_be().sum())
-            })?;
-            return Some(at + 8 + bytes);
-        }
         message.append(at, head.to_be())?;
         if bytes > 8 {
             message.append(at + 8, self.address[0].to_be())?;

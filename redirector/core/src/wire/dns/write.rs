@@ -1,9 +1,9 @@
 //! The reply, written into the query's place.
 
 use super::{
-    AA, BINDING, CLASS_CH, COPIED, DELEGATION, DISCOVERED, DISCOVERY, ENDPOINTS, IDENTITY, LOCATIONS, NAME,
-    NEGATIVE, NO_EDNS, NOERROR, NS, Plan, QR, SOA, SOA_EXPIRE, SOA_LENGTH, SOA_REFRESH, SOA_RETRY, TARGETS,
-    TRUNCATED, TYPE_A, TYPE_AAAA, TYPE_SOA, TYPE_TXT, VIP, Work, binding, edns, names, server, srv,
+    AA, BINDING, CLASS_CH, COPIED, DELEGATION, DISCOVERED, DISCOVERY, IDENTITY, LOCATIONS, NAME, NEGATIVE,
+    NO_EDNS, NOERROR, NS, Plan, QR, SOA, SOA_EXPIRE, SOA_LENGTH, SOA_REFRESH, SOA_RETRY, TARGETS, TRUNCATED,
+    TYPE_A, TYPE_AAAA, TYPE_SOA, TYPE_TXT, VIP, Work, binding, edns, names, srv,
 };
 use crate::table::Tables;
 use crate::verdict::{Reason, Verdict};
@@ -32,17 +32,12 @@ pub(super) fn reply<M: Message, T: Tables, const FULL: bool>(
         }
         DISCOVERED if FULL => (NOERROR, AA, 1, 0, 0, 12 + DISCOVERY.len()),
         IDENTITY if FULL => (NOERROR, AA, 1, 0, 0, 13 + plan.body.value as usize),
-        TRUNCATED => (NOERROR, plan.bits, 0, 0, 0, 0),
-        ENDPOINTS if FULL => {
-            let [answers, _, additional] = plan.sections.map(|count| count as usize & 15);
-            (NOERROR, plan.bits, answers, 0, additional, plan.length)
-        }
-        NAME | DELEGATION | LOCATIONS if !M::ASIDE => {
+        NAME | DELEGATION | TRUNCATED | LOCATIONS => {
             // Four name servers have eight addresses.
             let [answers, authority, additional] = plan.sections.map(|count| count as usize & 15);
             (NOERROR, plan.bits, answers, authority, additional, plan.length)
         }
-        BINDING if !M::ASIDE => {
+        BINDING => {
             if let Err(reason) = binding::plan::<T, FULL>(plan, query, verdict, tables) {
                 return trace.with(reason, Action::Punt);
             }
@@ -64,7 +59,7 @@ pub(super) fn reply<M: Message, T: Tables, const FULL: bool>(
     let mut done = message.replace_head(fixed.map(|(old, _)| old), fixed.map(|(_, new)| new.to_be()));
     let mut at = head.end;
     done = done.and_then(|()| match plan.body.kind {
-        LOCATIONS if !M::ASIDE => {
+        LOCATIONS => {
             srv::write::<M, T, FULL>(message, &mut at, head.qtype, plan, asking, verdict.ttl, tables)
         }
         _ => records::<M, T, FULL>(message, head.qtype, plan, verdict, tables, &mut at),
@@ -116,13 +111,12 @@ fn records<M: Message, T: Tables, const FULL: bool>(
             *at += 12 + DISCOVERY.len();
         }
         IDENTITY if FULL => identity(message, at, tables)?,
-        ENDPOINTS if FULL => server::write(message, at, plan, verdict, tables)?,
-        BINDING if !M::ASIDE => binding::write(message, at, qtype, plan, verdict.ttl, tables)?,
-        NAME if !M::ASIDE => {
+        BINDING => binding::write(message, at, qtype, plan, verdict.ttl, tables)?,
+        NAME => {
             let target = tables.target(verdict.targets[0])?;
             names::canonical(message, at, target, verdict.ttl, tables)?;
         }
-        DELEGATION if !M::ASIDE => {
+        DELEGATION => {
             let target = tables.target(verdict.targets[0])?;
             names::delegation::<M, T, FULL>(message, at, target, verdict.ttl, v6, tables)?;
         }
