@@ -32,7 +32,8 @@ pub fn control_socket(line: &[u8]) {
         | Request::Reload
         | Request::Weight { .. }
         | Request::Force(_)
-        | Request::Agreement(_) => {}
+        | Request::Agreement(_)
+        | Request::Account(_) => {}
     }
 }
 
